@@ -1,0 +1,134 @@
+//! The health of what injects: injectors nobody answers, tags that point two ways, namespaces that nobody serves.
+
+use std::collections::BTreeSet;
+
+use crate::control_plane::{Read, UNREVISIONED};
+use crate::finding::{Finding, Severity};
+use crate::injection::answering_revision;
+use crate::injector::{FailurePolicy, Injector, Match, Target};
+use crate::labels;
+use crate::object::{Labels, Lookup, Resource};
+use crate::snapshot::{Snapshot, UnreadCause};
+
+/// All that is wrong with injectors, tags and namespace labels; sorted.
+pub fn findings(snapshot: &Snapshot) -> Vec<Finding> {
+    let mut findings = snapshot.findings.clone();
+    let mut configurations = BTreeSet::new();
+    for injector in &snapshot.injectors {
+        // The entries of one configuration go to one place: one word about it is enough.
+        if configurations.insert((&injector.configuration, &injector.target)) && !injector.is_deactivated() {
+            findings.extend(injector_fault(snapshot, injector));
+            findings.extend(split(snapshot, injector));
+        }
+    }
+    if snapshot.unread(Resource::MutatingWebhookConfigurations, "").is_none() {
+        for (name, labels) in &snapshot.namespaces {
+            findings.extend(namespace_labels(snapshot, name, labels));
+        }
+    }
+    for control_plane in &snapshot.control_planes {
+        if let Read::Broken(why) = &control_plane.injector_config {
+            findings.push(Finding {
+                severity: Severity::Error,
+                code: "injector-config",
+                subject: format!("configmaps -n {}", control_plane.namespace),
+                message: format!("the injector ConfigMap of revision {} cannot be read: {why}", control_plane.revision),
+                advice: format!("kubectl -n {} get configmap -l {}={} -o yaml", control_plane.namespace, labels::REVISION, control_plane.revision),
+            });
+        }
+    }
+    findings.extend(snapshot.unread.iter().filter(|unread| unread.cause == UnreadCause::NotInFile).map(|unread| not_in_file(unread.resource)));
+    findings.sort();
+    findings.dedup();
+    findings
+}
+
+fn injector_fault(snapshot: &Snapshot, injector: &Injector) -> Option<Finding> {
+    let fault = answering_revision(snapshot, injector).err()?;
+    let consequence = match injector.failure_policy {
+        FailurePolicy::Fail => "new pods that it selects are refused",
+        FailurePolicy::Ignore => "new pods that it selects get no proxy",
+    };
+    let revision = fault.revision.as_deref().unwrap_or(UNREVISIONED);
+    let advice = match &injector.tag {
+        Some(tag) => format!("kubectl mesh-tag set {tag} --revision REVISION --overwrite, to a revision that is ready"),
+        None => format!("kubectl get deployments,services -A -l {}={revision}", labels::REVISION),
+    };
+    Some(Finding {
+        severity: Severity::Error,
+        code: fault.code,
+        subject: subject(injector),
+        message: format!("{}: {consequence}", fault.why),
+        advice,
+    })
+}
+
+/// A tag whose label and Service name different revisions: the Service answers, the label decides who keeps its
+/// certificate fresh.
+fn split(snapshot: &Snapshot, injector: &Injector) -> Option<Finding> {
+    let Target::Service(service) = &injector.target else { return None };
+    let facts = snapshot.services.get(&(service.namespace.clone(), service.name.clone()))?;
+    let (label, answers) = (injector.revision.as_deref()?, facts.revision.as_deref()?);
+    let finding = |message, advice| {
+        Some(Finding { severity: Severity::Error, code: "split", subject: subject(injector), message, advice })
+    };
+    if label != answers {
+        let message = format!("its label says revision {label}, its service {} belongs to {answers}", service.name);
+        return finding(message, "point both to the same revision".to_owned());
+    }
+    let tag = injector.tag.as_deref()?;
+    let by_service = snapshot.services.values().filter(|facts| facts.tag.as_deref() == Some(tag));
+    let other = by_service.filter_map(|facts| facts.revision.as_deref()).find(|revision| *revision != label)?;
+    let message = format!("the tag's webhook points to revision {label}, its service to {other}: both own its gateways");
+    finding(message, format!("kubectl mesh-tag set {tag} --revision {label} --overwrite"))
+}
+
+/// What is odd about the labels by which a namespace asks for injection.
+fn namespace_labels(snapshot: &Snapshot, name: &str, namespace: &Labels) -> Option<Finding> {
+    let (injection, revision) = (namespace.value(labels::INJECTION), namespace.value(labels::REVISION));
+    let finding = |code, message, advice| {
+        Some(Finding { severity: Severity::Warning, code, subject: format!("namespaces/{name}"), message, advice })
+    };
+    match (injection, revision) {
+        (Some(injection), Some(revision)) => finding(
+            "both-labels",
+            format!("{}={injection} is stronger than {}={revision}", labels::INJECTION, labels::REVISION),
+            format!("kubectl label namespace {name} {}-", labels::INJECTION),
+        ),
+        (None, Some("")) => finding(
+            "empty-revision",
+            format!("its label {} is empty: nothing is injected", labels::REVISION),
+            format!("kubectl label namespace {name} {}=REVISION --overwrite", labels::REVISION),
+        ),
+        (None, Some(revision)) if !is_served(snapshot, namespace) => finding(
+            "no-injector",
+            format!("no injector serves {}={revision}: new pods get no proxy", labels::REVISION),
+            format!("kubectl label namespace {name} {}=REVISION --overwrite, with a revision or tag that is here", labels::REVISION),
+        ),
+        (Some("enabled"), None) if !is_served(snapshot, namespace) => finding(
+            "no-injector",
+            format!("no injector serves {}=enabled: new pods get no proxy", labels::INJECTION),
+            format!("kubectl label namespace {name} {}- {}=REVISION", labels::INJECTION, labels::REVISION),
+        ),
+        _ => None,
+    }
+}
+
+/// Whether some injector would be asked about a pod that says nothing itself.
+fn is_served(snapshot: &Snapshot, namespace: &Labels) -> bool {
+    snapshot.injectors.iter().any(|injector| injector.matches(namespace, &Labels::default()) != Match::No)
+}
+
+fn not_in_file(resource: Resource) -> Finding {
+    Finding {
+        severity: Severity::Warning,
+        code: "not-in-file",
+        subject: resource.to_string(),
+        message: format!("the input has no {resource}, so what depends on them is unknown"),
+        advice: format!("kubectl get {resource} -A -o json, and give that file too with -f"),
+    }
+}
+
+fn subject(injector: &Injector) -> String {
+    format!("{}/{}", Resource::MutatingWebhookConfigurations.plural(), injector.configuration)
+}

@@ -1,0 +1,59 @@
+//! The label and annotation keys that Istio and Kubernetes attach a meaning to, each with that meaning.
+//! Key strings stand here and nowhere else.
+
+/// On a namespace, a pod or a Gateway: the revision or tag asked for. On a control plane's objects: the revision that
+/// they belong to. On a pod as an *annotation*: the revision that injected it (since Istio 1.18).
+pub const REVISION: &str = "istio.io/rev";
+/// On a webhook configuration or Service: the tag that it is.
+pub const TAG: &str = "istio.io/tag";
+/// On a namespace: `enabled` asks for the default injector; any other value forbids injection.
+pub const INJECTION: &str = "istio-injection";
+/// On a pod, as label (stronger) or annotation: `true` or `false` decides injection.
+pub const INJECT: &str = "sidecar.istio.io/inject";
+/// Pod annotation written by the injector: JSON with what it added, and its revision.
+pub const STATUS: &str = "sidecar.istio.io/status";
+/// Pod annotation: a whole image reference when it contains `/`.
+pub const PROXY_IMAGE: &str = "sidecar.istio.io/proxyImage";
+/// Pod annotation: the variant of the proxy's image (`distroless`, `debug`, `default`).
+pub const PROXY_IMAGE_TYPE: &str = "sidecar.istio.io/proxyImageType";
+/// Pod annotation: YAML of a ProxyConfig for this pod.
+pub const PROXY_CONFIG: &str = "proxy.istio.io/config";
+/// Pod annotation: containers of the user's own that an injection merged, as JSON.
+pub const PROXY_OVERRIDES: &str = "proxy.istio.io/overrides";
+/// Pod annotation: names of the injection templates to use, separated by commas.
+pub const INJECT_TEMPLATES: &str = "inject.istio.io/templates";
+/// Pod annotation: `true` or `false` decides whether the proxy is a native sidecar.
+pub const NATIVE_SIDECAR: &str = "sidecar.istio.io/nativeSidecar";
+/// Label of what istiod's gateway controllers generate: which controller.
+pub const GATEWAY_MANAGED: &str = "gateway.istio.io/managed";
+/// Value of [`GATEWAY_MANAGED`] for waypoints.
+pub const GATEWAY_MANAGED_WAYPOINT: &str = "istio.io-mesh-controller";
+/// Label of what istiod's gateway controllers generate: the Gateway's name.
+pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+/// Label that an istiod Deployment, its pods and its Services carry with value `istiod`, and ztunnel with `ztunnel`.
+pub const APP: &str = "app";
+/// Key in the selectors of an injector that was deactivated (istioctl/pkg/util/common.go): nothing carries it.
+pub const DEACTIVATED: &str = "istio.io/deactivated";
+/// Label of an EndpointSlice: the Service that it belongs to.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// Label that the Deployment controller puts on its ReplicaSets' pods.
+pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
+/// Label that the Argo Rollouts controller puts on its ReplicaSets' pods.
+pub const ROLLOUTS_POD_TEMPLATE_HASH: &str = "rollouts-pod-template-hash";
+/// Annotation of a pod that mirrors a static pod of a kubelet.
+pub const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// The annotations that a verdict reads; everything else on a pod or template may be dropped.
+pub const DECIDING_ANNOTATIONS: [&str; 11] = [
+    REVISION,
+    INJECT,
+    STATUS,
+    PROXY_IMAGE,
+    PROXY_IMAGE_TYPE,
+    PROXY_CONFIG,
+    PROXY_OVERRIDES,
+    INJECT_TEMPLATES,
+    NATIVE_SIDECAR,
+    MIRROR,
+    "kubectl.kubernetes.io/restartedAt",
+];

@@ -1,0 +1,140 @@
+//! A snapshot: everything that a verdict is made from, linked. It is built from objects in any order, live or from
+//! files, and asks nothing of anybody afterwards.
+
+mod builder;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+pub use builder::{Detail, Origin, SnapshotBuilder};
+
+use crate::control_plane::{ControlPlane, Readiness};
+use crate::finding::Finding;
+use crate::injector::Injector;
+use crate::object::{Labels, ProxyConfig, Resource};
+use crate::workload::Workload;
+
+/// A cluster at one moment, as far as it could be read.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Labels of the namespaces.
+    pub namespaces: BTreeMap<Arc<str>, Labels>,
+    /// Injectors, in the order in which the API server asks them: by the name of their configuration, then as listed.
+    pub injectors: Vec<Injector>,
+    /// Control planes, by namespace and revision.
+    pub control_planes: Vec<ControlPlane>,
+    /// The Services that control planes answer through, by namespace and name.
+    pub services: HashMap<(String, String), ServiceFacts>,
+    /// ProxyConfigs, the oldest first, as istiod prefers them.
+    pub proxy_configs: Vec<ProxyConfig>,
+    /// Labels of the Gateways, by namespace and name.
+    pub gateways: HashMap<(String, String), Labels>,
+    /// The revision that validates configuration by default.
+    pub default_validator: Option<String>,
+    /// Workloads, sorted.
+    pub workloads: Vec<Workload>,
+    /// Whether there may be control planes that nobody could see.
+    pub may_hide_control_planes: bool,
+    /// What could not be read.
+    pub unread: Vec<Unread>,
+    /// What was odd about the objects themselves.
+    pub findings: Vec<Finding>,
+}
+
+/// What is known of a control plane's Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceFacts {
+    /// The revision of the istiod that it selects.
+    pub revision: Option<String>,
+    /// Whether it has a ready endpoint.
+    pub readiness: Readiness,
+    /// The tag that it is a Service of, since Istio 1.28.
+    pub tag: Option<String>,
+    /// Whether it only names an address elsewhere.
+    pub is_external: bool,
+}
+
+/// A list that could not be read, or not completely.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// Which list.
+    pub resource: Resource,
+    /// In which namespace; everywhere when `None`.
+    pub namespace: Option<String>,
+    /// Why.
+    pub cause: UnreadCause,
+}
+
+/// Why a list is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnreadCause {
+    /// The API server denies it.
+    Forbidden,
+    /// The files given hold no object of this kind.
+    NotInFile,
+    /// It broke off: the message.
+    Failed(String),
+}
+
+impl Snapshot {
+    /// Why a list is not there, in this namespace or everywhere; `None` when it is.
+    pub fn unread(&self, resource: Resource, namespace: &str) -> Option<&Unread> {
+        self.unread.iter().find(|unread| {
+            unread.resource == resource && unread.namespace.as_deref().is_none_or(|unread| unread == namespace)
+        })
+    }
+
+    /// The control planes of a revision, in whichever namespace.
+    pub fn control_planes_of(&self, revision: &str) -> impl Iterator<Item = &ControlPlane> {
+        self.control_planes.iter().filter(move |control_plane| control_plane.revision == revision)
+    }
+
+    /// Whether a revision has a ready control plane. An external one counts as ready: nothing of it can be seen.
+    pub fn readiness(&self, revision: &str) -> Readiness {
+        let mut readiness = None;
+        for control_plane in self.control_planes_of(revision) {
+            match control_plane.readiness {
+                Readiness::Ready => return Readiness::Ready,
+                Readiness::Unknown => readiness = Some(Readiness::Unknown),
+                Readiness::NotReady => readiness = readiness.or(Some(Readiness::NotReady)),
+            }
+        }
+        readiness.unwrap_or_else(|| {
+            let deciding = [Resource::Services, Resource::MutatingWebhookConfigurations];
+            let is_unread = |resource: Resource| self.unread.iter().any(|unread| unread.resource == resource);
+            if !self.may_hide_control_planes && !deciding.into_iter().any(is_unread) { Readiness::NotReady } else { Readiness::Unknown }
+        })
+    }
+
+    /// The revision that a tag points to, by its injector's label, else by its Service's.
+    pub fn revision_of_tag(&self, tag: &str) -> Option<&str> {
+        let by_injector = self.injectors.iter().find(|injector| injector.tag.as_deref() == Some(tag));
+        by_injector.and_then(|injector| injector.revision.as_deref()).or_else(|| {
+            self.services.values().find(|service| service.tag.as_deref() == Some(tag)).and_then(|service| service.revision.as_deref())
+        })
+    }
+
+    /// All tags, sorted.
+    pub fn tags(&self) -> Vec<&str> {
+        let injectors = self.injectors.iter().filter_map(|injector| injector.tag.as_deref());
+        let mut tags: Vec<_> = injectors.chain(self.services.values().filter_map(|service| service.tag.as_deref())).collect();
+        tags.sort_unstable();
+        tags.dedup();
+        tags
+    }
+
+    /// All revisions that are installed, sorted.
+    pub fn revisions(&self) -> Vec<&str> {
+        let mut revisions: Vec<_> = self.control_planes.iter().map(|control_plane| control_plane.revision.as_str()).collect();
+        revisions.sort_unstable();
+        revisions.dedup();
+        revisions
+    }
+
+    /// Whether there is any sign of a mesh: an injector, a control plane or a proxy.
+    pub fn has_mesh(&self) -> bool {
+        !self.injectors.is_empty()
+            || !self.control_planes.is_empty()
+            || self.workloads.iter().any(|workload| workload.proxy_count() > 0)
+    }
+}

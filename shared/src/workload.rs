@@ -1,0 +1,132 @@
+//! Workloads: who makes pods, what the pods are made from, and who can bring new ones.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::proxy::Proxy;
+use crate::template::Template;
+
+/// The identity of a workload.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WorkloadId {
+    /// Namespace.
+    pub namespace: Arc<str>,
+    /// API version, for example `apps/v1`.
+    pub api_version: Arc<str>,
+    /// Kind, for example `Deployment`.
+    pub kind: Arc<str>,
+    /// Name.
+    pub name: Arc<str>,
+}
+
+impl WorkloadId {
+    /// `deployment/web`: how kubectl takes it.
+    pub fn type_name(&self) -> String {
+        format!("{}/{}", self.kind.to_lowercase(), self.name)
+    }
+
+    /// `deployment.apps/web`: how kubectl writes it.
+    pub fn qualified_name(&self) -> String {
+        let kind = self.kind.to_lowercase();
+        match self.api_version.split_once('/') {
+            Some((group, _)) => format!("{kind}.{group}/{}", self.name),
+            None => format!("{kind}/{}", self.name),
+        }
+    }
+
+    fn sort_key(&self) -> (&str, &str, &str, &str) {
+        (&self.namespace, &self.kind, &self.name, &self.api_version)
+    }
+}
+
+impl Ord for WorkloadId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.sort_key().cmp(&other.sort_key())
+    }
+}
+
+impl PartialOrd for WorkloadId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for WorkloadId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.namespace, self.type_name())
+    }
+}
+
+/// How a workload's pods can be replaced by new ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// `kubectl rollout restart` brings them.
+    Rollout,
+    /// As [`Restart::Rollout`], but a StatefulSet's partition keeps the pods below this ordinal.
+    Partitioned(i32),
+    /// They change when they are deleted: update strategy `OnDelete`.
+    OnDelete,
+    /// A bare ReplicaSet makes new ones when old ones are evicted.
+    Eviction,
+    /// An Argo Rollout restarts by its own field.
+    ArgoRollout,
+    /// The workload is paused.
+    Paused,
+    /// A controller re-creates them in its own time, such as a Job.
+    Never(String),
+    /// Nobody re-creates them, or only an owner that we do not know.
+    Unknown(String),
+}
+
+impl Restart {
+    /// Whether `kubectl rollout restart` can bring new pods.
+    pub const fn is_kubectls(&self) -> bool {
+        matches!(self, Restart::Rollout | Restart::Partitioned(_))
+    }
+
+    /// Whether new pods can be brought at all.
+    pub const fn is_possible(&self) -> bool {
+        !matches!(self, Restart::Paused | Restart::Never(_) | Restart::Unknown(_))
+    }
+}
+
+/// A workload with the proxies that run for it.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Which one.
+    pub id: WorkloadId,
+    /// What its new pods are made from.
+    pub template: Template,
+    /// How new pods come.
+    pub restart: Restart,
+    /// Name of the Gateway that istiod made it for.
+    pub gateway: Option<String>,
+    /// Equal proxies, counted; `None` counts the pods without one. Sorted by first appearance.
+    pub proxies: Vec<(Option<Proxy>, u32)>,
+    /// Its pods, each with its place in `proxies`; empty unless single pods were asked for.
+    pub pods: Vec<(Arc<str>, usize)>,
+    /// Why the owner or its template is not certain, when it is not.
+    pub doubt: Option<OwnerDoubt>,
+}
+
+/// What about a workload's owner could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerDoubt {
+    /// The list that would tell.
+    pub resource: crate::object::Resource,
+    /// Whether it is missing from a file, rather than denied by the API server.
+    pub is_file: bool,
+}
+
+impl Workload {
+    /// How many of its pods have a proxy.
+    pub fn proxy_count(&self) -> u32 {
+        self.proxies.iter().filter(|(proxy, _)| proxy.is_some()).map(|(_, count)| count).sum()
+    }
+
+    /// How many pods it has.
+    pub fn pod_count(&self) -> u32 {
+        self.proxies.iter().map(|(_, count)| count).sum()
+    }
+}
