@@ -44,7 +44,7 @@ pub const ROLLOUTS_POD_TEMPLATE_HASH: &str = "rollouts-pod-template-hash";
 pub const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// The annotations that a verdict reads; everything else on a pod or template may be dropped.
-pub const DECIDING_ANNOTATIONS: [&str; 11] = [
+pub const DECIDING_ANNOTATIONS: [&str; 10] = [
     REVISION,
     INJECT,
     STATUS,
@@ -55,5 +55,4 @@ pub const DECIDING_ANNOTATIONS: [&str; 11] = [
     INJECT_TEMPLATES,
     NATIVE_SIDECAR,
     MIRROR,
-    "kubectl.kubernetes.io/restartedAt",
 ];

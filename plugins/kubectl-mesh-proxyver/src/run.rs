@@ -1,0 +1,372 @@
+//! The whole command: look, decide, show.
+
+use std::io;
+use std::time::Instant;
+
+use mesh::cluster::access::{Probing, manifest, permissions};
+use mesh::cluster::failure::Failure;
+use mesh::cluster::{Saved, watch};
+use mesh::terminal::Terminal;
+use mesh::terminal::exit::Exit;
+use mesh::terminal::progress::Progress;
+use mesh::terminal::table::{Header, Table};
+use owo_colors::OwoColorize;
+
+use crate::args::{Args, By, Output, Request, UsageError, WATCH_PAUSE};
+use crate::look::{Place, Sight, connect, look, look_at_files};
+use crate::render::{self, Advisor, Columns, Invocation};
+use crate::report::{ClusterPart, Report, Rows, report};
+
+/// What ends a command early.
+enum Stop {
+    Usage(UsageError),
+    Failure(Failure),
+    Message(String),
+    Output(io::Error),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Stop {
+        Stop::Failure(failure)
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Stop {
+        Stop::Output(error)
+    }
+}
+
+/// Runs the command that was typed as `command`.
+pub async fn run(args: Args, command: String) -> Exit {
+    let mut terminal = Terminal::from_environment(args.color);
+    let result = try_run(&args, &command, &mut terminal).await;
+    let flushed = terminal.flush();
+    match result {
+        Ok(exit) if flushed.is_ok() => exit,
+        Ok(_) => Exit::Error,
+        Err(stop) => tell(&stop, &command, &mut terminal),
+    }
+}
+
+/// Says why a command ended early.
+fn tell(stop: &Stop, command: &str, terminal: &mut Terminal) -> Exit {
+    let error = terminal.err_styles.error;
+    let err = &mut terminal.err;
+    // When stderr is gone too, the exit code is all that is left.
+    let _ = match stop {
+        Stop::Usage(UsageError(message)) => {
+            writeln!(err, "{} {message}\nSee '{command} --help' for help and examples.", "error:".style(error))
+        }
+        Stop::Failure(failure) => {
+            let hint = failure.hint.as_ref().map_or(String::new(), |hint| format!("\n  {hint}"));
+            writeln!(err, "{} {failure}{hint}", "error:".style(error))
+        }
+        Stop::Message(message) => writeln!(err, "{} {message}", "error:".style(error)),
+        Stop::Output(problem) => writeln!(err, "{} writing the output: {problem}", "error:".style(error)),
+    };
+    match stop {
+        Stop::Usage(_) => Exit::Usage,
+        Stop::Output(problem) if problem.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
+        _ => Exit::Error,
+    }
+}
+
+async fn try_run(args: &Args, command: &str, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    let request = args.request().map_err(Stop::Usage)?;
+    if args.explain_rbac {
+        return explain_rbac(args, &request, terminal).await;
+    }
+    let saved = args.save.as_ref().map(|_| Saved::default());
+    if !args.filename.is_empty() {
+        let progress = Progress::start(terminal.err_audience, "objects");
+        let sight = look_at_files(args, &request, &progress, saved.as_ref())?;
+        save(args, saved.as_ref(), terminal)?;
+        return show(args, command, &request, &[sight], terminal);
+    }
+    let (places, has_failed) = places(args, &request, terminal).await?;
+    if args.watch {
+        return follow(args, command, &request, &places, terminal).await;
+    }
+    let (sights, is_incomplete) = look_everywhere(&places, &request, saved.as_ref(), terminal).await?;
+    save(args, saved.as_ref(), terminal)?;
+    let exit = show(args, command, &request, &sights, terminal)?;
+    Ok(if has_failed || is_incomplete { Exit::Error } else { exit })
+}
+
+async fn explain_rbac(args: &Args, request: &Request, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    let mut scope = request.scope.clone();
+    if !request.is_everywhere && scope.namespace.is_none() {
+        // Where there is no cluster to ask for its context's namespace, kubectl's own default is meant.
+        let connection = args.connection.connect(args.connection.context.first().map(String::as_str), "kubectl-mesh").await;
+        scope.namespace = Some(connection.map_or_else(|_| "default".to_owned(), |connection| connection.namespace));
+    }
+    let probing = if request.probe.is_some() { Probing::Yes } else { Probing::No };
+    let mut permissions = permissions(&scope, probing);
+    if args.watch {
+        permissions.extend(permissions.clone().into_iter().filter(|permission| permission.verb == "list").map(|mut permission| {
+            permission.verb = "watch";
+            permission
+        }));
+        permissions.sort();
+    }
+    terminal.out.write_all(manifest(&permissions, "mesh-proxyver").as_bytes())?;
+    Ok(Exit::Done)
+}
+
+/// Connects everywhere. Of several clusters some may fail: they are told, and the others are looked at.
+async fn places(args: &Args, request: &Request, terminal: &mut Terminal) -> Result<(Vec<Place>, bool), Stop> {
+    let mut places = Vec::new();
+    let mut has_failed = false;
+    let results = connect(args, request).await;
+    let is_only_one = results.len() == 1;
+    for result in results {
+        match result {
+            Ok(place) => places.push(place),
+            Err((_, failure)) if is_only_one => return Err(failure.into()),
+            Err((context, failure)) => {
+                has_failed = true;
+                writeln!(terminal.err, "{} {context}: {failure}", "error:".style(terminal.err_styles.error))?;
+            }
+        }
+    }
+    Ok((places, has_failed))
+}
+
+async fn look_everywhere(
+    places: &[Place],
+    request: &Request,
+    saved: Option<&Saved>,
+    terminal: &mut Terminal,
+) -> Result<(Vec<Sight>, bool), Stop> {
+    let progress = Progress::start(terminal.err_audience, "objects");
+    let looks = futures::future::join_all(places.iter().map(|place| look(place, request, &progress, saved))).await;
+    progress.clear();
+    let mut sights = Vec::new();
+    let mut has_failed = false;
+    for (place, look) in places.iter().zip(looks) {
+        for warning in place.connection.take_warnings() {
+            writeln!(terminal.err, "{} {warning}", "Warning:".style(terminal.err_styles.warning))?;
+        }
+        match look {
+            Ok(sight) => sights.push(sight),
+            Err(failure) if places.len() == 1 => return Err(failure.into()),
+            Err(failure) => {
+                has_failed = true;
+                let cluster = place.cluster.as_deref().unwrap_or_default();
+                writeln!(terminal.err, "{} {cluster}: {failure}", "error:".style(terminal.err_styles.error))?;
+            }
+        }
+    }
+    Ok((sights, has_failed))
+}
+
+fn save(args: &Args, saved: Option<&Saved>, terminal: &mut Terminal) -> Result<(), Stop> {
+    if let (Some(path), Some(saved)) = (&args.save, saved) {
+        saved.write(path)?;
+        writeln!(terminal.err, "Saved what was read to {}.", path.display())?;
+    }
+    Ok(())
+}
+
+/// Decides and shows, once.
+fn show(args: &Args, command: &str, request: &Request, sights: &[Sight], terminal: &mut Terminal) -> Result<Exit, Stop> {
+    check_names(request, sights)?;
+    let parts: Vec<ClusterPart<'_>> = sights.iter().map(Sight::part).collect();
+    let report = report(&parts, request);
+    let advisor = advisor(args);
+    print(args, &report, request, &advisor, terminal)?;
+    terminal.flush()?;
+    let invocation = invocation(args, command, request);
+    say_when_empty(args, &report, request, terminal)?;
+    let styles = terminal.err_styles;
+    render::summary(&report, request, &invocation, &advisor, args.v, &styles, &mut terminal.err)?;
+    Ok(if args.exit_code && report.has_found(request) { Exit::Found } else { Exit::Done })
+}
+
+/// What was named and is nowhere is an error, as in kubectl.
+fn check_names(request: &Request, sights: &[Sight]) -> Result<(), Stop> {
+    let missing = |sight: &Sight| request.selection.unknown_revision(&sight.snapshot);
+    if !sights.is_empty()
+        && let Some(messages) = sights.iter().map(missing).collect::<Option<Vec<_>>>()
+        && let Some(message) = messages.into_iter().next()
+    {
+        return Err(Stop::Message(message));
+    }
+    let not_found: Vec<Vec<String>> = sights.iter().map(|sight| request.selection.not_found(&sight.snapshot)).collect();
+    let nowhere = not_found.first().map(|first| first.iter().find(|name| not_found.iter().all(|names| names.contains(name))));
+    match nowhere.flatten() {
+        Some(message) => Err(Stop::Message(message.clone())),
+        None => Ok(()),
+    }
+}
+
+fn print(args: &Args, report: &Report, request: &Request, advisor: &Advisor, terminal: &mut Terminal) -> Result<(), Stop> {
+    let out = &mut terminal.out;
+    match request.output {
+        Output::Table | Output::Wide => {
+            let styles = terminal.out_styles;
+            let table = render::table(report, columns(args, request, report), advisor, &styles);
+            table.write(header(args), out)?;
+        }
+        Output::Json => {
+            serde_json::to_writer_pretty(&mut *out, &render::document(report, advisor)).map_err(io::Error::from)?;
+            writeln!(out)?;
+        }
+        Output::Yaml => {
+            let document = render::document(report, advisor);
+            let text = serde_saphyr::to_string(&document).map_err(|error| io::Error::other(error.to_string()))?;
+            out.write_all(text.as_bytes())?;
+        }
+        Output::Name => render::names(report, out)?,
+        Output::Refs | Output::Args => {
+            let (listed, others) = report.restartable(request);
+            if request.output == Output::Refs {
+                render::refs(&listed, out)?;
+            } else {
+                render::args(&listed, advisor, out)?;
+            }
+            for row in others {
+                let advice = advisor.advice(row.cluster.as_deref(), &row.verdict);
+                let id = &row.verdict.workload;
+                writeln!(terminal.err, "not listed: {} -n {} is {}: {advice}", id.qualified_name(), id.namespace, row.verdict.state)?;
+            }
+        }
+        Output::Prom => render::prom(report, out)?,
+        Output::Junit => render::junit(report, advisor, out)?,
+    }
+    Ok(())
+}
+
+/// An empty answer says what it means, and where else there may be something.
+fn say_when_empty(args: &Args, report: &Report, request: &Request, terminal: &mut Terminal) -> Result<(), Stop> {
+    let err = &mut terminal.err;
+    if !report.has_mesh {
+        let place = if args.filename.is_empty() { "here" } else { "in the input" };
+        writeln!(err, "No mesh {place}: there is no injector, no control plane and no proxy.")?;
+        if !request.is_everywhere {
+            writeln!(err, "-A looks in all namespaces.")?;
+        }
+        return Ok(());
+    }
+    if report.rows.len() > 0 {
+        return Ok(());
+    }
+    let states: Vec<String> = request.selection.states.iter().map(|state| state.to_string()).collect();
+    let what = if states.is_empty() { "part of the mesh".to_owned() } else { mesh::terminal::words::join(&states) };
+    let place = if request.is_everywhere { "" } else { " in this namespace; -A looks in all namespaces" };
+    writeln!(err, "No workload is {what}{place}.")?;
+    Ok(())
+}
+
+/// Looks again whenever something has changed, and shows what is different.
+async fn follow(args: &Args, command: &str, request: &Request, places: &[Place], terminal: &mut Terminal) -> Result<Exit, Stop> {
+    let mut shown: Option<Shown> = None;
+    loop {
+        let mut moments = Vec::new();
+        for place in places {
+            moments.push(watch::now(&place.connection, &place.scope).await?);
+        }
+        let started = Instant::now();
+        let (sights, _) = look_everywhere(places, request, None, terminal).await?;
+        if shown.is_none() {
+            check_names(request, &sights)?;
+        }
+        show_changes(args, command, request, &sights, &mut shown, terminal)?;
+        terminal.flush()?;
+        // A large cluster changes all the time: reading it takes at most a fifth of the time.
+        tokio::time::sleep(WATCH_PAUSE.max(started.elapsed() * 4)).await;
+        let changes = places.iter().zip(&moments).map(|(place, moment)| {
+            Box::pin(watch::changed(&place.connection, &place.scope, moment))
+        });
+        let (result, ..) = futures::future::select_all(changes).await;
+        result?;
+    }
+}
+
+/// What the last round of `--watch` showed.
+enum Shown {
+    Table(Table),
+    Document(serde_json::Value),
+}
+
+fn show_changes(
+    args: &Args,
+    command: &str,
+    request: &Request,
+    sights: &[Sight],
+    shown: &mut Option<Shown>,
+    terminal: &mut Terminal,
+) -> Result<(), Stop> {
+    let parts: Vec<ClusterPart<'_>> = sights.iter().map(Sight::part).collect();
+    let report = report(&parts, request);
+    let advisor = advisor(args);
+    match request.output {
+        Output::Table | Output::Wide => {
+            let styles = terminal.out_styles;
+            let table = render::table(&report, columns(args, request, &report), &advisor, &styles);
+            let mut changes = table.clone();
+            if let Some(Shown::Table(last)) = shown {
+                changes.retain(|row| !last.rows().contains(row));
+            } else {
+                say_when_empty(args, &report, request, terminal)?;
+                let invocation = invocation(args, command, request);
+                let styles = terminal.err_styles;
+                render::summary(&report, request, &invocation, &advisor, args.v, &styles, &mut terminal.err)?;
+            }
+            let header = if shown.is_none() { header(args) } else { Header::Hidden };
+            changes.write(header, &mut terminal.out)?;
+            *shown = Some(Shown::Table(table));
+        }
+        Output::Json => {
+            let document = render::document(&report, &advisor);
+            if !matches!(shown, Some(Shown::Document(last)) if *last == document) {
+                writeln!(terminal.out, "{document}")?;
+            }
+            *shown = Some(Shown::Document(document));
+        }
+        _ => return Err(Stop::Usage(UsageError("--watch goes with tables and with -o json".to_owned()))),
+    }
+    Ok(())
+}
+
+fn header(args: &Args) -> Header {
+    if args.no_headers { Header::Hidden } else { Header::Shown }
+}
+
+fn columns(args: &Args, request: &Request, report: &Report) -> Columns {
+    let has_clusters = match &report.rows {
+        Rows::Workloads(rows) => rows.iter().any(|row| row.cluster.is_some()),
+        Rows::Pods(rows) => rows.iter().any(|row| row.cluster.is_some()),
+        Rows::Namespaces(rows) => rows.iter().any(|row| row.cluster.is_some()),
+        Rows::Versions(rows) => rows.iter().any(|row| row.cluster.is_some()),
+    };
+    Columns {
+        with_namespace: request.is_everywhere,
+        with_cluster: has_clusters || args.connection.context.len() > 1,
+        wide: request.output == Output::Wide,
+    }
+}
+
+/// Commands in advice repeat the flags that reached this cluster.
+fn advisor(args: &Args) -> Advisor {
+    let mut flags = args.connection.repeated_flags();
+    if let [context] = &args.connection.context[..] {
+        flags.push(format!("--context={context}"));
+    }
+    Advisor { flags }
+}
+
+fn invocation(args: &Args, command: &str, request: &Request) -> Invocation {
+    let mut place: Vec<String> = args.connection.repeated_flags();
+    place.extend(args.connection.context.iter().map(|context| format!("--context={context}")));
+    if request.is_everywhere && args.filename.is_empty() {
+        place.push("-A".to_owned());
+    } else if let Some(namespace) = &args.namespace {
+        place.push(format!("-n {namespace}"));
+    }
+    if request.by == By::Pod {
+        place.push("--by pod".to_owned());
+    }
+    Invocation { command: command.to_owned(), place: place.join(" "), is_file: !args.filename.is_empty() }
+}

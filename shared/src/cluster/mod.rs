@@ -1,0 +1,18 @@
+//! Everything that talks to an API server or reads files. Nothing outside this module knows the client.
+
+pub mod access;
+pub mod connection;
+pub mod failure;
+mod file;
+mod json_stream;
+mod list;
+pub mod probe;
+mod protobuf;
+mod read;
+mod request;
+mod save;
+pub mod watch;
+
+pub use file::read_files;
+pub use read::{Observer, Scope, read};
+pub use save::Saved;

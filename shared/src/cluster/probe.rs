@@ -1,0 +1,181 @@
+//! Asks the API server what a new pod would get: a server-side dry run of a pod made from the workload's template. The
+//! real injector answers it (its webhooks have no side effects), and nothing is stored.
+
+use std::collections::HashMap;
+
+use futures::stream::{self, StreamExt};
+use serde_json::{Value, json};
+
+use super::connection::Connection;
+use super::failure::{Cause, Failure};
+use super::request::{Accept, collect, get_json, send};
+use crate::injection::{Declined, Doubt, Injected, Injection, Pin, Refused};
+use crate::labels;
+use crate::object::{Interner, Lookup, Pod, Resource};
+use crate::proxy::Proxy;
+use crate::state::Reason;
+use crate::template::Template;
+use crate::workload::{Workload, WorkloadId};
+
+/// How many dry runs are under way at once.
+const CONCURRENCY: usize = 8;
+
+/// Asks for each of these workloads. An answer that could not be had is an [`Injection::Unknown`].
+pub async fn probe(connection: &Connection, workloads: Vec<&Workload>) -> HashMap<WorkloadId, Injection> {
+    stream::iter(workloads)
+        .map(|workload| async move { (workload.id.clone(), probe_one(connection, workload).await) })
+        .buffer_unordered(CONCURRENCY)
+        .collect()
+        .await
+}
+
+async fn probe_one(connection: &Connection, workload: &Workload) -> Injection {
+    match dry_run(connection, workload).await {
+        Ok(pod) => injection_of(&pod, &workload.template),
+        Err(failure) => injection_of_failure(&failure),
+    }
+}
+
+/// Creates a pod as a dry run and gives what the API server makes of it.
+async fn dry_run(connection: &Connection, workload: &Workload) -> Result<Pod, Failure> {
+    let id = &workload.id;
+    let what = format!("asking the API server for a new pod of {id}");
+    let template = template_of(connection, workload).await?;
+    let body = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            // A name as the real pods' names are made; the API server completes it.
+            "generateName": format!("{}-", id.name),
+            "labels": template["metadata"]["labels"],
+            "annotations": template["metadata"]["annotations"],
+        },
+        "spec": template["spec"],
+    });
+    let path = format!("{}?dryRun=All&fieldManager=kubectl-mesh", Resource::Pods.path(Some(&id.namespace)));
+    let request = http::Request::post(path)
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(body.to_string().into_bytes())
+        .map_err(|error| Failure::new(what.clone(), Cause::Other(error.to_string())))?;
+    let response = send(connection, request, Accept::Json, &what).await?;
+    let body = collect(response.into_body(), connection.request_timeout, &what).await?;
+    serde_json::from_slice(&body).map_err(|error| Failure::new(what, Cause::Decode(error.to_string())))
+}
+
+/// The whole pod template of a workload, which the snapshot holds only in part.
+async fn template_of(connection: &Connection, workload: &Workload) -> Result<Value, Failure> {
+    let id = &workload.id;
+    let what = format!("reading {id}");
+    let (path, at) = match Resource::of_kind(&id.api_version, &id.kind) {
+        Some(resource @ Resource::Pods) => (resource.path(Some(&id.namespace)), ""),
+        Some(resource) if resource.is_namespaced() => (resource.path(Some(&id.namespace)), "/spec/template"),
+        _ if &*id.kind == "CronJob" => (format!("/apis/{}/namespaces/{}/cronjobs", id.api_version, id.namespace), "/spec/jobTemplate/spec/template"),
+        _ => {
+            let why = format!("the pod template of a {} is not known here", id.kind);
+            return Err(Failure::new(what, Cause::Other(why)));
+        }
+    };
+    let body = get_json(connection, &format!("{path}/{}", id.name), &what).await?;
+    let object: Value = serde_json::from_slice(&body).map_err(|error| Failure::new(what.clone(), Cause::Decode(error.to_string())))?;
+    let template = object.pointer(at).cloned().ok_or_else(|| {
+        let why = "it has no pod template of its own".to_owned();
+        Failure::new(what, Cause::Other(why))
+    })?;
+    Ok(if at.is_empty() { without_injection(template) } else { template })
+}
+
+/// A pod as it may have been before it was injected and scheduled.
+fn without_injection(mut pod: Value) -> Value {
+    let injected = |pod: &Value| -> Option<Value> {
+        serde_json::from_str(pod["metadata"]["annotations"][labels::STATUS].as_str()?).ok()
+    };
+    if let Some(status) = injected(&pod) {
+        for list in ["containers", "initContainers", "volumes"] {
+            let names = status[list].as_array().cloned().unwrap_or_default();
+            if let Some(items) = pod["spec"][list].as_array_mut() {
+                items.retain(|item| !names.contains(&item["name"]));
+            }
+        }
+        if let Some(annotations) = pod["metadata"]["annotations"].as_object_mut() {
+            annotations.remove(labels::STATUS);
+        }
+    }
+    if let Some(spec) = pod["spec"].as_object_mut() {
+        spec.remove("nodeName");
+    }
+    pod
+}
+
+/// What an answered dry run says.
+fn injection_of(pod: &Pod, template: &Template) -> Injection {
+    let mut interner = Interner::default();
+    let metadata = pod.metadata.clone().unwrap_or_default();
+    let was_injected = metadata.annotations.value(labels::STATUS).is_some() && template.annotation(labels::STATUS).is_none();
+    let re_injected = metadata.annotations.value(labels::STATUS) != template.annotation(labels::STATUS);
+    match Proxy::of_pod(pod, &mut interner) {
+        Some(proxy) if was_injected || re_injected => Injection::Injected(Injected {
+            revision: proxy.revision.as_deref().unwrap_or_default().to_owned(),
+            tag: None,
+            injector: String::new(),
+            image: Ok(proxy.image.to_string()),
+            pin: pin(template),
+            native: Some(proxy.is_native),
+        }),
+        None if was_injected => {
+            let why = "its injection templates add no proxy".to_owned();
+            Injection::Declined(Declined { injector: String::new(), why, is_unreachable: false })
+        }
+        _ => Injection::NoInjector,
+    }
+}
+
+fn pin(template: &Template) -> Option<Pin> {
+    if template.overriding_image.is_some() {
+        return Some(Pin::Container);
+    }
+    template.annotation(labels::PROXY_IMAGE).filter(|image| image.contains('/')).map(|_| Pin::Annotation)
+}
+
+/// A webhook that does not answer refuses the pod; other refusals (quota, policy) say nothing about injection.
+fn injection_of_failure(failure: &Failure) -> Injection {
+    let text = failure.to_string();
+    let is_webhooks = text.contains("failed calling webhook");
+    match &failure.cause {
+        _ if is_webhooks => Injection::Refused(Refused {
+            injector: String::new(),
+            revision: None,
+            why: text,
+            is_unreachable: true,
+        }),
+        Cause::Forbidden => Injection::Unknown(Doubt::new(Reason::Forbidden, text)),
+        _ => Injection::Unknown(Doubt::new(Reason::Probe, text)),
+    }
+}
+
+/// What of a probed and a derived answer must agree: whether there is a proxy, its revision and its image.
+pub fn agrees(derived: &Injection, probed: &Injection) -> bool {
+    match (derived, probed) {
+        (Injection::Injected(derived), Injection::Injected(probed)) => {
+            derived.revision == probed.revision && derived.image.as_ref().ok() == probed.image.as_ref().ok()
+        }
+        (Injection::NoInjector | Injection::Declined(_), Injection::NoInjector | Injection::Declined(_)) => true,
+        (Injection::Refused(_), Injection::Refused(_)) => true,
+        // What was not known cannot differ; nor does an answer that could not be had.
+        (Injection::Unknown(_), _) | (_, Injection::Unknown(_)) => true,
+        _ => false,
+    }
+}
+
+/// Keeps what a probe cannot tell (through which tag and injector the answer came) from the derived answer.
+pub fn completed(derived: &Injection, probed: Injection) -> Injection {
+    match (derived, probed) {
+        (Injection::Injected(derived), Injection::Injected(probed)) if derived.revision == probed.revision => {
+            Injection::Injected(Injected { tag: derived.tag.clone(), injector: derived.injector.clone(), ..probed })
+        }
+        (Injection::Refused(derived), Injection::Refused(probed)) => {
+            Injection::Refused(Refused { revision: derived.revision.clone(), ..probed })
+        }
+        (Injection::Declined(derived), Injection::NoInjector) => Injection::Declined(derived.clone()),
+        (_, probed) => probed,
+    }
+}

@@ -1,0 +1,241 @@
+//! Reads a cluster into a snapshot: all lists side by side, pods among them, and then the few objects that the first
+//! answers ask for. A list that is denied costs only what depends on it.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use futures::future::join_all;
+
+use super::connection::Connection;
+use super::failure::{Cause, Failure};
+use super::list::{List, Sink};
+use super::request::get;
+use crate::control_plane::revision_suffix;
+use crate::finding::{Finding, Severity};
+use crate::labels;
+use crate::object::{Object, Resource};
+use crate::snapshot::{Detail, Origin, Snapshot, SnapshotBuilder, Unread, UnreadCause};
+
+/// What is looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// One namespace, or everywhere.
+    pub namespace: Option<String>,
+    /// Only pods with these labels, in kubectl's syntax.
+    pub selector: Option<String>,
+    /// The control planes' namespace, where the user names it.
+    pub istio_namespace: Option<String>,
+}
+
+/// Sees every object on its way into the snapshot: to count, or to keep it for a file.
+pub trait Observer {
+    /// An object has arrived.
+    fn object(&self, object: &Object);
+    /// A list begins again; its objects will come once more.
+    fn restart(&self, resource: Resource);
+}
+
+/// Workloads whose pods and templates are looked at.
+pub(super) const WORKLOADS: [Resource; 4] =
+    [Resource::Deployments, Resource::StatefulSets, Resource::DaemonSets, Resource::Rollouts];
+
+/// What is read in each namespace of a control plane.
+pub(super) const CONTROL_PLANE: [Resource; 3] = [Resource::Services, Resource::EndpointSlices, Resource::ConfigMaps];
+
+/// Selects the Deployments of control planes, wherever they are.
+const ISTIOD: &str = "app=istiod";
+
+/// Reads everything that verdicts in this scope need.
+///
+/// # Errors
+/// When pods cannot be listed, or when the API server cannot be reached or does not know the user at all. Everything
+/// else that is denied or breaks off stands in the snapshot, as [`Unread`] and as a finding.
+pub async fn read(connection: &Connection, scope: &Scope, detail: Detail, observer: &impl Observer) -> Result<Snapshot, Failure> {
+    let reading = Reading {
+        connection,
+        scope,
+        observer,
+        builder: RefCell::new(SnapshotBuilder::new(Origin::Cluster, detail)),
+    };
+    let (pods, others) = futures::join!(reading.pods(), reading.others());
+    pods?;
+    others?;
+    reading.besides().await?;
+    Ok(reading.builder.into_inner().build())
+}
+
+struct Reading<'a, O> {
+    connection: &'a Connection,
+    scope: &'a Scope,
+    observer: &'a O,
+    builder: RefCell<SnapshotBuilder>,
+}
+
+impl<O: Observer> Reading<'_, O> {
+    async fn pods(&self) -> Result<(), Failure> {
+        let mut list = List::within(Resource::Pods, self.scope.namespace.as_deref());
+        list.label_selector = self.scope.selector.clone();
+        list.read(self.connection, self).await
+    }
+
+    async fn others(&self) -> Result<(), Failure> {
+        let namespace = self.scope.namespace.as_deref();
+        let workloads = WORKLOADS.into_iter().map(|resource| List::within(resource, namespace));
+        let lists = workloads.chain([List::everywhere(Resource::ProxyConfigs)]);
+        let lists = join_all(lists.map(|list| self.list(list)));
+        let (lists, namespaces, control_planes) = futures::join!(lists, self.namespaces(), self.control_planes());
+        lists.into_iter().collect::<Result<(), _>>()?;
+        namespaces?;
+        control_planes
+    }
+
+    /// All namespaces, or the one in question.
+    async fn namespaces(&self) -> Result<(), Failure> {
+        let Some(name) = &self.scope.namespace else {
+            return self.list(List::everywhere(Resource::Namespaces)).await;
+        };
+        match get(self.connection, Resource::Namespaces, None, name).await {
+            Ok(Some(namespace)) => self.object(&namespace),
+            Ok(None) => {}
+            Err(failure) => self.tolerate(&List::within(Resource::Namespaces, Some(name)), failure)?,
+        }
+        Ok(())
+    }
+
+    /// Injectors, then what stands in the namespaces that they and istiod's Deployments name.
+    async fn control_planes(&self) -> Result<(), Failure> {
+        let injectors = self.list(List::everywhere(Resource::MutatingWebhookConfigurations));
+        let deployments = List::everywhere(Resource::Deployments).labelled(ISTIOD);
+        let (injectors, deployments) = futures::join!(injectors, deployments.read(self.connection, self));
+        injectors?;
+        let mut namespaces = self.builder.borrow().control_plane_namespaces();
+        namespaces.extend(self.scope.istio_namespace.clone());
+        if let Err(failure) = deployments {
+            if !failure.cause.is_tolerable() {
+                return Err(failure);
+            }
+            self.builder.borrow_mut().control_planes_incomplete();
+            let lists = namespaces.iter().map(|namespace| List::within(Resource::Deployments, Some(namespace)).labelled(ISTIOD));
+            join_all(lists.map(|list| self.list(list))).await.into_iter().collect::<Result<(), _>>()?;
+        }
+        let in_namespaces = join_all(namespaces.iter().map(|namespace| self.control_plane_namespace(namespace))).await;
+        in_namespaces.into_iter().collect()
+    }
+
+    async fn control_plane_namespace(&self, namespace: &str) -> Result<(), Failure> {
+        let lists = [
+            List::within(Resource::Services, Some(namespace)),
+            List::within(Resource::EndpointSlices, Some(namespace)),
+        ];
+        let lists = join_all(lists.map(|list| self.list(list)));
+        let (lists, config_maps) = futures::join!(lists, self.config_maps(namespace));
+        lists.into_iter().collect::<Result<(), _>>()?;
+        config_maps
+    }
+
+    /// The ConfigMaps that istiods in this namespace read: by name, as istiod does, since no label finds them all.
+    async fn config_maps(&self, namespace: &str) -> Result<(), Failure> {
+        let revisions = self.builder.borrow().revisions_in(namespace);
+        let names = revisions.iter().flat_map(|revision| {
+            let suffix = revision_suffix(revision);
+            [format!("istio-sidecar-injector{suffix}"), format!("istio{suffix}")]
+        });
+        let names: BTreeSet<String> = names.collect();
+        let reads = names.iter().map(|name| async move {
+            match get(self.connection, Resource::ConfigMaps, Some(namespace), name).await {
+                Ok(Some(map)) => self.object(&map),
+                Ok(None) => {}
+                Err(failure) => self.tolerate(&List::within(Resource::ConfigMaps, Some(namespace)), failure)?,
+            }
+            Ok(())
+        });
+        join_all(reads).await.into_iter().collect::<Result<(), Failure>>()?;
+        if self.builder.borrow().lacks_injector_config(namespace) {
+            let labelled = List::within(Resource::ConfigMaps, Some(namespace)).labelled(labels::REVISION);
+            self.list(labelled).await?;
+        }
+        Ok(())
+    }
+
+    /// What only some pods make necessary.
+    async fn besides(&self) -> Result<(), Failure> {
+        let wanted = self.builder.borrow().wanted_besides();
+        let lists = wanted.into_iter().flat_map(|(resource, namespaces)| {
+            // Listing a few namespaces costs less than listing everything, many cost more.
+            let everywhere = !resource.is_namespaced() || (namespaces.len() > 4 && self.scope.namespace.is_none());
+            let lists: Vec<List> = if everywhere {
+                vec![List::everywhere(resource)]
+            } else {
+                namespaces.iter().map(|namespace| List::within(resource, Some(namespace))).collect()
+            };
+            lists
+        });
+        join_all(lists.map(|list| self.list(list))).await.into_iter().collect()
+    }
+
+    async fn list(&self, list: List) -> Result<(), Failure> {
+        match list.read(self.connection, self).await {
+            Ok(()) => Ok(()),
+            Err(failure) => self.tolerate(&list, failure),
+        }
+    }
+
+    /// Notes a list that is not to be had; only when nothing at all can be had is it an error.
+    fn tolerate(&self, list: &List, failure: Failure) -> Result<(), Failure> {
+        if failure.cause == Cause::NotFound && list.resource.is_custom() {
+            return Ok(());
+        }
+        if !failure.cause.is_tolerable() {
+            return Err(failure);
+        }
+        let mut builder = self.builder.borrow_mut();
+        builder.unread(Unread {
+            resource: list.resource,
+            namespace: list.namespace.clone(),
+            cause: match failure.cause {
+                Cause::Forbidden => UnreadCause::Forbidden,
+                _ => UnreadCause::Failed(failure.to_string()),
+            },
+        });
+        builder.finding(super::access::finding(list.resource, list.namespace.as_deref(), &failure));
+        Ok(())
+    }
+}
+
+impl<O: Observer> Sink for Reading<'_, O> {
+    fn object(&self, object: &Object) {
+        self.observer.object(object);
+        self.builder.borrow_mut().add(object);
+    }
+
+    fn undecodable(&self, list: &List, why: &str) {
+        let mut builder = self.builder.borrow_mut();
+        builder.unread(Unread {
+            resource: list.resource,
+            namespace: list.namespace.clone(),
+            cause: UnreadCause::Failed(format!("an object could not be decoded: {why}")),
+        });
+        builder.finding(Finding {
+            severity: Severity::Error,
+            code: "undecodable",
+            subject: list.resource.to_string(),
+            message: format!("an object could not be decoded: {why}"),
+            advice: format!("kubectl get {} -A -o json, and report what is odd about it", list.resource),
+        });
+    }
+
+    fn restart(&self, list: &List) {
+        let mut builder = self.builder.borrow_mut();
+        if list.resource == Resource::Pods {
+            builder.forget_pods();
+        }
+        self.observer.restart(list.resource);
+        builder.finding(Finding {
+            severity: Severity::Info,
+            code: "list-restarted",
+            subject: list.resource.to_string(),
+            message: "the API server forgot the moment of the list between two pages; it was read once more".to_owned(),
+            advice: String::new(),
+        });
+    }
+}

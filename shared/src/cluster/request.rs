@@ -1,0 +1,124 @@
+//! Single requests: bounded in time, tried again where that is safe.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use kube::client::Body;
+
+use super::connection::Connection;
+use super::failure::{Cause, Failure};
+use crate::object::{Object, Resource};
+
+/// How long to wait before each further try of a read. kubectl's own client tries up to ten times, but only when the
+/// server asks for it; the client library would try for minutes without a word.
+const PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(300), Duration::from_millis(900)];
+
+/// The answers that a user of the API may take: JSON always, protobuf for the kinds that are decoded from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accept {
+    Json,
+    Protobuf,
+}
+
+/// Sends a request and checks that the answer is a success. Reads (GET) are tried again when the server is busy or the
+/// connection breaks; writes never are.
+pub(crate) async fn send(
+    connection: &Connection,
+    mut request: http::Request<Vec<u8>>,
+    accept: Accept,
+    what: &str,
+) -> Result<http::Response<Body>, Failure> {
+    let accept = match accept {
+        Accept::Protobuf => "application/vnd.kubernetes.protobuf, application/json",
+        Accept::Json => "application/json",
+    };
+    request.headers_mut().insert(http::header::ACCEPT, http::HeaderValue::from_static(accept));
+    let pauses: &[Duration] = if request.method() == http::Method::GET { &PAUSES } else { &[] };
+    for pause in pauses {
+        match try_once(connection, request.clone(), what).await {
+            Err(failure) if is_passing(&failure.cause) => tokio::time::sleep(*pause).await,
+            result => return result,
+        }
+    }
+    try_once(connection, request, what).await
+}
+
+/// Whether the next try may well succeed.
+fn is_passing(cause: &Cause) -> bool {
+    let is_reset = |why: &str| why.contains("reset") || why.contains("closed") || why.contains("Broken pipe");
+    match cause {
+        Cause::Server(code, _) => matches!(code, 429 | 503 | 504),
+        Cause::Unreachable(why) | Cause::Other(why) => is_reset(why) || why.contains("broke off"),
+        _ => false,
+    }
+}
+
+async fn try_once(connection: &Connection, request: http::Request<Vec<u8>>, what: &str) -> Result<http::Response<Body>, Failure> {
+    let sent = connection.client.send(request.map(Body::from));
+    let response = within(connection.request_timeout, sent, what).await?.map_err(|error| Failure::from_kube(what, error))?;
+    connection.note_warnings(response.headers());
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    let status = response.status();
+    let body = collect(response.into_body(), connection.request_timeout, what).await?;
+    Err(Failure::from_status(what, status, &body))
+}
+
+/// Reads one object by name, if it is there.
+pub(crate) async fn get(
+    connection: &Connection,
+    resource: Resource,
+    namespace: Option<&str>,
+    name: &str,
+) -> Result<Option<Object>, Failure> {
+    let what = format!("reading {resource}/{name}");
+    match get_json(connection, &format!("{}/{name}", resource.path(namespace)), &what).await {
+        Err(failure) if failure.cause == Cause::NotFound => Ok(None),
+        Err(failure) => Err(failure),
+        Ok(body) => {
+            Object::from_json(resource, &body).map(Some).map_err(|error| Failure::new(what, Cause::Decode(error.to_string())))
+        }
+    }
+}
+
+/// Reads the JSON behind a path.
+pub(crate) async fn get_json(connection: &Connection, path: &str, what: &str) -> Result<Vec<u8>, Failure> {
+    let request = http::Request::get(path).body(Vec::new());
+    let request = request.map_err(|error| Failure::new(what, Cause::Other(error.to_string())))?;
+    let response = send(connection, request, Accept::Json, what).await?;
+    collect(response.into_body(), connection.request_timeout, what).await
+}
+
+/// Reads a body to its end; silence for longer than `limit` is an error.
+pub(crate) async fn collect(mut body: Body, limit: Option<Duration>, what: &str) -> Result<Vec<u8>, Failure> {
+    let mut collected = Vec::new();
+    while let Some(bytes) = next_bytes(&mut body, limit, what).await? {
+        collected.extend_from_slice(&bytes);
+    }
+    Ok(collected)
+}
+
+/// The next piece of a body; `None` at its end.
+pub(crate) async fn next_bytes(body: &mut Body, limit: Option<Duration>, what: &str) -> Result<Option<Bytes>, Failure> {
+    loop {
+        match within(limit, body.frame(), what).await? {
+            None => return Ok(None),
+            Some(Err(error)) => return Err(Failure::from_kube(what, error)),
+            Some(Ok(frame)) => {
+                if let Ok(bytes) = frame.into_data() {
+                    return Ok(Some(bytes));
+                }
+            }
+        }
+    }
+}
+
+/// Waits, but not for ever.
+async fn within<T>(limit: Option<Duration>, future: impl Future<Output = T>, what: &str) -> Result<T, Failure> {
+    match limit {
+        Some(limit) => tokio::time::timeout(limit, future).await.map_err(|_| Failure::new(what, Cause::Timeout)),
+        None => Ok(future.await),
+    }
+}

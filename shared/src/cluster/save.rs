@@ -1,0 +1,225 @@
+//! Writes what verdicts were made from to a file, with nothing in it that no verdict needs: no Secret, no environment
+//! value, no image but the proxy's, no certificate.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::failure::{Cause, Failure};
+use super::read::Observer;
+use crate::injector_config::{InjectorConfig, MeshConfig, annotated_image};
+use crate::labels;
+use crate::object::{
+    ConfigMap, Container, DeploymentStatus, Metadata, Object, Pod, PodSpec, PodTemplateSpec, Resource, WebhookConfiguration,
+};
+use crate::template::PROXY_CONTAINER;
+
+/// Stands for a certificate: only whether one is there decides anything. Base64 of `saved`.
+const CERTIFICATE: &str = "c2F2ZWQ=";
+
+/// Keeps objects on their way into a snapshot, and writes them.
+#[derive(Default)]
+pub struct Saved {
+    /// By resource, namespace and name; each as one line of JSON.
+    objects: RefCell<BTreeMap<(Resource, String, String), String>>,
+}
+
+impl Observer for Saved {
+    fn object(&self, object: &Object) {
+        let metadata = object.metadata();
+        let key = (object.resource(), metadata.namespace.clone(), metadata.name.clone());
+        if let Some(reduced) = reduced(object) {
+            self.objects.borrow_mut().insert(key, reduced.to_json().to_string());
+        }
+    }
+
+    fn restart(&self, resource: Resource) {
+        self.objects.borrow_mut().retain(|(saved, ..), _| *saved != resource);
+    }
+}
+
+impl Saved {
+    /// Writes all of it as a List, an object a line, sorted.
+    pub fn write(&self, path: &Path) -> Result<(), Failure> {
+        let failure = |error: io::Error| Failure::new(format!("writing {}", path.display()), Cause::Other(error.to_string()));
+        let mut file = BufWriter::new(File::create(path).map_err(failure)?);
+        self.write_to(&mut file).and_then(|()| file.flush()).map_err(failure)
+    }
+
+    fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(b"{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[")?;
+        for (place, object) in self.objects.borrow().values().enumerate() {
+            out.write_all(if place == 0 { b"\n" } else { b",\n" })?;
+            out.write_all(object.as_bytes())?;
+        }
+        out.write_all(b"\n]}\n")
+    }
+}
+
+/// An object without what no verdict needs; nothing when no verdict needs it at all.
+fn reduced(object: &Object) -> Option<Object> {
+    let mut object = object.clone();
+    match &mut object {
+        Object::Pod(pod) => reduce_pod(pod),
+        Object::Deployment(deployment) => {
+            reduce_metadata(&mut deployment.metadata);
+            let spec = deployment.spec.as_mut()?;
+            reduce_template(&mut spec.template);
+            let ready_replicas = deployment.status.as_ref().map_or(0, |status| status.ready_replicas);
+            deployment.status = Some(DeploymentStatus { ready_replicas });
+        }
+        Object::StatefulSet(object) => {
+            reduce_metadata(&mut object.metadata);
+            reduce_template(&mut object.spec.as_mut()?.template);
+        }
+        Object::DaemonSet(object) => {
+            reduce_metadata(&mut object.metadata);
+            reduce_template(&mut object.spec.as_mut()?.template);
+        }
+        Object::ReplicaSet(object) => {
+            reduce_metadata(&mut object.metadata);
+            reduce_template(&mut object.spec.as_mut()?.template);
+        }
+        Object::Job(object) => {
+            reduce_metadata(&mut object.metadata);
+            reduce_template(&mut object.spec.as_mut()?.template);
+        }
+        Object::Rollout(object) => {
+            reduce_metadata(&mut object.metadata);
+            reduce_template(&mut object.spec.as_mut()?.template);
+        }
+        Object::Namespace(namespace) => reduce_annotations(&mut namespace.metadata),
+        Object::MutatingWebhookConfiguration(configuration) | Object::ValidatingWebhookConfiguration(configuration) => {
+            reduce_configuration(configuration);
+        }
+        Object::Service(service) => reduce_annotations(&mut service.metadata),
+        Object::EndpointSlice(slice) => reduce_annotations(&mut slice.metadata),
+        Object::ConfigMap(map) => reduce_config_map(map)?,
+        Object::ProxyConfig(config) => reduce_annotations(&mut config.metadata),
+        Object::Gateway(gateway) => reduce_annotations(&mut gateway.metadata),
+    }
+    Some(object)
+}
+
+fn reduce_pod(pod: &mut Pod) {
+    reduce_metadata(&mut pod.metadata);
+    if let Some(spec) = &mut pod.spec {
+        reduce_spec(spec);
+    }
+}
+
+fn reduce_template(template: &mut Option<PodTemplateSpec>) {
+    if let Some(template) = template {
+        reduce_metadata(&mut template.metadata);
+        if let Some(spec) = &mut template.spec {
+            reduce_spec(spec);
+        }
+    }
+}
+
+fn reduce_spec(spec: &mut PodSpec) {
+    // Of istiod's own container the image tells the control plane's version.
+    let decides = |container: &Container| container.name == PROXY_CONTAINER || container.name == "discovery";
+    spec.containers.retain(decides);
+    spec.init_containers.retain(decides);
+}
+
+fn reduce_metadata(metadata: &mut Option<Metadata>) {
+    if let Some(metadata) = metadata {
+        reduce_annotations(metadata);
+    }
+}
+
+fn reduce_annotations(metadata: &mut Metadata) {
+    metadata.uid.clear();
+    for owner in &mut metadata.owner_references {
+        owner.uid.clear();
+    }
+    metadata.annotations.retain(|key, _| labels::DECIDING_ANNOTATIONS.contains(&key.as_str()));
+    for (key, value) in &mut metadata.annotations {
+        match key.as_str() {
+            // These may hold environment values.
+            labels::PROXY_CONFIG => {
+                let image = annotated_image(value);
+                *value = image.map_or(json!({}), |image| json!({ "image": image })).to_string();
+            }
+            labels::PROXY_OVERRIDES => *value = reduced_json(value, &["containers", "initContainers"], &["name", "image"]),
+            labels::STATUS => *value = reduced_json(value, &["containers", "initContainers", "revision"], &[]),
+            _ => {}
+        }
+    }
+}
+
+/// A JSON object with only some of its members, and of objects in lists only some of theirs.
+fn reduced_json(text: &str, members: &[&str], inner: &[&str]) -> String {
+    let Ok(Value::Object(mut object)) = serde_json::from_str::<Value>(text) else { return String::new() };
+    object.retain(|key, _| members.contains(&key.as_str()));
+    for list in object.values_mut().filter_map(Value::as_array_mut) {
+        for item in list.iter_mut().filter_map(Value::as_object_mut) {
+            item.retain(|key, _| inner.contains(&key.as_str()));
+        }
+    }
+    Value::Object(object).to_string()
+}
+
+fn reduce_configuration(configuration: &mut WebhookConfiguration) {
+    reduce_annotations(&mut configuration.metadata);
+    for webhook in &mut configuration.webhooks {
+        let bundle = webhook.client_config.ca_bundle.take().filter(|bundle| !bundle.is_empty());
+        webhook.client_config.ca_bundle = bundle.map(|_| CERTIFICATE.to_owned());
+    }
+}
+
+/// A ConfigMap that cannot be parsed keeps only its name, and is as unreadable from the file.
+fn reduce_config_map(map: &mut ConfigMap) -> Option<()> {
+    reduce_annotations(&mut map.metadata);
+    map.data = if map.data.contains_key("config") {
+        InjectorConfig::parse(map).map(|config| config.to_data()).unwrap_or_default()
+    } else if map.data.contains_key("mesh") {
+        MeshConfig::parse(map).map(|config| config.to_data()).unwrap_or_default()
+    } else {
+        return None;
+    };
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_saved_pod_holds_nothing_but_what_decides() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "shop", "uid": "u", "labels": {"app": "web"}, "annotations": {
+                "secret.example/token": "hunter2",
+                "proxy.istio.io/config": "proxyMetadata: {TOKEN: hunter2}\nimage: {imageType: debug}",
+                "proxy.istio.io/overrides": "{\"containers\":[{\"name\":\"istio-proxy\",\"image\":\"mine:1\",\"env\":[{\"name\":\"A\",\"value\":\"hunter2\"}]}]}",
+                "sidecar.istio.io/status": "{\"containers\":[\"istio-proxy\"],\"imagePullSecrets\":[\"hunter2\"],\"revision\":\"r\"}",
+            }},
+            "spec": {"containers": [
+                {"name": "app", "image": "hunter2", "env": [{"name": "A", "value": "hunter2"}]},
+                {"name": "istio-proxy", "image": "p:1"},
+            ]},
+            "status": {"phase": "Running"},
+        }))
+        .unwrap();
+        let saved = Saved::default();
+        saved.object(&Object::Pod(pod));
+        let mut text = Vec::new();
+        saved.write_to(&mut text).unwrap();
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[\n\
+             {\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"annotations\":{\
+             \"proxy.istio.io/config\":\"{\\\"image\\\":{\\\"imageType\\\":\\\"debug\\\"}}\",\
+             \"proxy.istio.io/overrides\":\"{\\\"containers\\\":[{\\\"image\\\":\\\"mine:1\\\",\\\"name\\\":\\\"istio-proxy\\\"}]}\",\
+             \"sidecar.istio.io/status\":\"{\\\"containers\\\":[\\\"istio-proxy\\\"],\\\"revision\\\":\\\"r\\\"}\"},\
+             \"labels\":{\"app\":\"web\"},\"name\":\"web\",\"namespace\":\"shop\"},\
+             \"spec\":{\"containers\":[{\"image\":\"p:1\",\"name\":\"istio-proxy\"}]},\"status\":{\"phase\":\"Running\"}}\n]}\n"
+        );
+    }
+}

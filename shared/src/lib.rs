@@ -1,0 +1,33 @@
+//! The common crate of the kubectl-mesh plugins.
+//!
+//! ```text
+//! fetch ──► Snapshot ──► decide ──► show
+//! (async)   (our types)  (pure)  └─► apply (async)
+//! ```
+//!
+//! - [`cluster`] reads objects from an API server or from files, and is the only module that knows the client.
+//! - [`object`] are those objects, cut down to the fields in use; [`snapshot`] links them.
+//! - [`injection`] says which proxy a new pod would get, [`verdict`] compares that with what runs.
+//! - [`terminal`] is everything that a user sees.
+//!
+//! Everything but `cluster` and `terminal` is pure: no clock, no environment, no I/O, and nothing there fails. What is
+//! odd becomes a [`finding`], what cannot be known is unknown with its reason.
+
+pub mod cluster;
+pub mod control_plane;
+pub mod finding;
+pub mod health;
+pub mod image;
+pub mod injection;
+pub mod injector;
+pub mod injector_config;
+pub mod labels;
+pub mod object;
+pub mod proxy;
+pub mod snapshot;
+pub mod state;
+pub mod template;
+pub mod terminal;
+pub mod verdict;
+pub mod version;
+pub mod workload;
