@@ -33,11 +33,18 @@ pub fn findings(snapshot: &Snapshot) -> Vec<Finding> {
                 code: "injector-config",
                 subject: format!("configmaps -n {}", control_plane.namespace),
                 message: format!("the injector ConfigMap of revision {} cannot be read: {why}", control_plane.revision),
-                advice: format!("kubectl -n {} get configmap -l {}={} -o yaml", control_plane.namespace, labels::REVISION, control_plane.revision),
+                advice: format!(
+                    "kubectl -n {} get configmap -l {}={} -o yaml",
+                    control_plane.namespace,
+                    labels::REVISION,
+                    control_plane.revision
+                ),
             });
         }
     }
-    findings.extend(snapshot.unread.iter().filter(|unread| unread.cause == UnreadCause::NotInFile).map(|unread| not_in_file(unread.resource)));
+    findings.extend(
+        snapshot.unread.iter().filter(|unread| unread.cause == UnreadCause::NotInFile).map(|unread| not_in_file(unread.resource)),
+    );
     findings.sort();
     findings.dedup();
     findings
@@ -69,9 +76,8 @@ fn split(snapshot: &Snapshot, injector: &Injector) -> Option<Finding> {
     let Target::Service(service) = &injector.target else { return None };
     let facts = snapshot.services.get(&(service.namespace.clone(), service.name.clone()))?;
     let (label, answers) = (injector.revision.as_deref()?, facts.revision.as_deref()?);
-    let finding = |message, advice| {
-        Some(Finding { severity: Severity::Error, code: "split", subject: subject(injector), message, advice })
-    };
+    let finding =
+        |message, advice| Some(Finding { severity: Severity::Error, code: "split", subject: subject(injector), message, advice });
     if label != answers {
         let message = format!("its label says revision {label}, its service {} belongs to {answers}", service.name);
         return finding(message, "point both to the same revision".to_owned());
@@ -103,7 +109,10 @@ fn namespace_labels(snapshot: &Snapshot, name: &str, namespace: &Labels) -> Opti
         (None, Some(revision)) if !is_served(snapshot, namespace) => finding(
             "no-injector",
             format!("no injector serves {}={revision}: new pods get no proxy", labels::REVISION),
-            format!("kubectl label namespace {name} {}=REVISION --overwrite, with a revision or tag that is here", labels::REVISION),
+            format!(
+                "kubectl label namespace {name} {}=REVISION --overwrite, with a revision or tag that is here",
+                labels::REVISION
+            ),
         ),
         (Some("enabled"), None) if !is_served(snapshot, namespace) => finding(
             "no-injector",

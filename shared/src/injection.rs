@@ -262,9 +262,15 @@ fn control_plane<'a>(snapshot: &'a Snapshot, asked: &Injector, revision: &str) -
 fn injector_config<'a>(control_plane: Option<&'a ControlPlane>, revision: &str) -> Result<&'a InjectorConfig, Doubt> {
     match control_plane.map(|control_plane| &control_plane.injector_config) {
         Some(Read::Known(config)) => Ok(config),
-        Some(Read::Broken(why)) => Err(Doubt::new(Reason::InjectorConfig, format!("the injector ConfigMap of {revision}: {why}"))),
-        Some(Read::Unread) => Err(Doubt::new(Reason::Forbidden, format!("the injector ConfigMap of {revision} could not be read"))),
-        Some(Read::Absent) | None => Err(Doubt::new(Reason::InjectorConfig, format!("revision {revision} has no injector ConfigMap here"))),
+        Some(Read::Broken(why)) => {
+            Err(Doubt::new(Reason::InjectorConfig, format!("the injector ConfigMap of {revision}: {why}")))
+        }
+        Some(Read::Unread) => {
+            Err(Doubt::new(Reason::Forbidden, format!("the injector ConfigMap of {revision} could not be read")))
+        }
+        Some(Read::Absent) | None => {
+            Err(Doubt::new(Reason::InjectorConfig, format!("revision {revision} has no injector ConfigMap here")))
+        }
     }
 }
 
@@ -435,7 +441,9 @@ pub fn gateway_owner(snapshot: &Snapshot, namespace: &str, gateway: &str, templa
     };
     let Some(namespace_labels) = snapshot.namespaces.get(namespace) else {
         let doubt = snapshot.unread(Resource::Namespaces, namespace).map(|unread| Doubt::unread(&unread.cause, unread.resource));
-        return Injection::Unknown(doubt.unwrap_or_else(|| Doubt::new(Reason::NotInFile, format!("namespace {namespace} was not read"))));
+        return Injection::Unknown(
+            doubt.unwrap_or_else(|| Doubt::new(Reason::NotInFile, format!("namespace {namespace} was not read"))),
+        );
     };
     let asked = gateway_labels.value(labels::REVISION).or_else(|| namespace_labels.value(labels::REVISION));
     let default = || snapshot.revision_of_tag(UNREVISIONED).or(snapshot.default_validator.as_deref());

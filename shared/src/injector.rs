@@ -4,7 +4,9 @@
 use std::fmt;
 
 use crate::labels;
-use crate::object::{LabelSelector, Lookup, MatchCondition, Rule, ServiceReference, UnknownOperator, Webhook, WebhookConfiguration};
+use crate::object::{
+    LabelSelector, Lookup, MatchCondition, Rule, ServiceReference, UnknownOperator, Webhook, WebhookConfiguration,
+};
 
 /// The end of the name of every injector's entry. istiod recognises its entries by it
 /// (pkg/webhooks/webhookpatch.go), and so do we.
@@ -146,7 +148,9 @@ impl Injector {
 fn serves_injection(webhook: &Webhook) -> bool {
     let path = match (&webhook.client_config.service, &webhook.client_config.url) {
         (Some(service), _) => service.path.clone().unwrap_or_default(),
-        (None, Some(url)) => url.split_once("://").and_then(|(_, rest)| rest.find('/').map(|slash| rest[slash..].to_owned())).unwrap_or_default(),
+        (None, Some(url)) => {
+            url.split_once("://").and_then(|(_, rest)| rest.find('/').map(|slash| rest[slash..].to_owned())).unwrap_or_default()
+        }
         (None, None) => return false,
     };
     path == "/inject" || path.starts_with("/inject/")

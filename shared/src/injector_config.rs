@@ -95,8 +95,8 @@ impl InjectorConfig {
         let entry = |key: &str| map.data.get(key).ok_or_else(|| format!("it has no key {key:?}"));
         let values: Value =
             serde_json::from_str(entry("values")?).map_err(|error| format!("its key \"values\" is no JSON: {error}"))?;
-        let config: Config =
-            serde_saphyr::from_str(entry("config")?).map_err(|error| format!("its key \"config\" is no YAML: {}", first_line(&error)))?;
+        let config: Config = serde_saphyr::from_str(entry("config")?)
+            .map_err(|error| format!("its key \"config\" is no YAML: {}", first_line(&error)))?;
         let global = &values["global"];
         let templates = config.templates.unwrap_or_default();
         Ok(InjectorConfig {
@@ -122,8 +122,7 @@ impl InjectorConfig {
         let values = json!({"global": {
             "hub": self.hub, "tag": self.tag, "variant": self.variant, "proxy": {"image": self.image},
         }});
-        let templates: BTreeMap<_, _> =
-            self.templates.iter().map(|(name, template)| (name, template.sample_text())).collect();
+        let templates: BTreeMap<_, _> = self.templates.iter().map(|(name, template)| (name, template.sample_text())).collect();
         let config = json!({
             "policy": match self.policy {
                 Policy::Enabled => "enabled",

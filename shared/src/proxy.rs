@@ -41,7 +41,11 @@ impl ProxyType {
     }
 
     /// The type of proxy that pods with this metadata and image have.
-    pub(crate) fn of(label: impl Fn(&str) -> Option<String>, annotation: impl Fn(&str) -> Option<String>, image: &str) -> ProxyType {
+    pub(crate) fn of(
+        label: impl Fn(&str) -> Option<String>,
+        annotation: impl Fn(&str) -> Option<String>,
+        image: &str,
+    ) -> ProxyType {
         if Image::parse(image).name() == "ztunnel" || label(labels::APP).is_some_and(|app| app == "ztunnel") {
             return ProxyType::Ztunnel;
         }
@@ -78,11 +82,7 @@ impl Proxy {
         }
         let owned = |text: Option<&str>| text.map(str::to_owned);
         Some(Proxy {
-            proxy_type: ProxyType::of(
-                |key| owned(metadata.label(key)),
-                |key| owned(metadata.annotation(key)),
-                &container.image,
-            ),
+            proxy_type: ProxyType::of(|key| owned(metadata.label(key)), |key| owned(metadata.annotation(key)), &container.image),
             revision: running_revision(metadata).map(|revision| interner.text(&revision)),
             image: interner.text(&container.image),
             is_native,

@@ -79,9 +79,9 @@ pub enum UnreadCause {
 impl Snapshot {
     /// Why a list is not there, in this namespace or everywhere; `None` when it is.
     pub fn unread(&self, resource: Resource, namespace: &str) -> Option<&Unread> {
-        self.unread.iter().find(|unread| {
-            unread.resource == resource && unread.namespace.as_deref().is_none_or(|unread| unread == namespace)
-        })
+        self.unread
+            .iter()
+            .find(|unread| unread.resource == resource && unread.namespace.as_deref().is_none_or(|unread| unread == namespace))
     }
 
     /// The control planes of a revision, in whichever namespace.
@@ -102,7 +102,11 @@ impl Snapshot {
         readiness.unwrap_or_else(|| {
             let deciding = [Resource::Services, Resource::MutatingWebhookConfigurations];
             let is_unread = |resource: Resource| self.unread.iter().any(|unread| unread.resource == resource);
-            if !self.may_hide_control_planes && !deciding.into_iter().any(is_unread) { Readiness::NotReady } else { Readiness::Unknown }
+            if !self.may_hide_control_planes && !deciding.into_iter().any(is_unread) {
+                Readiness::NotReady
+            } else {
+                Readiness::Unknown
+            }
         })
     }
 
@@ -110,7 +114,10 @@ impl Snapshot {
     pub fn revision_of_tag(&self, tag: &str) -> Option<&str> {
         let by_injector = self.injectors.iter().find(|injector| injector.tag.as_deref() == Some(tag));
         by_injector.and_then(|injector| injector.revision.as_deref()).or_else(|| {
-            self.services.values().find(|service| service.tag.as_deref() == Some(tag)).and_then(|service| service.revision.as_deref())
+            self.services
+                .values()
+                .find(|service| service.tag.as_deref() == Some(tag))
+                .and_then(|service| service.revision.as_deref())
         })
     }
 

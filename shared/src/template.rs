@@ -101,11 +101,7 @@ pub(crate) fn proxy_container(spec: &PodSpec) -> Option<(&Container, bool)> {
 /// `{"initContainers":[..],"containers":[..],…}` (`SidecarInjectionStatus`, pkg/kube/inject/inject.go).
 fn status_lists_proxy(status: &str) -> bool {
     let Ok(status) = serde_json::from_str::<serde_json::Value>(status) else { return false };
-    ["containers", "initContainers"]
-        .iter()
-        .filter_map(|key| status[key].as_array())
-        .flatten()
-        .any(|name| name == PROXY_CONTAINER)
+    ["containers", "initContainers"].iter().filter_map(|key| status[key].as_array()).flatten().any(|name| name == PROXY_CONTAINER)
 }
 
 /// The revision in the injector's status annotation.

@@ -211,7 +211,9 @@ fn expected(workload: &Workload, proxy_type: ProxyType, injection: Injection) ->
         Injection::Refused(refused) => {
             Expected::Refused { revision: refused.revision, why: refused.why, is_unreachable: refused.is_unreachable }
         }
-        Injection::Unknown(doubt) if template.fixed_image().is_none() || proxy_type != ProxyType::Ztunnel => Expected::Unknown(doubt),
+        Injection::Unknown(doubt) if template.fixed_image().is_none() || proxy_type != ProxyType::Ztunnel => {
+            Expected::Unknown(doubt)
+        }
         without_proxy => match template.fixed_image() {
             Some(image) => fixed(template, image, proxy_type),
             None => match without_proxy {
@@ -482,4 +484,3 @@ fn judge_gateway_pod(snapshot: &Snapshot, proxy: Option<&Proxy>, owner: &Injecti
     reasons.dedup();
     (state, reasons)
 }
-

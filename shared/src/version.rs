@@ -137,8 +137,19 @@ mod tests {
     #[test]
     fn versions_are_ordered_as_released() {
         let ordered = [
-            "1.9.9", "1.10.0", "1.17.8-asm.4", "1.17.8-asm.10", "1.28.0-alpha.1", "1.28.0-beta.0", "1.28.0-rc.1", "1.28.0",
-            "1.28.2", "1.28.9", "1.28.9-2", "1.28.9-10", "1.29.0",
+            "1.9.9",
+            "1.10.0",
+            "1.17.8-asm.4",
+            "1.17.8-asm.10",
+            "1.28.0-alpha.1",
+            "1.28.0-beta.0",
+            "1.28.0-rc.1",
+            "1.28.0",
+            "1.28.2",
+            "1.28.9",
+            "1.28.9-2",
+            "1.28.9-10",
+            "1.29.0",
         ];
         for pair in ordered.windows(2) {
             let versions: Vec<Version> = pair.iter().map(|text| text.parse().unwrap()).collect();

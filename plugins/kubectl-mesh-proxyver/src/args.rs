@@ -90,7 +90,7 @@ pub struct Args {
     pub color: ColorChoice,
 
     /// Say more on stderr: 1 adds findings that are only good to know
-    #[arg(short, long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "1", default_value_t = 0, hide_default_value = true)]
+    #[arg(short, long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "1", default_value_t = 0, hide_default_value = true)]
     pub v: u8,
 
     /// Print the RBAC rules that this command line needs, and do nothing else
@@ -215,7 +215,8 @@ impl Args {
         }
         // A file is looked at as a whole, unless a namespace is named.
         let is_everywhere = self.all_namespaces || (!self.filename.is_empty() && self.namespace.is_none());
-        let states = if self.stale { State::ALL.into_iter().filter(|state| state.is_stale()).collect() } else { self.states.clone() };
+        let states =
+            if self.stale { State::ALL.into_iter().filter(|state| state.is_stale()).collect() } else { self.states.clone() };
         let namespace = if is_everywhere { None } else { self.namespace.clone() };
         Ok(Request {
             scope: Scope { namespace, selector: self.selector.clone(), istio_namespace: self.istio_namespace.clone() },

@@ -146,7 +146,11 @@ fn difference(workload: &Workload, derived: &Injection, answer: &Injection) -> F
         severity: Severity::Error,
         code: "probe-differs",
         subject: subject(workload),
-        message: format!("derived from the cluster's objects: {}; the API server's own answer: {}", words(derived), words(answer)),
+        message: format!(
+            "derived from the cluster's objects: {}; the API server's own answer: {}",
+            words(derived),
+            words(answer)
+        ),
         advice: "the answer is used; please report the difference".to_owned(),
     }
 }

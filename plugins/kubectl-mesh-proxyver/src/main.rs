@@ -13,7 +13,6 @@ use std::process::ExitCode;
 use mesh::terminal::exit::Exit;
 
 fn main() -> ExitCode {
-    mesh::terminal::end_quietly_on_closed_pipe();
     let (args, command) = command::parse(std::env::args_os());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {

@@ -292,7 +292,8 @@ impl Report {
             Rows::Namespaces(_) | Rows::Versions(_) => Vec::new(),
         };
         rows.dedup_by(|one, other| one.cluster == other.cluster && one.verdict.workload == other.verdict.workload);
-        let is_asked_for = |state: State| if request.selection.states.is_empty() { state.is_stale() } else { state.changes_by_restart() };
+        let is_asked_for =
+            |state: State| if request.selection.states.is_empty() { state.is_stale() } else { state.changes_by_restart() };
         let is_listed = |row: &WorkloadRow| {
             let verdict = &row.verdict;
             is_asked_for(verdict.state) && verdict.restart.is_kubectls() && !verdict.proxy_type.is_made_by_istiod()
@@ -300,7 +301,8 @@ impl Report {
         let (mut listed, mut others): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_listed);
         listed.sort_by_key(|row| row.verdict.state != State::Orphaned);
         others.retain(|row| {
-            let is_owners = row.verdict.reasons.iter().any(|reason| matches!(reason, Reason::Owner | Reason::OnDelete | Reason::Paused));
+            let is_owners =
+                row.verdict.reasons.iter().any(|reason| matches!(reason, Reason::Owner | Reason::OnDelete | Reason::Paused));
             if request.selection.states.is_empty() {
                 // Without a state asked for, what only lacks kubectl's help is told; pinned and unknown are not stale.
                 row.verdict.state.is_stale() || (row.verdict.state == State::Blocked && is_owners)

@@ -41,10 +41,11 @@ impl From<io::Error> for Stop {
 pub async fn run(args: Args, command: String) -> Exit {
     let mut terminal = Terminal::from_environment(args.color);
     let result = try_run(&args, &command, &mut terminal).await;
-    let flushed = terminal.flush();
+    let result = result.and_then(|exit| terminal.flush().map(|()| exit).map_err(Stop::Output));
     match result {
-        Ok(exit) if flushed.is_ok() => exit,
-        Ok(_) => Exit::Error,
+        Ok(exit) => exit,
+        // A reader who has seen enough, as in `… | head`, is no error.
+        Err(Stop::Output(problem)) if problem.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
         Err(stop) => tell(&stop, &command, &mut terminal),
     }
 }
@@ -67,7 +68,6 @@ fn tell(stop: &Stop, command: &str, terminal: &mut Terminal) -> Exit {
     };
     match stop {
         Stop::Usage(_) => Exit::Usage,
-        Stop::Output(problem) if problem.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
         _ => Exit::Error,
     }
 }
@@ -104,10 +104,12 @@ async fn explain_rbac(args: &Args, request: &Request, terminal: &mut Terminal) -
     let probing = if request.probe.is_some() { Probing::Yes } else { Probing::No };
     let mut permissions = permissions(&scope, probing);
     if args.watch {
-        permissions.extend(permissions.clone().into_iter().filter(|permission| permission.verb == "list").map(|mut permission| {
-            permission.verb = "watch";
-            permission
-        }));
+        permissions.extend(permissions.clone().into_iter().filter(|permission| permission.verb == "list").map(
+            |mut permission| {
+                permission.verb = "watch";
+                permission
+            },
+        ));
         permissions.sort();
     }
     terminal.out.write_all(manifest(&permissions, "mesh-proxyver").as_bytes())?;
@@ -229,7 +231,13 @@ fn print(args: &Args, report: &Report, request: &Request, advisor: &Advisor, ter
             for row in others {
                 let advice = advisor.advice(row.cluster.as_deref(), &row.verdict);
                 let id = &row.verdict.workload;
-                writeln!(terminal.err, "not listed: {} -n {} is {}: {advice}", id.qualified_name(), id.namespace, row.verdict.state)?;
+                writeln!(
+                    terminal.err,
+                    "not listed: {} -n {} is {}: {advice}",
+                    id.qualified_name(),
+                    id.namespace,
+                    row.verdict.state
+                )?;
             }
         }
         Output::Prom => render::prom(report, out)?,
@@ -276,9 +284,8 @@ async fn follow(args: &Args, command: &str, request: &Request, places: &[Place],
         terminal.flush()?;
         // A large cluster changes all the time: reading it takes at most a fifth of the time.
         tokio::time::sleep(WATCH_PAUSE.max(started.elapsed() * 4)).await;
-        let changes = places.iter().zip(&moments).map(|(place, moment)| {
-            Box::pin(watch::changed(&place.connection, &place.scope, moment))
-        });
+        let changes =
+            places.iter().zip(&moments).map(|(place, moment)| Box::pin(watch::changed(&place.connection, &place.scope, moment)));
         let (result, ..) = futures::future::select_all(changes).await;
         result?;
     }

@@ -92,14 +92,18 @@ impl Selection {
                 let is_pods = subject.kind == "Pod" && verdict.pods.iter().any(|(name, _)| subject.is("Pod", name));
                 is_pods || subject.is(&id.kind, &id.name)
             });
-        in_namespace && is_named && self.has_state(verdict.state) && self.has_revision(verdict) && self.has_labels(verdict, snapshot)
+        in_namespace
+            && is_named
+            && self.has_state(verdict.state)
+            && self.has_revision(verdict)
+            && self.has_labels(verdict, snapshot)
     }
 
     /// Whether a pod of a selected workload is shown.
     pub fn selects_pod(&self, verdict: &Verdict, pod: &str, state: State) -> bool {
         let id = &verdict.workload;
-        let is_named =
-            self.subjects.is_empty() || self.subjects.iter().any(|subject| subject.is("Pod", pod) || subject.is(&id.kind, &id.name));
+        let is_named = self.subjects.is_empty()
+            || self.subjects.iter().any(|subject| subject.is("Pod", pod) || subject.is(&id.kind, &id.name));
         is_named && self.has_state(state)
     }
 
@@ -140,9 +144,11 @@ impl Selection {
     /// The revision that was named, when neither a control plane nor a tag nor a proxy has it.
     pub fn unknown_revision(&self, snapshot: &Snapshot) -> Option<String> {
         let revision = self.revision.as_deref()?;
-        let runs = snapshot.workloads.iter().flat_map(|workload| &workload.proxies).any(|(proxy, _)| {
-            proxy.as_ref().and_then(|proxy| proxy.revision.as_deref()) == Some(revision)
-        });
+        let runs = snapshot
+            .workloads
+            .iter()
+            .flat_map(|workload| &workload.proxies)
+            .any(|(proxy, _)| proxy.as_ref().and_then(|proxy| proxy.revision.as_deref()) == Some(revision));
         let is_known = runs
             || snapshot.revisions().contains(&revision)
             || snapshot.tags().contains(&revision)

@@ -86,12 +86,20 @@ impl Failure {
         Failure { what: what.into(), cause, hint }
     }
 
-    /// From what the client library reports.
+    /// From what the client library reports. Nothing of it is shown that may hold a secret: no environment of a
+    /// credential plugin, no certificate, no address of a proxy.
     pub fn from_kube(what: &str, error: kube::Error) -> Failure {
+        use kube::Error as Kube;
         let cause = match &error {
-            kube::Error::Api(status) => cause_of_status(status.code, &status.reason, &status.message),
-            kube::Error::Auth(error) => Cause::Credentials(credential_message(error)),
-            kube::Error::RustlsTls(error) => Cause::Tls(tls_message(error)),
+            Kube::Api(status) => return Failure::from_answer(what, status.code, &status.reason, &status.message),
+            Kube::Auth(error) => Cause::Credentials(credential_message(error)),
+            Kube::RustlsTls(_) => Cause::Tls(certificate_message(&chain(&error))),
+            Kube::InferKubeconfig(error) => Cause::Configuration(error.to_string()),
+            Kube::ProxyProtocolUnsupported { .. } | Kube::ProxyProtocolDisabled { .. } => {
+                Cause::Configuration("the protocol of the proxy is not supported: http, https and socks5 are".to_owned())
+            }
+            Kube::SerdeError(_) | Kube::FromUtf8(_) | Kube::LinesCodecMaxLineLengthExceeded => Cause::Decode(chain(&error)),
+            Kube::BuildRequest(_) | Kube::HttpError(_) => Cause::Other(chain(&error)),
             other => transport_cause(other),
         };
         Failure::new(what, cause)
@@ -104,12 +112,17 @@ impl Failure {
             None => serde_json::from_slice(body).ok(),
         };
         let status = status.unwrap_or_else(|| Status {
-            message: String::from_utf8_lossy(&body[..body.len().min(200)]).trim().to_owned(),
+            message: String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned(),
             reason: String::new(),
         });
-        let mut failure = Failure::new(what, cause_of_status(code.as_u16(), &status.reason, &status.message));
-        if failure.cause == Cause::Forbidden && !status.message.is_empty() {
-            failure.what = format!("{what}: {}", status.message);
+        Failure::from_answer(what, code.as_u16(), &status.reason, &status.message)
+    }
+
+    fn from_answer(what: &str, code: u16, reason: &str, message: &str) -> Failure {
+        let message = one_line(message);
+        let mut failure = Failure::new(what, cause_of_status(code, reason, &message));
+        if failure.cause == Cause::Forbidden && !message.is_empty() {
+            failure.what = format!("{what}: {message}");
         }
         failure
     }
@@ -167,50 +180,83 @@ fn hint(cause: &Cause) -> Option<String> {
     Some(hint.to_owned())
 }
 
-/// The innermost sentence of an error of the transport, which is where the cause stands.
+/// A server's words on one line, unable to do anything to a terminal.
+fn one_line(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+}
+
+/// What stands behind an error, from the outside in, without what an outer error repeats of an inner one.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    for source in std::iter::successors(error.source(), |&error| error.source()) {
+        let inner = source.to_string();
+        if !text.contains(&inner) {
+            text = format!("{text}: {inner}");
+        }
+    }
+    one_line(&text)
+}
+
+/// The cause of an error of the transport: the innermost sentence, which says it.
 fn transport_cause(error: &kube::Error) -> Cause {
-    let mut innermost: &dyn Error = error;
-    let mut texts = vec![innermost.to_string()];
-    while let Some(source) = innermost.source() {
-        innermost = source;
-        texts.push(innermost.to_string());
+    let errors = || std::iter::successors(Some(error as &(dyn Error + 'static)), |&error| error.source());
+    // A token that had to be renewed is asked for in the middle of a request.
+    if let Some(error) = errors().find_map(|error| error.downcast_ref::<kube::client::AuthError>()) {
+        return Cause::Credentials(credential_message(error));
     }
-    let all = texts.join(": ");
-    let last = texts.pop().unwrap_or_default();
-    if all.contains("invalid peer certificate") || all.contains("UnsupportedCertVersion") || all.contains("certificate") {
-        return Cause::Tls(certificate_message(&all, last));
+    let all = chain(error);
+    let innermost = errors().last().map(|error| one_line(&error.to_string())).unwrap_or_default();
+    if all.contains("certificate") || all.contains("UnsupportedCertVersion") {
+        return Cause::Tls(certificate_message(&innermost));
     }
-    let is_cut = all.contains("IncompleteMessage") || all.contains("connection closed") || all.contains("unexpected end of file");
-    if is_cut {
+    // hyper's words: it has no public way to ask for each of these. Whoever tries again looks for "broke off".
+    let is_cut = ["IncompleteMessage", "connection closed", "unexpected end of file", "unexpected EOF", "end of file before"];
+    if is_cut.iter().any(|words| all.contains(words)) {
         return Cause::Other("the connection broke off in the middle of the answer".to_owned());
     }
-    Cause::Unreachable(last)
-}
-
-/// Adds to rustls' words what people with such certificates need to know.
-fn certificate_message(all: &str, last: String) -> String {
-    if all.contains("UnsupportedCertVersion") {
-        return format!("{last}: X.509 version 1 certificates are not supported; have a version 3 certificate issued");
+    if all.contains("deadline has elapsed") || all.contains("timed out") {
+        return Cause::Unreachable("it took too long to connect".to_owned());
     }
-    if all.contains("UnknownIssuer") {
-        return format!("{last}: the certificate authority in the kubeconfig did not issue the server's certificate");
+    if all.contains("corrupt message") || all.contains("InvalidContentType") {
+        return Cause::Tls("the server does not speak TLS: its address may have to begin with http://".to_owned());
     }
-    last
+    Cause::Unreachable(innermost)
 }
 
-fn tls_message(error: &impl Error) -> String {
-    let text = error.to_string();
-    certificate_message(&text, text.clone())
+/// Adds to the words of the TLS library what people with such certificates need to know: it takes neither X.509 version
+/// 1 (rustls issue 2364) nor a server's own certificate as its authority (kube issue 1767), and kubectl takes both.
+fn certificate_message(text: &str) -> String {
+    if text.contains("UnsupportedCertVersion") {
+        return "the client certificate is of X.509 version 1, which is not supported; have one of version 3 issued".to_owned();
+    }
+    let advice = if text.contains("UnknownIssuer") {
+        "it was not issued by the certificate authority in the kubeconfig, or that is the server's own certificate and no authority"
+    } else if text.contains("NotValidForName") {
+        "it is not for the address in the kubeconfig; --tls-server-name names another"
+    } else {
+        return text.to_owned();
+    };
+    // Everything behind these words are the names that the certificate is for, in the form of the library's own types.
+    let text = text
+        .split_once(':')
+        .filter(|(before, _)| before.starts_with("invalid peer certificate"))
+        .map_or(text, |_| "the server's certificate is not accepted");
+    format!("{text}: {advice}")
 }
 
-/// A plugin's own output goes to the terminal by itself; its environment holds certificates and is not repeated.
+/// The library shows the whole command, with the environment that it hands to the plugin; that holds certificates, and
+/// may hold secrets of the user. Only the status and the first line of what the plugin said are repeated.
 fn credential_message(error: &kube::client::AuthError) -> String {
     match error {
-        kube::client::AuthError::AuthExecRun { cmd, out } => {
-            let program = cmd.split_whitespace().next().unwrap_or(cmd).trim_matches('"');
-            format!("the credential plugin {program} failed: {}", out.status)
+        kube::client::AuthError::AuthExecRun { out, .. } => {
+            let said = String::from_utf8_lossy(&out.stderr);
+            let said = said.lines().map(one_line).find(|line| !line.is_empty());
+            said.map_or_else(|| format!("failed: {}", out.status), |said| format!("failed: {}: {said}", out.status))
         }
-        other => other.to_string(),
+        // The answer that cannot be understood may hold a token.
+        kube::client::AuthError::AuthExecParse(_) => "its answer is no ExecCredential".to_owned(),
+        other => one_line(&other.to_string()),
     }
 }
 
@@ -241,5 +287,60 @@ mod tests {
         let mut body = b"k8s\0".to_vec();
         body.extend(Unknown { raw: status.encode_to_vec() }.encode_to_vec());
         assert_eq!(from(500, &body).cause, Cause::Expired);
+    }
+
+    fn from_transport(text: &str) -> Failure {
+        Failure::from_kube("listing pods", kube::Error::Service(text.into()))
+    }
+
+    #[test]
+    fn a_servers_words_stay_on_one_line_and_do_nothing_to_a_terminal() {
+        let told = from(502, b"bad\r\n  gateway \x1b[2J").to_string();
+        assert_eq!(told, "listing pods: the server answered 502: bad gateway \u{fffd}[2J");
+        assert!(from(500, &[0xe2; 500]).to_string().len() < 1000);
+    }
+
+    #[test]
+    fn what_the_library_reports_keeps_the_servers_words() {
+        let status =
+            kube::core::Status { code: 403, message: "no way".to_owned(), reason: "Forbidden".to_owned(), ..Default::default() };
+        let failure = Failure::from_kube("listing pods", kube::Error::Api(Box::new(status)));
+        assert_eq!(
+            (failure.cause.clone(), failure.to_string()),
+            (Cause::Forbidden, "listing pods: no way: denied (Forbidden)".to_owned())
+        );
+    }
+
+    #[test]
+    fn certificates_are_told_with_what_to_do() {
+        let check = |text: &str, expected: &str| assert_eq!(from_transport(text).cause, Cause::Tls(expected.to_owned()));
+        check(
+            "invalid peer certificate: UnknownIssuer",
+            "the server's certificate is not accepted: it was not issued by the certificate authority in the kubeconfig, or that is \
+             the server's own certificate and no authority",
+        );
+        check(
+            "invalid peer certificate: NotValidForNameContext { expected: DnsName(\"a\"), presented: [\"b\"] }",
+            "the server's certificate is not accepted: it is not for the address in the kubeconfig; --tls-server-name names another",
+        );
+        check("invalid peer certificate: Expired", "invalid peer certificate: Expired");
+    }
+
+    #[test]
+    fn a_connection_that_ends_early_is_no_missing_server() {
+        let check = |text: &str, expected: Cause| assert_eq!(from_transport(text).cause, expected, "{text}");
+        check(
+            "connection closed before message completed",
+            Cause::Other("the connection broke off in the middle of the answer".to_owned()),
+        );
+        check("deadline has elapsed", Cause::Unreachable("it took too long to connect".to_owned()));
+        check("Connection refused (os error 111)", Cause::Unreachable("Connection refused (os error 111)".to_owned()));
+    }
+
+    #[test]
+    fn a_proxys_password_is_not_shown() {
+        let proxy_url = Box::new("ftp://me:secret@proxy".parse().unwrap());
+        let failure = Failure::from_kube("listing pods", kube::Error::ProxyProtocolUnsupported { proxy_url });
+        assert!(!format!("{failure:?}").contains("secret"), "{failure:?}");
     }
 }

@@ -52,7 +52,8 @@ struct Head {
 impl<O: Observer> Reading<'_, O> {
     /// All files of a folder whose names end as kubectl expects (`.json`, `.yaml`, `.yml`), by name.
     fn folder(&mut self, folder: &Path) -> Result<(), Failure> {
-        let failure = |error: io::Error| Failure::new(format!("reading folder {}", folder.display()), Cause::Other(error.to_string()));
+        let failure =
+            |error: io::Error| Failure::new(format!("reading folder {}", folder.display()), Cause::Other(error.to_string()));
         let entries = std::fs::read_dir(folder).map_err(failure)?;
         let mut files = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(failure)?;
         files.retain(|file| {
@@ -122,7 +123,8 @@ impl<O: Observer> Reading<'_, O> {
             if list_kind.is_none() {
                 return Err(not_kubernetes(name, "an object in it has no kind"));
             }
-            self.broken(name, "an item of its List", "it has no kind");
+            self.objects += 1;
+            self.broken(name, "an item of its List", "it has no kind, nor does the List name one before its items");
             return Ok(());
         }
         self.objects += 1;
@@ -196,7 +198,10 @@ fn first_character(source: &mut BufReader<impl Read>) -> io::Result<Option<u8>> 
         if available.is_empty() {
             return Ok(None);
         }
-        let blank = available.iter().take_while(|byte| byte.is_ascii_whitespace() || **byte == 0xef || **byte == 0xbb || **byte == 0xbf).count();
+        let blank = available
+            .iter()
+            .take_while(|byte| byte.is_ascii_whitespace() || **byte == 0xef || **byte == 0xbb || **byte == 0xbf)
+            .count();
         let found = available.get(blank).copied();
         source.consume(blank);
         if found.is_some() {

@@ -280,7 +280,10 @@ mod tests {
 
     #[test]
     fn lists_are_taken_apart() {
-        check(r#"{"kind":"List","items":[{"a":"]}\""},{"b":[1,{}]}],"metadata":{}}"#, &[r#"List:{"a":"]}\""}"#, r#"List:{"b":[1,{}]}"#]);
+        check(
+            r#"{"kind":"List","items":[{"a":"]}\""},{"b":[1,{}]}],"metadata":{}}"#,
+            &[r#"List:{"a":"]}\""}"#, r#"List:{"b":[1,{}]}"#],
+        );
         check(r#"{"items":[],"kind":"List"}"#, &["empty"]);
         check(r#"{"items":[{"a":1}],"kind":"PodList"}"#, &[r#":{"a":1}"#]);
     }

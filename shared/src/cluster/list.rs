@@ -182,7 +182,9 @@ impl<'a> PageReader<'a> {
     async fn finish(mut self, sink: &impl Sink) -> Result<(), Failure> {
         while self.read_some(sink).await? {}
         match &self.decoder {
-            Decoder::Protobuf(decoder) if !decoder.is_complete() => Err(self.undecodable("the answer ends in the middle of an object")),
+            Decoder::Protobuf(decoder) if !decoder.is_complete() => {
+                Err(self.undecodable("the answer ends in the middle of an object"))
+            }
             Decoder::Protobuf(_) => Ok(()),
             Decoder::Json => self.hand_on_json(sink),
         }

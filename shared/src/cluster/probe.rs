@@ -69,14 +69,17 @@ async fn template_of(connection: &Connection, workload: &Workload) -> Result<Val
     let (path, at) = match Resource::of_kind(&id.api_version, &id.kind) {
         Some(resource @ Resource::Pods) => (resource.path(Some(&id.namespace)), ""),
         Some(resource) if resource.is_namespaced() => (resource.path(Some(&id.namespace)), "/spec/template"),
-        _ if &*id.kind == "CronJob" => (format!("/apis/{}/namespaces/{}/cronjobs", id.api_version, id.namespace), "/spec/jobTemplate/spec/template"),
+        _ if &*id.kind == "CronJob" => {
+            (format!("/apis/{}/namespaces/{}/cronjobs", id.api_version, id.namespace), "/spec/jobTemplate/spec/template")
+        }
         _ => {
             let why = format!("the pod template of a {} is not known here", id.kind);
             return Err(Failure::new(what, Cause::Other(why)));
         }
     };
     let body = get_json(connection, &format!("{path}/{}", id.name), &what).await?;
-    let object: Value = serde_json::from_slice(&body).map_err(|error| Failure::new(what.clone(), Cause::Decode(error.to_string())))?;
+    let object: Value =
+        serde_json::from_slice(&body).map_err(|error| Failure::new(what.clone(), Cause::Decode(error.to_string())))?;
     let template = object.pointer(at).cloned().ok_or_else(|| {
         let why = "it has no pod template of its own".to_owned();
         Failure::new(what, Cause::Other(why))
@@ -86,9 +89,8 @@ async fn template_of(connection: &Connection, workload: &Workload) -> Result<Val
 
 /// A pod as it may have been before it was injected and scheduled.
 fn without_injection(mut pod: Value) -> Value {
-    let injected = |pod: &Value| -> Option<Value> {
-        serde_json::from_str(pod["metadata"]["annotations"][labels::STATUS].as_str()?).ok()
-    };
+    let injected =
+        |pod: &Value| -> Option<Value> { serde_json::from_str(pod["metadata"]["annotations"][labels::STATUS].as_str()?).ok() };
     if let Some(status) = injected(&pod) {
         for list in ["containers", "initContainers", "volumes"] {
             let names = status[list].as_array().cloned().unwrap_or_default();
@@ -141,12 +143,9 @@ fn injection_of_failure(failure: &Failure) -> Injection {
     let text = failure.to_string();
     let is_webhooks = text.contains("failed calling webhook");
     match &failure.cause {
-        _ if is_webhooks => Injection::Refused(Refused {
-            injector: String::new(),
-            revision: None,
-            why: text,
-            is_unreachable: true,
-        }),
+        _ if is_webhooks => {
+            Injection::Refused(Refused { injector: String::new(), revision: None, why: text, is_unreachable: true })
+        }
         Cause::Forbidden => Injection::Unknown(Doubt::new(Reason::Forbidden, text)),
         _ => Injection::Unknown(Doubt::new(Reason::Probe, text)),
     }

@@ -51,12 +51,7 @@ const ISTIOD: &str = "app=istiod";
 /// When pods cannot be listed, or when the API server cannot be reached or does not know the user at all. Everything
 /// else that is denied or breaks off stands in the snapshot, as [`Unread`] and as a finding.
 pub async fn read(connection: &Connection, scope: &Scope, detail: Detail, observer: &impl Observer) -> Result<Snapshot, Failure> {
-    let reading = Reading {
-        connection,
-        scope,
-        observer,
-        builder: RefCell::new(SnapshotBuilder::new(Origin::Cluster, detail)),
-    };
+    let reading = Reading { connection, scope, observer, builder: RefCell::new(SnapshotBuilder::new(Origin::Cluster, detail)) };
     let (pods, others) = futures::join!(reading.pods(), reading.others());
     pods?;
     others?;
@@ -123,10 +118,7 @@ impl<O: Observer> Reading<'_, O> {
     }
 
     async fn control_plane_namespace(&self, namespace: &str) -> Result<(), Failure> {
-        let lists = [
-            List::within(Resource::Services, Some(namespace)),
-            List::within(Resource::EndpointSlices, Some(namespace)),
-        ];
+        let lists = [List::within(Resource::Services, Some(namespace)), List::within(Resource::EndpointSlices, Some(namespace))];
         let lists = join_all(lists.map(|list| self.list(list)));
         let (lists, config_maps) = futures::join!(lists, self.config_maps(namespace));
         lists.into_iter().collect::<Result<(), _>>()?;

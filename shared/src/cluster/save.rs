@@ -99,7 +99,12 @@ fn reduced(object: &Object) -> Option<Object> {
         Object::Service(service) => reduce_annotations(&mut service.metadata),
         Object::EndpointSlice(slice) => reduce_annotations(&mut slice.metadata),
         Object::ConfigMap(map) => reduce_config_map(map)?,
-        Object::ProxyConfig(config) => reduce_annotations(&mut config.metadata),
+        Object::ProxyConfig(config) => {
+            // Of several the oldest counts.
+            let created = config.metadata.creation_timestamp;
+            reduce_annotations(&mut config.metadata);
+            config.metadata.creation_timestamp = created;
+        }
         Object::Gateway(gateway) => reduce_annotations(&mut gateway.metadata),
     }
     Some(object)
@@ -136,6 +141,7 @@ fn reduce_metadata(metadata: &mut Option<Metadata>) {
 
 fn reduce_annotations(metadata: &mut Metadata) {
     metadata.uid.clear();
+    metadata.creation_timestamp = None;
     for owner in &mut metadata.owner_references {
         owner.uid.clear();
     }

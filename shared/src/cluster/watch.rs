@@ -60,7 +60,8 @@ pub async fn changed(connection: &Connection, scope: &Scope, moment: &Moment) ->
         tokio::time::sleep(WITHOUT_WATCH).await;
         return Ok(());
     }
-    let watches = moment.versions.iter().map(|(resource, version)| first_event(connection, scope, *resource, version).boxed_local());
+    let watches =
+        moment.versions.iter().map(|(resource, version)| first_event(connection, scope, *resource, version).boxed_local());
     let (result, ..) = select_all(watches).await;
     result
 }
@@ -69,10 +70,7 @@ pub async fn changed(connection: &Connection, scope: &Scope, moment: &Moment) ->
 /// again is always right.
 async fn first_event(connection: &Connection, scope: &Scope, resource: Resource, version: &str) -> Result<(), Failure> {
     let what = format!("watching {resource}");
-    let path = format!(
-        "{}?watch=true&timeoutSeconds=290&resourceVersion={version}",
-        resource.path(scope.namespace.as_deref())
-    );
+    let path = format!("{}?watch=true&timeoutSeconds=290&resourceVersion={version}", resource.path(scope.namespace.as_deref()));
     let request = http::Request::get(path)
         // Compression and watches do not go together (kube-rs issue 2079).
         .header(http::header::ACCEPT_ENCODING, "identity")

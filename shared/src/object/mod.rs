@@ -113,7 +113,9 @@ impl Object {
             Object::Job(object) => object.metadata.as_ref(),
             Object::Rollout(object) => object.metadata.as_ref(),
             Object::Namespace(object) => Some(&object.metadata),
-            Object::MutatingWebhookConfiguration(object) | Object::ValidatingWebhookConfiguration(object) => Some(&object.metadata),
+            Object::MutatingWebhookConfiguration(object) | Object::ValidatingWebhookConfiguration(object) => {
+                Some(&object.metadata)
+            }
             Object::Service(object) => Some(&object.metadata),
             Object::EndpointSlice(object) => Some(&object.metadata),
             Object::ConfigMap(object) => Some(&object.metadata),

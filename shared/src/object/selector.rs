@@ -102,8 +102,7 @@ impl FromStr for LabelSelector {
     /// Parses what kubectl's `-l` takes: terms `k`, `!k`, `k=v`, `k==v`, `k!=v`, `k in (a,b)`, `k notin (a,b)`,
     /// separated by commas.
     fn from_str(text: &str) -> Result<Self, InvalidSelector> {
-        let match_expressions =
-            terms(text)?.into_iter().map(parse_requirement).collect::<Result<Vec<_>, _>>()?;
+        let match_expressions = terms(text)?.into_iter().map(parse_requirement).collect::<Result<Vec<_>, _>>()?;
         Ok(LabelSelector { match_labels: StringMap::new(), match_expressions })
     }
 }
@@ -145,9 +144,7 @@ fn parse_requirement(term: &str) -> Result<Requirement, InvalidSelector> {
         Ok(Requirement { key: key.to_owned(), operator: operator.to_owned(), values })
     };
     if let Some(set) = term.strip_suffix(')') {
-        let (head, values) = set
-            .split_once('(')
-            .ok_or_else(|| InvalidSelector(format!("missing '(' in {term:?}")))?;
+        let (head, values) = set.split_once('(').ok_or_else(|| InvalidSelector(format!("missing '(' in {term:?}")))?;
         let values = values.split(',').map(|value| value.trim().to_owned()).collect();
         return match head.trim().rsplit_once(char::is_whitespace) {
             Some((key, "in")) => requirement(key, "In", values),

@@ -375,7 +375,9 @@ impl SnapshotBuilder {
 
     fn add_config_map(&mut self, map: &ConfigMap) {
         let key = (map.metadata.namespace.clone(), map.metadata.name.clone());
-        if map.data.contains_key("values") && map.data.contains_key("config") || map.metadata.name.starts_with("istio-sidecar-injector") {
+        if map.data.contains_key("values") && map.data.contains_key("config")
+            || map.metadata.name.starts_with("istio-sidecar-injector")
+        {
             let revision = map.metadata.label(labels::REVISION).map(str::to_owned);
             self.injector_configs.insert(key, (revision, InjectorConfig::parse(map)));
         } else if map.data.contains_key("mesh") {
@@ -477,7 +479,11 @@ impl SnapshotBuilder {
     fn workload_of_replica_set(&self, id: WorkloadId, key: &OwnerKey, pods: &OwnerPods) -> Workload {
         if let Some((resource, name)) = self.controller_by_hash(key, pods) {
             let controller = &self.controllers[&(resource, Arc::clone(&key.namespace), Arc::clone(&name))];
-            return self.controller_workload(self.controller_id(resource, &key.namespace, &name), controller, pods.template.clone());
+            return self.controller_workload(
+                self.controller_id(resource, &key.namespace, &name),
+                controller,
+                pods.template.clone(),
+            );
         }
         let replica_set = (Resource::ReplicaSets, Arc::clone(&key.namespace), Arc::clone(&key.name));
         let Some(controller) = self.controllers.get(&replica_set) else {
@@ -504,10 +510,8 @@ impl SnapshotBuilder {
     /// The Deployment or Rollout that made the ReplicaSet `key`, where the pods' hash label, the names and the
     /// controller's selector agree (`pkg/controller/deployment/sync.go` names ReplicaSets `DEPLOYMENT-HASH`).
     fn controller_by_hash(&self, key: &OwnerKey, pods: &OwnerPods) -> Option<(Resource, Arc<str>)> {
-        let by_label = [
-            (Resource::Deployments, labels::POD_TEMPLATE_HASH),
-            (Resource::Rollouts, labels::ROLLOUTS_POD_TEMPLATE_HASH),
-        ];
+        let by_label =
+            [(Resource::Deployments, labels::POD_TEMPLATE_HASH), (Resource::Rollouts, labels::ROLLOUTS_POD_TEMPLATE_HASH)];
         by_label.into_iter().find_map(|(resource, label)| {
             let hash = pods.template.label(label)?;
             let name: Arc<str> = key.name.strip_suffix(hash)?.strip_suffix('-')?.into();
@@ -636,9 +640,9 @@ impl SnapshotBuilder {
             Some(_) => Readiness::NotReady,
             None => Readiness::Unknown,
         };
-        let is_external = self.injectors().any(|injector| {
-            matches!(injector.target, Target::Url(_)) && injector.revision.as_deref() == Some(revision.as_str())
-        });
+        let is_external = self
+            .injectors()
+            .any(|injector| matches!(injector.target, Target::Url(_)) && injector.revision.as_deref() == Some(revision.as_str()));
         let readiness = if readiness.contains(&Readiness::Ready) || is_external {
             Readiness::Ready
         } else if readiness.is_empty() || readiness.contains(&Readiness::Unknown) {

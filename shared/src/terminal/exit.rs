@@ -41,3 +41,14 @@ impl From<Exit> for ExitCode {
         ExitCode::from(exit.code())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_are_a_contract() {
+        let all = [Exit::Done, Exit::Error, Exit::Usage, Exit::Found, Exit::Refused, Exit::Partly, Exit::Interrupted];
+        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4, 5, 130]);
+    }
+}

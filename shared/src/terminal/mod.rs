@@ -9,6 +9,7 @@ pub mod table;
 pub mod words;
 
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::sync::{Arc, Mutex};
 
 use self::styles::{ColorChoice, Environment, Styles, uses_color};
 
@@ -35,6 +36,8 @@ pub struct Terminal {
     pub out_styles: Styles,
     /// Styles for `err`.
     pub err_styles: Styles,
+    /// Columns of the terminal that stdout is, `None` when it is none. Tables ignore it, as kubectl's do.
+    pub width: Option<u16>,
 }
 
 impl Terminal {
@@ -54,7 +57,23 @@ impl Terminal {
             err_audience,
             out_styles: Styles::new(uses_color(color, environment, out_audience)),
             err_styles: Styles::new(uses_color(color, environment, err_audience)),
+            width: terminal_size::terminal_size().filter(|_| out_audience == Audience::Person).map(|(width, _)| width.0),
         }
+    }
+
+    /// A terminal without colours for tests, read by a program, and what was written to its `out` and its `err`.
+    pub fn for_test() -> (Terminal, Captured, Captured) {
+        let (out, err) = (Captured::default(), Captured::default());
+        let terminal = Terminal {
+            out: Box::new(out.clone()),
+            err: Box::new(err.clone()),
+            out_audience: Audience::Program,
+            err_audience: Audience::Program,
+            out_styles: Styles::default(),
+            err_styles: Styles::default(),
+            width: None,
+        };
+        (terminal, out, err)
     }
 
     /// Sends on what was buffered.
@@ -63,17 +82,36 @@ impl Terminal {
     }
 }
 
-/// Makes a closed stdout end the process quietly, as it ends kubectl in `kubectl … | head`: the default action of
-/// `SIGPIPE`, which Rust's runtime switches off.
-#[cfg(unix)]
-#[expect(unsafe_code, reason = "there is no safe way to set a signal's action to its default")]
-pub fn end_quietly_on_closed_pipe() {
-    // SAFETY: SIG_DFL installs no handler, so nothing can run in the context of the signal; no other thread is there.
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+/// What was written to a stream of [`Terminal::for_test`].
+#[derive(Clone, Debug, Default)]
+pub struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Captured {
+    /// All of it so far.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("nothing panics while it holds this lock")).into_owned()
     }
 }
 
-/// Other systems report a closed pipe as an error of the write.
-#[cfg(not(unix))]
-pub fn end_quietly_on_closed_pipe() {}
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("nothing panics while it holds this lock").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_sees_what_was_written() {
+        let (mut terminal, out, err) = Terminal::for_test();
+        write!(terminal.out, "data").unwrap();
+        write!(terminal.err, "rest").unwrap();
+        assert_eq!([out.text(), err.text()], ["data", "rest"]);
+    }
+}

@@ -61,6 +61,7 @@ pub struct Styles {
     pub missing: Style,
     pub pinned: Style,
     pub current: Style,
+    pub heading: Style,
     pub error: Style,
     pub warning: Style,
     pub hint: Style,
@@ -80,17 +81,34 @@ impl Styles {
                 missing: Style::new().cyan(),
                 pinned: Style::new().blue(),
                 current: Style::new().green(),
+                heading: Style::new().bold(),
                 error: Style::new().red().bold(),
                 warning: Style::new().yellow().bold(),
                 hint: Style::new().bold(),
             },
         }
     }
+
+    /// Every style.
+    #[cfg(test)]
+    pub(super) fn all(self) -> [Style; 12] {
+        let Styles { orphaned, stale, blocked, unknown, leaving, missing, pinned, current, heading, error, warning, hint } = self;
+        [orphaned, stale, blocked, unknown, leaving, missing, pinned, current, heading, error, warning, hint]
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use owo_colors::OwoColorize;
+
     use super::*;
+
+    #[test]
+    fn plain_styles_add_nothing() {
+        for style in Styles::default().all() {
+            assert_eq!("x".style(style).to_string(), "x");
+        }
+    }
 
     #[test]
     fn the_flag_decides_then_the_environment_then_the_reader() {
@@ -101,7 +119,11 @@ mod tests {
         let force = Environment { force_color: true, ..plain };
         let dumb = Environment { is_dumb: true, ..plain };
         let check = |choice, environment, audience, expected: bool| {
-            assert_eq!(uses_color(choice, environment, audience) == Coloring::Colored, expected, "{choice:?} {environment:?} {audience:?}");
+            assert_eq!(
+                uses_color(choice, environment, audience) == Coloring::Colored,
+                expected,
+                "{choice:?} {environment:?} {audience:?}"
+            );
         };
         check(Auto, plain, Person, true);
         check(Auto, plain, Program, false);

@@ -58,42 +58,68 @@ impl Table {
             writeln!(writer, "{}", cells.join("\t"))?;
         }
         let text = writer.into_inner().map_err(|error| io::Error::other(error.to_string()))?;
-        out.write_all(&text)
+        // An empty last cell would leave the padding of the one before it, which kubectl does and scripts stumble over.
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            writeln!(out, "{}", String::from_utf8_lossy(line).trim_end())?;
+        }
+        Ok(())
     }
 }
 
 /// A cell that can do nothing to a terminal: kubectl cuts at a line break and shows an escape as `^[`
-/// (k8s.io/cli-runtime/pkg/printers/terminal.go). Our own styles, which end where they begin, are let through.
+/// (k8s.io/cli-runtime/pkg/printers/terminal.go); the other control characters are shown in the same way. Only our own
+/// styles are let through, and those that a cell leaves open are ended with it.
 fn safe(cell: &str) -> String {
     let line = match cell.find(['\n', '\r', '\x0c']) {
         Some(end) => format!("{}...", &cell[..end]),
         None => cell.to_owned(),
     };
     let mut safe = String::with_capacity(line.len());
+    let mut is_styled = false;
     let mut rest = line.as_str();
-    while let Some(position) = rest.find('\x1b') {
-        safe.push_str(&rest[..position]);
-        rest = &rest[position..];
+    while let Some(character) = rest.chars().next() {
         let style = style_length(rest);
         if style > 0 {
             safe.push_str(&rest[..style]);
+            is_styled = &rest[..style] != RESET;
             rest = &rest[style..];
         } else {
-            safe.push_str("^[");
-            rest = &rest[1..];
+            push_visible(&mut safe, character);
+            rest = &rest[character.len_utf8()..];
         }
     }
-    safe.push_str(rest);
-    safe.replace('\t', " ")
+    if is_styled {
+        safe.push_str(RESET);
+    }
+    safe
 }
 
-/// Length of a colour sequence (`ESC [ digits and ; m`) at the beginning of a text; 0 when there is none.
+/// Ends every style.
+const RESET: &str = "\x1b[0m";
+
+/// Adds a character; a control character as `^` and the key that types it, as terminals show it.
+fn push_visible(text: &mut String, character: char) {
+    match character {
+        '\t' => text.push(' '),
+        '\0'..='\x1f' => text.extend(['^', char::from(character as u8 + b'@')]),
+        character if character.is_control() => text.push('\u{fffd}'),
+        character => text.push(character),
+    }
+}
+
+/// Length of a colour sequence (`ESC [ numbers m`) at the beginning of a text; 0 when there is none. Only what
+/// [`super::styles::Styles`] uses counts: a cluster's text may be coloured by it, but neither hidden nor moved.
 fn style_length(text: &str) -> usize {
     let Some(parameters) = text.strip_prefix("\x1b[") else { return 0 };
     match parameters.find(|character: char| !character.is_ascii_digit() && character != ';') {
-        Some(end) if parameters[end..].starts_with('m') => 2 + end + 1,
+        Some(end) if parameters[end..].starts_with('m') && parameters[..end].split(';').all(is_harmless) => 2 + end + 1,
         _ => 0,
     }
+}
+
+/// Reset, bold and the eight plain colours of a text with the default one.
+fn is_harmless(number: &str) -> bool {
+    matches!(number, "0" | "1" | "30" | "31" | "32" | "33" | "34" | "35" | "36" | "37" | "39")
 }
 
 #[cfg(test)]
@@ -111,8 +137,9 @@ mod tests {
         let mut table = Table::new(["Name", "A", "Last"]);
         table.row(vec!["web".into(), "1".into(), "x".into()]);
         table.row(vec!["a-long-name".into(), "22".into(), "yy".into()]);
-        assert_eq!(written(&table, Header::Shown), "NAME          A    LAST\nweb           1    x\na-long-name   22   yy\n");
-        assert_eq!(written(&table, Header::Hidden), "web           1    x\na-long-name   22   yy\n");
+        // The output of Go's tabwriter with kubectl's settings. A column is never narrower than 6.
+        assert_eq!(written(&table, Header::Shown), "NAME          A     LAST\nweb           1     x\na-long-name   22    yy\n");
+        assert_eq!(written(&table, Header::Hidden), "web           1     x\na-long-name   22    yy\n");
     }
 
     #[test]
@@ -125,6 +152,36 @@ mod tests {
         let mut table = Table::new(["A", "B"]);
         table.row(vec!["\x1b[31mred\x1b[0m".into(), "b".into()]);
         table.row(vec!["\x1b]0;title".into(), "b\nc".into()]);
-        assert_eq!(written(&table, Header::Hidden), "\x1b[31mred\x1b[0m           b\n^[]0;title    b...\n");
+        assert_eq!(written(&table, Header::Hidden), "\x1b[31mred\x1b[0m          b\n^[]0;title   b...\n");
+    }
+
+    #[test]
+    fn a_cell_can_do_nothing_to_a_terminal() {
+        let check = |cell: &str, expected: &str| assert_eq!(safe(cell), expected);
+        check("a\tb\x08\x07\x0bc\x7f", "a b^H^G^Kc\u{fffd}");
+        check("\u{9b}2J", "\u{fffd}2J");
+        // Concealed text, and a move of the cursor.
+        check("\x1b[8mgone\x1b[1;1Hhome", "^[[8mgone^[[1;1Hhome");
+        check("\x1b[1;31mopen", "\x1b[1;31mopen\x1b[0m");
+        check("\x1b", "^[");
+        check("\x1b[", "^[[");
+    }
+
+    #[test]
+    fn every_style_of_ours_passes_whole() {
+        use owo_colors::OwoColorize;
+        let styles = super::super::styles::Styles::new(super::super::styles::Coloring::Colored);
+        for style in styles.all() {
+            let styled = "x".style(style).to_string();
+            assert!(styled.len() > 1 && safe(&styled) == styled, "{styled:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_last_cell_leaves_no_blanks() {
+        let mut table = Table::new(["A", "B"]);
+        table.row(vec!["x".into(), String::new()]);
+        table.row(vec!["y".into(), "z".into()]);
+        assert_eq!(written(&table, Header::Hidden), "x\ny     z\n");
     }
 }

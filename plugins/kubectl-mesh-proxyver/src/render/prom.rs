@@ -16,7 +16,8 @@ pub fn prom(report: &Report, out: &mut dyn Write) -> io::Result<()> {
                 let verdict = &row.verdict;
                 let cluster = row.cluster.as_deref();
                 let namespace = &*verdict.workload.namespace;
-                let labels = labels(&[("cluster", cluster), ("namespace", Some(namespace)), ("state", Some(verdict.state.as_str()))]);
+                let labels =
+                    labels(&[("cluster", cluster), ("namespace", Some(namespace)), ("state", Some(verdict.state.as_str()))]);
                 *workloads.entry(labels).or_default() += 1;
                 for running in &verdict.running {
                     add(&mut proxies, cluster, namespace, running, u64::from(running.count));
@@ -32,7 +33,8 @@ pub fn prom(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             for row in rows {
                 for (state, count) in &row.states {
                     let cluster = row.cluster.as_deref();
-                    let labels = labels(&[("cluster", cluster), ("namespace", Some(&row.namespace)), ("state", Some(state.as_str()))]);
+                    let labels =
+                        labels(&[("cluster", cluster), ("namespace", Some(&row.namespace)), ("state", Some(state.as_str()))]);
                     *workloads.entry(labels).or_default() += *count as u64;
                 }
             }
@@ -68,8 +70,7 @@ fn add(series: &mut Series, cluster: Option<&str>, namespace: &str, running: &me
 /// Labels that have a value, their values escaped as the format asks.
 fn labels(pairs: &[(&str, Option<&str>)]) -> String {
     let escape = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let pairs: Vec<String> =
-        pairs.iter().filter_map(|(key, value)| Some(format!("{key}=\"{}\"", escape((*value)?)))).collect();
+    let pairs: Vec<String> = pairs.iter().filter_map(|(key, value)| Some(format!("{key}=\"{}\"", escape((*value)?)))).collect();
     pairs.join(",")
 }
 

@@ -42,10 +42,13 @@ pub fn summary(
     if total == 0 {
         return Ok(());
     }
-    let thing = if request.by == By::Pod { plural(total as u64, "pod", "pods") } else { plural(total as u64, "workload", "workloads") };
+    let thing =
+        if request.by == By::Pod { plural(total as u64, "pod", "pods") } else { plural(total as u64, "workload", "workloads") };
     let counts: Vec<String> = State::ALL
         .into_iter()
-        .filter_map(|state| report.all_counts.get(&state).map(|count| format!("{count} {}", state.as_str().style(style(state, styles)))))
+        .filter_map(|state| {
+            report.all_counts.get(&state).map(|count| format!("{count} {}", state.as_str().style(style(state, styles))))
+        })
         .collect();
     writeln!(err, "{thing}: {}.", counts.join(", "))?;
     if let Some(next) = next_command(report, request, invocation, advisor) {

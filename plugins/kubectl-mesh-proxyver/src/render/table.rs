@@ -23,10 +23,9 @@ pub struct Columns {
 /// The table of a report.
 pub fn table(report: &Report, columns: Columns, advisor: &Advisor, styles: &Styles) -> Table {
     let (header, rows): (Vec<&str>, Vec<Vec<String>>) = match &report.rows {
-        Rows::Workloads(rows) => (
-            workload_header(columns),
-            rows.iter().map(|row| workload_cells(row, columns, advisor, styles)).collect(),
-        ),
+        Rows::Workloads(rows) => {
+            (workload_header(columns), rows.iter().map(|row| workload_cells(row, columns, advisor, styles)).collect())
+        }
         Rows::Pods(rows) => (pod_header(columns), rows.iter().map(|row| pod_cells(row, columns, advisor, styles)).collect()),
         Rows::Namespaces(rows) => (namespace_header(), rows.iter().map(|row| namespace_cells(row, styles)).collect()),
         Rows::Versions(rows) => (version_header(), rows.iter().map(version_cells).collect()),
@@ -173,7 +172,10 @@ fn running_list(running: &[Running]) -> String {
 
 /// `1.28.2 (prod-stable -> 1-28-2)`; what is not known is a question mark.
 fn wanted_cell(verdict: &Verdict) -> String {
+    let is_refused = verdict.state == State::Blocked && verdict.wanted.as_ref().is_none_or(|wanted| wanted.image.is_none());
     match &verdict.wanted {
+        Some(Wanted { revision: Some(revision), .. }) if is_refused => format!("refused ({revision})"),
+        None if is_refused => "refused".to_owned(),
         Some(wanted) => wanted_text(wanted),
         None => match verdict.state {
             State::Leaving => "no proxy".to_owned(),

@@ -1,0 +1,167 @@
+//! A server between the plugin and an API server, which sees every request and can spoil some: for what no healthy API
+//! server does on demand.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use support::{Cluster, Program};
+
+/// What happens to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The API server answers it.
+    Pass,
+    /// It is answered with this status and a `Status` that says so.
+    Status(u16),
+    /// Nobody answers, and the connection stays.
+    Silence,
+    /// The connection is closed without an answer.
+    Close,
+    /// The answer begins, and then nothing more comes.
+    Stall,
+    /// The answer begins, and then the connection is closed.
+    Cut,
+}
+
+/// Decides on a request by its number (from 0, counted per path without its query) and its path with query.
+pub type Judge = dyn Fn(usize, &str) -> Fate + Send + Sync;
+
+/// The server. It ends with the value.
+pub struct Interceptor {
+    address: String,
+    seen: Arc<Mutex<Vec<String>>>,
+    upstream: Option<Child>,
+}
+
+impl Interceptor {
+    /// Stands in front of a cluster, as its administrator: `kubectl proxy` does the authentication.
+    pub fn before(cluster: &Cluster, judge: impl Fn(usize, &str) -> Fate + Send + Sync + 'static) -> Result<Self> {
+        let mut proxy = Command::new(Program::Kubectl.path()?);
+        proxy.arg("--kubeconfig").arg(cluster.kubeconfig_file()).args(["proxy", "--port=0"]);
+        let mut proxy = proxy.stdout(Stdio::piped()).spawn().context("starting kubectl proxy")?;
+        let mut line = String::new();
+        BufReader::new(proxy.stdout.take().context("stdout is piped")?).read_line(&mut line)?;
+        // "Starting to serve on 127.0.0.1:PORT"
+        let upstream = line.split_whitespace().last().context("kubectl proxy says where it listens")?.to_owned();
+        Self::start(Some(upstream), Some(proxy), judge)
+    }
+
+    /// Stands alone; a request that is to pass is closed.
+    pub fn alone(judge: impl Fn(usize, &str) -> Fate + Send + Sync + 'static) -> Result<Self> {
+        Self::start(None, None, judge)
+    }
+
+    fn start(
+        upstream: Option<String>,
+        child: Option<Child>,
+        judge: impl Fn(usize, &str) -> Fate + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").context("listening")?;
+        let address = format!("http://{}", listener.local_addr()?);
+        let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (record, judge): (_, Arc<Judge>) = (Arc::clone(&seen), Arc::new(judge));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (record, judge, upstream) = (Arc::clone(&record), Arc::clone(&judge), upstream.clone());
+                thread::spawn(move || serve(stream, upstream.as_deref(), &record, &*judge));
+            }
+        });
+        Ok(Self { address, seen, upstream: child })
+    }
+
+    /// Where it listens, for `--server`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Every request so far: method and path with query.
+    pub fn requests(&self) -> Vec<String> {
+        self.seen.lock().map(|seen| seen.clone()).unwrap_or_default()
+    }
+}
+
+impl Drop for Interceptor {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.upstream {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Serves one request a connection: simple, and every client copes with it.
+fn serve(mut client: TcpStream, upstream: Option<&str>, seen: &Mutex<Vec<String>>, judge: &Judge) {
+    let Some(head) = read_head(&mut client) else { return };
+    let first = head.lines().next().unwrap_or_default();
+    let request = first.rsplit_once(' ').map_or(first, |(request, _)| request).to_owned();
+    let target = request.split_once(' ').map_or("", |(_, target)| target).to_owned();
+    let path = target.split('?').next().unwrap_or_default();
+    let number = {
+        let mut seen = seen.lock().expect("no holder panics");
+        let same = |earlier: &&String| earlier.split([' ', '?']).nth(1) == Some(path);
+        let number = seen.iter().filter(same).count();
+        seen.push(request);
+        number
+    };
+    let fate = judge(number, &target);
+    let _ = match fate {
+        Fate::Silence => {
+            thread::sleep(Duration::from_secs(60));
+            Ok(())
+        }
+        Fate::Close => Ok(()),
+        Fate::Status(code) => client.write_all(status(code).as_bytes()),
+        Fate::Pass | Fate::Stall | Fate::Cut => match upstream {
+            Some(upstream) => forward(&mut client, upstream, &head, fate),
+            None => Ok(()),
+        },
+    };
+}
+
+fn read_head(client: &mut TcpStream) -> Option<String> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        if client.read(&mut byte).ok()? == 0 {
+            return None;
+        }
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).ok()
+}
+
+fn status(code: u16) -> String {
+    let body = format!(
+        r#"{{"kind":"Status","apiVersion":"v1","status":"Failure","message":"spoilt","reason":"{}","code":{code}}}"#,
+        if code == 410 { "Expired" } else { "Spoilt" }
+    );
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {code} Spoilt\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+}
+
+fn forward(client: &mut TcpStream, upstream: &str, head: &str, fate: Fate) -> std::io::Result<()> {
+    let mut server = TcpStream::connect(upstream)?;
+    let lines = head.trim_end().lines().filter(|line| {
+        let line = line.to_lowercase();
+        !line.starts_with("host:") && !line.starts_with("connection:")
+    });
+    let head: Vec<&str> = lines.collect();
+    write!(server, "{}\r\nHost: {upstream}\r\nConnection: close\r\n\r\n", head.join("\r\n"))?;
+    if fate == Fate::Pass {
+        return std::io::copy(&mut server, client).map(|_| ());
+    }
+    let mut answer = Vec::new();
+    server.read_to_end(&mut answer)?;
+    client.write_all(&answer[..answer.len() * 2 / 3])?;
+    if fate == Fate::Stall {
+        thread::sleep(Duration::from_secs(60));
+    }
+    Ok(())
+}

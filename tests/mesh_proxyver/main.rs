@@ -1,0 +1,8 @@
+//! `kubectl mesh-proxyver`, the real binary run by the real kubectl.
+
+mod connections;
+mod files;
+mod intercept;
+mod mid_upgrade;
+mod permissions;
+mod snapshots;

@@ -1,0 +1,284 @@
+//! Istio in a test cluster: revisions are installed by Istio's own tools, and their istiods are real processes that listen
+//! on the ClusterIPs of their Services.
+
+use std::fmt;
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::address::check_https_port;
+use crate::cluster::{Cluster, DEADLINE};
+use crate::process::Process;
+use crate::program::{IstioVersion, Program};
+
+/// A revision to install.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// The value of `istio.io/rev`; `default` for the install without a revision.
+    pub name: String,
+    /// The Istio release.
+    pub version: IstioVersion,
+    /// The namespace of its control plane.
+    pub namespace: String,
+    /// Istio's profile. The default, `minimal`, is the control plane and nothing else.
+    pub profile: String,
+    /// More `--set`s: `NAME=VALUE` as istioctl takes them, or the chart where Helm installs.
+    pub set: Vec<String>,
+    /// What installs it.
+    pub installer: Installer,
+}
+
+/// What installs a revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Installer {
+    /// `istioctl install`.
+    Istioctl,
+    /// `helm install` of Istio's own chart, as release `istiod-REVISION`.
+    Helm,
+}
+
+impl Revision {
+    /// The revision `name`, by istioctl, in `istio-system`.
+    pub fn new(name: &str, version: IstioVersion) -> Self {
+        Self {
+            name: name.to_owned(),
+            version,
+            namespace: "istio-system".to_owned(),
+            profile: "minimal".to_owned(),
+            set: Vec::new(),
+            installer: Installer::Istioctl,
+        }
+    }
+
+    /// The revision named as its version: `1-28-2`.
+    pub fn of(version: IstioVersion) -> Self {
+        Self::new(&version.revision(), version)
+    }
+
+    /// The install without a revision, which also makes the `default` tag.
+    pub fn unrevisioned(version: IstioVersion) -> Self {
+        Self::new(UNREVISIONED, version)
+    }
+
+    /// One more `--set`.
+    #[must_use]
+    pub fn set(mut self, setting: &str) -> Self {
+        self.set.push(setting.to_owned());
+        self
+    }
+
+    /// Another profile.
+    #[must_use]
+    pub fn profile(mut self, profile: &str) -> Self {
+        profile.clone_into(&mut self.profile);
+        self
+    }
+
+    /// Another namespace for the control plane, as AKS has.
+    #[must_use]
+    pub fn namespace(mut self, namespace: &str) -> Self {
+        namespace.clone_into(&mut self.namespace);
+        self
+    }
+
+    /// The Helm way.
+    #[must_use]
+    pub fn by_helm(mut self) -> Self {
+        self.installer = Installer::Helm;
+        self
+    }
+
+    /// The name of its Deployment and its Service.
+    pub fn istiod(&self) -> String {
+        if self.is_unrevisioned() { "istiod".to_owned() } else { format!("istiod-{}", self.name) }
+    }
+
+    fn is_unrevisioned(&self) -> bool {
+        self.name == UNREVISIONED
+    }
+
+    fn process_name(&self) -> String {
+        format!("{} of {}", self.istiod(), self.namespace)
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (Istio {})", self.name, self.version.as_str())
+    }
+}
+
+impl Cluster {
+    /// Installs `revision` and waits until its istiod serves and its webhooks trust it. Installed again with another
+    /// version, the same revision is upgraded in place.
+    pub fn install(&self, revision: &Revision) -> Result<()> {
+        self.install_objects(revision)?;
+        self.start_istiod(revision)
+    }
+
+    /// Installs the objects of `revision` and starts no istiod: its webhooks refuse every pod that they select.
+    pub fn install_objects(&self, revision: &Revision) -> Result<()> {
+        check_https_port(self.range())?;
+        match revision.installer {
+            Installer::Istioctl => self.istioctl_install(revision),
+            Installer::Helm => self.helm_install(revision),
+        }
+        .with_context(|| format!("installing revision {revision}"))
+    }
+
+    /// Starts the istiod of an installed revision, in place of one that runs.
+    pub fn start_istiod(&self, revision: &Revision) -> Result<()> {
+        self.end(&revision.process_name());
+        let process = self.istiod_process(revision).with_context(|| format!("starting the istiod of revision {revision}"))?;
+        self.keep(process);
+        self.wait_for_certificates(revision)
+    }
+
+    /// Ends the istiod of a revision; its objects stay, as when its pods crash.
+    pub fn stop_istiod(&self, revision: &Revision) {
+        self.end(&revision.process_name());
+    }
+
+    /// Removes a revision: the objects first, then the process.
+    pub fn uninstall(&self, revision: &Revision) -> Result<()> {
+        match revision.installer {
+            Installer::Istioctl => {
+                let selection = ["--revision", &revision.name, "--istioNamespace", &revision.namespace];
+                self.istioctl(revision.version, ["uninstall", "-y"].into_iter().chain(selection))?;
+            }
+            Installer::Helm => {
+                self.run(Program::Helm, ["uninstall", &revision.istiod(), "-n", &revision.namespace])?;
+            }
+        }
+        self.stop_istiod(revision);
+        Ok(())
+    }
+
+    /// Runs the istioctl of `version` as administrator and returns what it writes to stdout.
+    pub fn istioctl<'a>(&self, version: IstioVersion, arguments: impl IntoIterator<Item = &'a str>) -> Result<String> {
+        self.run(Program::Istioctl(version), arguments)
+    }
+
+    /// Makes or moves a tag, as `istioctl tag set TAG --revision REVISION --overwrite` does.
+    pub fn set_tag(&self, tag: &str, revision: &Revision) -> Result<()> {
+        let selection = ["--revision", &revision.name, "--istioNamespace", &revision.namespace, "--overwrite", "-y"];
+        self.istioctl(revision.version, ["tag", "set", tag].into_iter().chain(selection)).map(|_| ())
+    }
+
+    fn istioctl_install(&self, revision: &Revision) -> Result<()> {
+        // Its own patience is five minutes, and here a Deployment rolls out in a second or never.
+        let mut arguments = ["install", "-y", "--readiness-timeout", "60s"].map(str::to_owned).to_vec();
+        arguments.extend(["--istioNamespace".to_owned(), revision.namespace.clone()]);
+        let mut set = |setting: String| arguments.extend(["--set".to_owned(), setting]);
+        set(format!("values.global.istioNamespace={}", revision.namespace));
+        set(format!("profile={}", revision.profile));
+        if !revision.is_unrevisioned() {
+            set(format!("revision={}", revision.name));
+        }
+        for setting in &revision.set {
+            set(setting.clone());
+        }
+        self.istioctl(revision.version, arguments.iter().map(String::as_str)).map(|_| ())
+    }
+
+    fn helm_install(&self, revision: &Revision) -> Result<()> {
+        let charts = revision.version.source()?.join("manifests/charts");
+        let chart = |name: &str| charts.join(name).to_string_lossy().into_owned();
+        let namespace = ["-n", &revision.namespace, "--create-namespace"];
+        if self.api().find("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/gateways.networking.istio.io")?.is_none() {
+            let base = chart("base");
+            // The base chart holds the CRDs and the default validator, once for all revisions.
+            let words = ["install", "istio-base", &base, "--set", "defaultRevision=", "--set", "profile="];
+            self.run(Program::Helm, words.into_iter().chain(namespace))?;
+        }
+        let (release, discovery) = (revision.istiod(), chart("istio-control/istio-discovery"));
+        let mut words = vec!["upgrade", "--install", &release, &discovery];
+        words.extend(namespace);
+        let name = if revision.is_unrevisioned() { "" } else { revision.name.as_str() };
+        let settings = [
+            format!("revision={name}"),
+            "profile=".to_owned(),
+            format!("global.tag={}", revision.version.as_str()),
+            "global.hub=docker.io/istio".to_owned(),
+            format!("global.istioNamespace={}", revision.namespace),
+        ];
+        for setting in settings.iter().chain(&revision.set) {
+            words.extend(["--set", setting]);
+        }
+        self.run(Program::Helm, words).map(|_| ())
+    }
+
+    fn istiod_process(&self, revision: &Revision) -> Result<Process> {
+        let (name, namespace) = (revision.istiod(), revision.namespace.as_str());
+        let service = self.api().get(&format!("/api/v1/namespaces/{namespace}/services/{name}"))?;
+        let ip = service["spec"]["clusterIP"].as_str().with_context(|| format!("Service {namespace}/{name} has no ClusterIP"))?;
+        let deployment = self.api().get(&format!("/apis/apps/v1/namespaces/{namespace}/deployments/{name}"))?;
+        let folder = self.folder().join(format!("{name}.{namespace}"));
+        // Empty, or it would take the certificates of the istiod before it.
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        let mut command = Command::new(Program::Istiod(revision.version).path()?);
+        command
+            .arg("discovery")
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig_file())
+            .args(["--httpAddr", &format!("{ip}:8080"), "--httpsAddr", &format!("{ip}:443")])
+            .args(["--grpcAddr", &format!("{ip}:15010"), "--secureGRPCAddr", &format!("{ip}:15012")])
+            .args(["--monitoringAddr", &format!("{ip}:15014"), "--ctrlz_port", "0"])
+            .args(["--registries", "Kubernetes", "-n", namespace])
+            .current_dir(&folder)
+            .env_clear()
+            .env("HOME", &folder)
+            .envs(plain_environment(&deployment))
+            .env("REVISION", &revision.name)
+            .env("POD_NAME", format!("{name}-0"))
+            .env("POD_NAMESPACE", namespace)
+            .env("CLUSTER_ID", "Kubernetes")
+            .env("PILOT_CERT_PROVIDER", "istiod");
+        let mut process = Process::start(&revision.process_name(), command, &folder.with_extension("log"))?;
+        let ready = || ureq::get(format!("http://{ip}:8080/ready")).config().proxy(None).build().call().is_ok();
+        process.wait_until("it is ready", DEADLINE, ready)?;
+        Ok(process)
+    }
+
+    /// istiod writes its own certificate into the webhooks a moment after it is ready; until then they answer nobody.
+    fn wait_for_certificates(&self, revision: &Revision) -> Result<()> {
+        let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+        let wait = format!("the webhooks of revision {revision} to trust its istiod");
+        self.wait(&wait, DEADLINE, || {
+            let list = self.api().get(path)?;
+            let configurations = list["items"].as_array().context("the list of webhooks has no items")?;
+            let own: Vec<&Value> = configurations.iter().filter(|item| serves(item, revision)).flat_map(webhooks).collect();
+            ensure!(!own.is_empty(), "revision {revision} has no webhook");
+            Ok(own
+                .iter()
+                .all(|webhook| !webhook["clientConfig"]["caBundle"].as_str().unwrap_or_default().is_empty())
+                .then_some(()))
+        })
+    }
+}
+
+/// What Istio calls the install without a revision.
+const UNREVISIONED: &str = "default";
+
+fn serves(configuration: &Value, revision: &Revision) -> bool {
+    webhooks(configuration).any(|webhook| {
+        let service = &webhook["clientConfig"]["service"];
+        service["name"] == revision.istiod().as_str() && service["namespace"] == revision.namespace.as_str()
+    })
+}
+
+fn webhooks(configuration: &Value) -> impl Iterator<Item = &Value> {
+    configuration["webhooks"].as_array().into_iter().flatten()
+}
+
+/// The environment that the install gave its istiod, but for what only a pod has: so the process behaves as installed.
+fn plain_environment(deployment: &Value) -> Vec<(String, String)> {
+    let containers = deployment["spec"]["template"]["spec"]["containers"].as_array();
+    let discovery = containers.and_then(|all| all.iter().find(|container| container["name"] == "discovery"));
+    let variables = discovery.and_then(|container| container["env"].as_array()).into_iter().flatten();
+    let plain = |variable: &Value| Some((variable["name"].as_str()?.to_owned(), variable["value"].as_str()?.to_owned()));
+    variables.filter_map(plain).collect()
+}
