@@ -5,4 +5,6 @@ mod files;
 mod intercept;
 mod mid_upgrade;
 mod permissions;
+mod proxies;
 mod snapshots;
+mod watch;

@@ -145,6 +145,13 @@ fn every_state_is_told_as_it_is() -> Result<()> {
     let from_file = session.run(["mesh-proxyver", "-o", "json", "-f", "saved.json"])?;
     assert_eq!(from_file.json()?, live.json()?);
 
+    // So does what kubectl itself writes: the same fields, decoded from JSON instead of protobuf.
+    let kinds = "pods,namespaces,services,endpointslices,configmaps,deployments,statefulsets,daemonsets,replicasets,jobs,\
+        rollouts.argoproj.io,gateways.gateway.networking.k8s.io,proxyconfigs.networking.istio.io,\
+        mutatingwebhookconfigurations,validatingwebhookconfigurations";
+    let raw = session.shell(&format!("kubectl get {kinds} -A -o json > raw.json && kubectl mesh-proxyver -f raw.json -o json"))?;
+    assert_eq!(raw.json()?, live.json()?);
+
     check("mid_upgrade_table", &session.run(["mesh-proxyver", "-A"])?);
     check("mid_upgrade_wide_of_one", &session.run(["mesh-proxyver", "deploy/web", "-n", "shop", "-o", "wide"])?);
     check("mid_upgrade_by_version", &session.run(["mesh-proxyver", "-A", "--by", "version"])?);
