@@ -158,7 +158,7 @@ pub fn judge(snapshot: &Snapshot, workload: &Workload, injection: Injection) -> 
         .iter()
         .map(|(proxy, count)| {
             let (state, reasons) = judge_pod(snapshot, proxy.as_ref(), &expected);
-            Running { proxy: proxy.clone(), count: *count, state, reasons, differs: state.changes_by_restart() }
+            Running { proxy: proxy.clone(), count: *count, state, reasons, differs: state.is_stale() }
         })
         .collect();
     if running.iter().all(|running| running.proxy.is_none() && running.state == State::Current) && !running.is_empty() {

@@ -751,16 +751,17 @@ fn sort_proxies(workload: &mut Workload) {
 }
 
 /// The revision whose istiod a Service selects: a named one selects `istio.io/rev`, the unrevisioned one `istio: pilot`
-/// (D/service.yaml of the istiod chart). A Service without a selector has only its label.
+/// (D/service.yaml of the istiod chart). A Service of istiod without a selector, for a control plane elsewhere, has only
+/// its label. Any other Service may carry that label too: those of gateways do.
 fn service_revision(service: &Service) -> Option<String> {
     let selector = &service.spec.selector;
-    if let Some(revision) = selector.value(labels::REVISION) {
-        return Some(revision.to_owned());
-    }
-    if selector.value("istio") == Some("pilot") {
-        return Some(UNREVISIONED.to_owned());
-    }
-    service.metadata.label(labels::REVISION).map(str::to_owned)
+    let revision = match selector.value(labels::APP) {
+        Some("istiod") => Some(selector.value(labels::REVISION).unwrap_or(UNREVISIONED)),
+        _ if selector.value("istio") == Some("pilot") => Some(UNREVISIONED),
+        _ if selector.is_empty() && service.metadata.label(labels::APP) == Some("istiod") => service.metadata.label(labels::REVISION),
+        _ => None,
+    };
+    revision.map(str::to_owned)
 }
 
 /// How findings name an object.
