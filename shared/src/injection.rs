@@ -1,7 +1,7 @@
 //! Which proxy a new pod would get: the heart of every verdict.
 //!
 //! Three steps, each as the real ones do it: the API server asks the injectors whose selectors match
-//! ([`Injector::matches`]); the istiod that answers decides once more ([`declines`]); then it composes the image
+//! ([`Injector::matches`]); the istiod that answers decides once more (`declines`); then it composes the image
 //! ([`Injected::image`]). Sources: pkg/kube/inject/inject.go and webhook.go, pilot/pkg/model/proxy_config.go.
 
 use crate::control_plane::{ControlPlane, Read, Readiness, UNREVISIONED};

@@ -74,9 +74,12 @@ pub fn permissions(scope: &Scope, probing: Probing) -> Vec<Permission> {
     permissions
 }
 
+/// Verbs by API group and resource.
+type Verbs<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a str>>;
+
 /// The permissions as YAML: a ClusterRole for what is needed everywhere, a Role for each namespace.
 pub fn manifest(permissions: &[Permission], name: &str) -> String {
-    let mut by_namespace: BTreeMap<Option<&str>, BTreeMap<(&str, &str), Vec<&str>>> = BTreeMap::new();
+    let mut by_namespace: BTreeMap<Option<&str>, Verbs<'_>> = BTreeMap::new();
     for permission in permissions {
         let rules = by_namespace.entry(permission.namespace.as_deref()).or_default();
         rules.entry((permission.group, permission.resource)).or_default().push(permission.verb);
@@ -85,7 +88,7 @@ pub fn manifest(permissions: &[Permission], name: &str) -> String {
     documents.join("---\n")
 }
 
-fn role(namespace: Option<&str>, rules: &BTreeMap<(&str, &str), Vec<&str>>, name: &str) -> String {
+fn role(namespace: Option<&str>, rules: &Verbs<'_>, name: &str) -> String {
     let kind = if namespace.is_some() { "Role" } else { "ClusterRole" };
     let mut text = format!("apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata:\n  name: {name}\n");
     let writing = "writing to a String never fails";

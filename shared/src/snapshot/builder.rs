@@ -48,7 +48,7 @@ pub struct SnapshotBuilder {
     istiods: BTreeMap<(String, String), Istiod>,
     services: Vec<Service>,
     endpoint_slices: Vec<(String, String, bool)>,
-    injector_configs: HashMap<(String, String), (Option<String>, Result<InjectorConfig, String>)>,
+    injector_configs: HashMap<(String, String), FoundConfig>,
     mesh_configs: HashMap<(String, String), Result<MeshConfig, String>>,
     configurations: BTreeMap<String, WebhookConfiguration>,
     snapshot: Snapshot,
@@ -70,6 +70,13 @@ struct OwnerPods {
     is_mirror: bool,
     proxies: Vec<(Option<Proxy>, u32)>,
     pods: Vec<(Arc<str>, usize)>,
+}
+
+/// An injector ConfigMap.
+struct FoundConfig {
+    /// The revision that its label names.
+    revision: Option<String>,
+    config: Result<InjectorConfig, String>,
 }
 
 /// A controller of pods, whatever its kind.
@@ -379,7 +386,7 @@ impl SnapshotBuilder {
             || map.metadata.name.starts_with("istio-sidecar-injector")
         {
             let revision = map.metadata.label(labels::REVISION).map(str::to_owned);
-            self.injector_configs.insert(key, (revision, InjectorConfig::parse(map)));
+            self.injector_configs.insert(key, FoundConfig { revision, config: InjectorConfig::parse(map) });
         } else if map.data.contains_key("mesh") {
             self.mesh_configs.insert(key, MeshConfig::parse(map));
         }
@@ -666,14 +673,12 @@ impl SnapshotBuilder {
         let name = format!("istio-sidecar-injector{}", revision_suffix(revision));
         let by_name = self.injector_configs.get(&(namespace.to_owned(), name));
         let found = by_name.or_else(|| {
-            let is_labelled = |((in_namespace, _), (label, _)): &(&(String, String), &(Option<String>, _))| {
-                in_namespace == namespace && label.as_deref() == Some(revision)
-            };
-            self.injector_configs.iter().find(is_labelled).map(|(_, found)| found)
+            let mut here = self.injector_configs.iter().filter(|((in_namespace, _), _)| in_namespace == namespace);
+            here.find(|(_, found)| found.revision.as_deref() == Some(revision)).map(|(_, found)| found)
         });
-        match found {
-            Some((_, Ok(config))) => Read::Known(config.clone()),
-            Some((_, Err(why))) => Read::Broken(why.clone()),
+        match found.map(|found| &found.config) {
+            Some(Ok(config)) => Read::Known(config.clone()),
+            Some(Err(why)) => Read::Broken(why.clone()),
             None if self.snapshot.unread(Resource::ConfigMaps, namespace).is_some() => Read::Unread,
             None => Read::Absent,
         }
@@ -758,7 +763,9 @@ fn service_revision(service: &Service) -> Option<String> {
     let revision = match selector.value(labels::APP) {
         Some("istiod") => Some(selector.value(labels::REVISION).unwrap_or(UNREVISIONED)),
         _ if selector.value("istio") == Some("pilot") => Some(UNREVISIONED),
-        _ if selector.is_empty() && service.metadata.label(labels::APP) == Some("istiod") => service.metadata.label(labels::REVISION),
+        _ if selector.is_empty() && service.metadata.label(labels::APP) == Some("istiod") => {
+            service.metadata.label(labels::REVISION)
+        }
         _ => None,
     };
     revision.map(str::to_owned)

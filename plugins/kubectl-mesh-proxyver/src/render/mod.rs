@@ -26,9 +26,14 @@ pub struct Advisor {
 impl Advisor {
     /// How to call kubectl for a cluster.
     pub fn kubectl(&self, cluster: Option<&str>) -> String {
+        let flags = self.flags(cluster);
+        if flags.is_empty() { "kubectl".to_owned() } else { format!("kubectl {flags}") }
+    }
+
+    /// The flags with which kubectl reaches a cluster.
+    pub fn flags(&self, cluster: Option<&str>) -> String {
         let context = cluster.map(|context| format!("--context={context}"));
-        let flags = self.flags.iter().cloned().chain(context);
-        std::iter::once("kubectl".to_owned()).chain(flags).collect::<Vec<_>>().join(" ")
+        self.flags.iter().cloned().chain(context).collect::<Vec<_>>().join(" ")
     }
 
     /// The advice on a verdict.

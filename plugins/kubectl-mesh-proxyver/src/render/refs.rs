@@ -1,7 +1,6 @@
 //! Workloads in the forms that other commands take.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 
 use serde_json::json;
 
@@ -22,20 +21,26 @@ pub fn refs(rows: &[WorkloadRow], out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
+/// The workloads of one namespace.
+struct Line<'a> {
+    cluster: Option<&'a str>,
+    namespace: &'a str,
+    names: Vec<String>,
+}
+
 /// One line a namespace: what `xargs -L1 kubectl rollout restart` reads.
 pub fn args(rows: &[WorkloadRow], advisor: &Advisor, out: &mut dyn Write) -> io::Result<()> {
-    let mut lines: Vec<(Option<Arc<str>>, Arc<str>, Vec<String>)> = Vec::new();
+    let mut lines: Vec<Line<'_>> = Vec::new();
     for row in rows {
-        let (cluster, namespace) = (&row.cluster, &row.verdict.workload.namespace);
-        let known = lines.iter_mut().find(|(of, within, _)| of == cluster && within == namespace);
-        match known {
-            Some((.., names)) => names.push(row.verdict.workload.qualified_name()),
-            None => lines.push((cluster.clone(), Arc::clone(namespace), vec![row.verdict.workload.qualified_name()])),
+        let (cluster, namespace) = (row.cluster.as_deref(), &*row.verdict.workload.namespace);
+        let name = row.verdict.workload.qualified_name();
+        match lines.iter_mut().find(|line| line.cluster == cluster && line.namespace == namespace) {
+            Some(line) => line.names.push(name),
+            None => lines.push(Line { cluster, namespace, names: vec![name] }),
         }
     }
-    for (cluster, namespace, names) in lines {
-        let kubectl = advisor.kubectl(cluster.as_deref());
-        let flags = kubectl.strip_prefix("kubectl").unwrap_or_default().trim_start();
+    for Line { cluster, namespace, names } in lines {
+        let flags = advisor.flags(cluster);
         let separator = if flags.is_empty() { "" } else { " " };
         writeln!(out, "{flags}{separator}-n {namespace} {}", names.join(" "))?;
     }
