@@ -11,7 +11,8 @@ use crate::labels;
 use crate::object::{LabelSelector, Labels, Lookup, ProxyImage, Resource};
 use crate::snapshot::{Snapshot, UnreadCause};
 use crate::state::Reason;
-use crate::template::Template;
+use crate::template::{Earlier, Template};
+use crate::version::Version;
 
 /// Namespaces in which istiod never injects (`IgnoredNamespaces`, pkg/kube/inject/initializer.go).
 const IGNORED_NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "local-path-storage"];
@@ -122,8 +123,12 @@ pub fn injection(snapshot: &Snapshot, namespace: &str, template: &Template) -> I
         Ok(config) => config,
         Err(doubt) => return without_config(asked, revision, namespace, template, doubt),
     };
-    if let Some(why) = declines(config, namespace, template) {
-        return Injection::Declined(Declined { injector: asked.configuration.clone(), why, is_unreachable: false });
+    match declines(control_plane, config, namespace, template) {
+        Ok(None) => {}
+        Ok(Some(why)) => {
+            return Injection::Declined(Declined { injector: asked.configuration.clone(), why, is_unreachable: false });
+        }
+        Err(doubt) => return Injection::Unknown(doubt),
     }
     let templates = match requested_templates(config, template) {
         Ok(templates) => templates,
@@ -294,27 +299,68 @@ fn without_config(asked: &Injector, revision: String, namespace: &str, template:
 }
 
 /// Why istiod adds nothing to a pod that it is asked about, if so. Source: `injectRequired`, pkg/kube/inject/inject.go.
-fn declines(config: &InjectorConfig, namespace: &str, template: &Template) -> Option<String> {
+fn declines(
+    control_plane: Option<&ControlPlane>,
+    config: &InjectorConfig,
+    namespace: &str,
+    template: &Template,
+) -> Result<Option<String>, Doubt> {
     if let Some(why) = always_declines(namespace, template) {
-        return Some(why);
+        return Ok(Some(why));
     }
     if config.policy == Policy::Illegal {
-        return Some("the injector's policy is neither enabled nor disabled".to_owned());
+        return Ok(Some("the injector's policy is neither enabled nor disabled".to_owned()));
     }
-    let asked_for = template.label(labels::INJECT).or(template.annotation(labels::INJECT));
-    if asked_for == Some("true") {
-        return None;
+    match wish(template, control_plane.and_then(ControlPlane::version))? {
+        Wish::Proxy => return Ok(None),
+        Wish::NoProxy => return Ok(Some(format!("{} is not \"true\"", labels::INJECT))),
+        Wish::Nothing => {}
     }
     let selects = |selectors: &[LabelSelector]| {
         selectors.iter().any(|selector| !selector.is_empty() && selector.matches(&template.labels) == Ok(true))
     };
     if selects(&config.never) {
-        return Some("neverInjectSelector matches".to_owned());
+        return Ok(Some("neverInjectSelector matches".to_owned()));
     }
     if selects(&config.always) {
-        return None;
+        return Ok(None);
     }
-    (config.policy == Policy::Disabled).then(|| "the injector's policy is disabled".to_owned())
+    Ok((config.policy == Policy::Disabled).then(|| "the injector's policy is disabled".to_owned()))
+}
+
+/// What a pod asks for by `sidecar.istio.io/inject`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Proxy,
+    NoProxy,
+    /// The injector's selectors and policy decide.
+    Nothing,
+}
+
+/// The pod's wish; its label is stronger than its annotation, whatever it says.
+///
+/// Values other than `true` and `false` mean something else to each version: until 1.26 the words of YAML for true ask for a
+/// proxy and all others for none, from 1.28 on they mean nothing (`injectRequired` of those versions). Which of the two
+/// 1.27 does has not been seen.
+fn wish(template: &Template, version: Option<Version>) -> Result<Wish, Doubt> {
+    let value = template.label(labels::INJECT).or(template.annotation(labels::INJECT)).unwrap_or_default();
+    match value {
+        "true" => return Ok(Wish::Proxy),
+        "false" => return Ok(Wish::NoProxy),
+        "" => return Ok(Wish::Nothing),
+        _ => {}
+    }
+    match version.map(|version| version.line()) {
+        Some(line) if line >= (1, 28) => Ok(Wish::Nothing),
+        Some(line) if line <= (1, 26) => {
+            let is_true = ["y", "yes", "true", "on"].contains(&value.to_lowercase().as_str());
+            Ok(if is_true { Wish::Proxy } else { Wish::NoProxy })
+        }
+        _ => {
+            let why = format!("versions of Istio differ on {}={value:?}", labels::INJECT);
+            Err(Doubt::new(Reason::InjectorConfig, why))
+        }
+    }
 }
 
 /// What makes every istiod decline, however it is configured.
@@ -325,7 +371,6 @@ fn always_declines(namespace: &str, template: &Template) -> Option<String> {
     if IGNORED_NAMESPACES.contains(&namespace) {
         return Some(format!("nothing is injected in {namespace}"));
     }
-    // The label is stronger than the annotation, whatever it says.
     let asked_for = template.label(labels::INJECT).or(template.annotation(labels::INJECT));
     (asked_for == Some("false")).then(|| format!("{} is \"false\"", labels::INJECT))
 }
@@ -348,8 +393,14 @@ fn image(
     namespace: &str,
     template: &Template,
 ) -> (Result<String, Doubt>, Option<Pin>) {
-    if let Some(image) = &template.overriding_image {
-        return (Ok(image.to_string()), Some(Pin::Container));
+    match injected_before(template) {
+        Before::Replaced => {}
+        Before::Kept(image) => return (Ok(image.to_owned()), Some(Pin::Container)),
+        Before::Unknown => {
+            let why =
+                "the template holds an injected proxy, which is replaced or kept as the new one is native or not".to_owned();
+            return (Err(Doubt::new(Reason::InjectorConfig, why)), None);
+        }
     }
     if templates.contains(&InjectionTemplate::OwnImage) {
         let why = "an injection template of the mesh's own sets the image".to_owned();
@@ -364,6 +415,34 @@ fn image(
         None => image_type(snapshot, control_plane, namespace, template),
     };
     (image_type.map(|image_type| config.proxy_image(image_type.as_deref())), None)
+}
+
+/// What becomes of a proxy container that the template has already.
+enum Before<'a> {
+    /// The injector's image takes its place, or there is none.
+    Replaced,
+    /// Its image stays.
+    Kept(&'a str),
+    /// Cannot be said.
+    Unknown,
+}
+
+/// A container of the user's own keeps its image. One that an earlier injection left is replaced when the new one stands
+/// in the same list, and kept as if it were the user's when it does not: `reapplyOverwrittenContainers`,
+/// pkg/kube/inject/webhook.go, looks it up in the list of the new one only.
+fn injected_before(template: &Template) -> Before<'_> {
+    let Some(earlier) = template.earlier_injection else {
+        return template.overriding_image.as_deref().map_or(Before::Replaced, Before::Kept);
+    };
+    let native = template.annotation(labels::NATIVE_SIDECAR);
+    let is_default_template = template.annotation(labels::INJECT_TEMPLATES).is_none_or(|templates| templates == "sidecar");
+    let is_plain = is_default_template && template.overriding_image.is_none();
+    match (earlier, native, &template.proxy_image) {
+        (Earlier::Classic, Some("false"), _) if is_plain => Before::Replaced,
+        (Earlier::Native, Some("true"), _) if is_plain => Before::Replaced,
+        (Earlier::Classic, Some("true"), Some(image)) if is_plain => Before::Kept(image),
+        _ => Before::Unknown,
+    }
 }
 
 /// The variant of the effective ProxyConfig: `None` when none of them has an `image`.

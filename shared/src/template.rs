@@ -25,6 +25,17 @@ pub struct Template {
     pub proxy_image: Option<Arc<str>>,
     /// Image that the user's own `istio-proxy` container asks for, over the injector's.
     pub overriding_image: Option<Arc<str>>,
+    /// Whether that container was left there by an earlier injection, such as `istioctl kube-inject`.
+    pub earlier_injection: Option<Earlier>,
+}
+
+/// Where an earlier injection put its proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Earlier {
+    /// Among the containers.
+    Classic,
+    /// Among the init containers.
+    Native,
 }
 
 impl Template {
@@ -40,7 +51,7 @@ impl Template {
         let (metadata, spec) = (pod.metadata.as_ref(), pod.spec.as_ref());
         let metadata = metadata.unwrap_or(const { &EMPTY });
         let mut template = Template::read(metadata, spec.unwrap_or(&PodSpec::default()), interner);
-        if metadata.annotation(labels::STATUS).is_some_and(status_lists_proxy) {
+        if template.earlier_injection.take().is_some() {
             template.proxy_image = template.overriding_image.clone();
         }
         template
@@ -48,10 +59,10 @@ impl Template {
 
     fn read(metadata: &Metadata, spec: &PodSpec, interner: &mut Interner) -> Template {
         let proxy_image = proxy_container(spec).map(|(container, _)| interner.text(&container.image));
-        let is_injected = metadata.annotation(labels::STATUS).is_some_and(status_lists_proxy);
+        let earlier_injection = metadata.annotation(labels::STATUS).filter(|_| proxy_image.is_some()).and_then(earlier_injection);
         let overriding_image = match metadata.annotation(labels::PROXY_OVERRIDES) {
             Some(overrides) => overridden_image(overrides).map(|image| interner.text(&image)),
-            None if is_injected => None,
+            None if earlier_injection.is_some() => None,
             None => proxy_image.clone().filter(|image| **image != *AUTO_IMAGE && !image.is_empty()),
         };
         Template {
@@ -60,6 +71,7 @@ impl Template {
             host_network: spec.host_network,
             proxy_image,
             overriding_image,
+            earlier_injection,
         }
     }
 
@@ -97,11 +109,12 @@ pub(crate) fn proxy_container(spec: &PodSpec) -> Option<(&Container, bool)> {
     classic.or_else(|| spec.init_containers.iter().find(named).map(|container| (container, true)))
 }
 
-/// Whether the injector's status annotation says that it added the proxy. Its text is compact JSON of
+/// Where the injector's status annotation says that it put the proxy. Its text is compact JSON of
 /// `{"initContainers":[..],"containers":[..],…}` (`SidecarInjectionStatus`, pkg/kube/inject/inject.go).
-fn status_lists_proxy(status: &str) -> bool {
-    let Ok(status) = serde_json::from_str::<serde_json::Value>(status) else { return false };
-    ["containers", "initContainers"].iter().filter_map(|key| status[key].as_array()).flatten().any(|name| name == PROXY_CONTAINER)
+fn earlier_injection(status: &str) -> Option<Earlier> {
+    let status: serde_json::Value = serde_json::from_str(status).ok()?;
+    let lists_proxy = |key: &str| status[key].as_array().is_some_and(|names| names.iter().any(|name| name == PROXY_CONTAINER));
+    if lists_proxy("containers") { Some(Earlier::Classic) } else { lists_proxy("initContainers").then_some(Earlier::Native) }
 }
 
 /// The revision in the injector's status annotation.

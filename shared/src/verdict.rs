@@ -372,6 +372,7 @@ fn fold(running: &[Running]) -> Option<(State, Vec<Reason>)> {
 /// A workload scaled to zero runs nothing old; what it would get is already the new thing.
 fn state_without_pods(expected: &Expected) -> (State, Vec<Reason>) {
     match expected {
+        Expected::Proxy { image: Err(doubt), .. } => (State::Unknown, vec![doubt.reason]),
         Expected::Proxy { pinned: Some(_), .. } => (State::Pinned, vec![Reason::PinnedImage]),
         Expected::Proxy { .. } | Expected::Nothing { .. } => (State::Current, Vec::new()),
         Expected::Refused { is_unreachable: true, .. } => (State::Blocked, vec![Reason::NoControlPlane]),

@@ -149,7 +149,8 @@ fn every_state_is_told_as_it_is() -> Result<()> {
     let kinds = "pods,namespaces,services,endpointslices,configmaps,deployments,statefulsets,daemonsets,replicasets,jobs,\
         rollouts.argoproj.io,gateways.gateway.networking.k8s.io,proxyconfigs.networking.istio.io,\
         mutatingwebhookconfigurations,validatingwebhookconfigurations";
-    let raw = session.shell(&format!("kubectl get {kinds} -A -o json > raw.json && kubectl mesh-proxyver -f raw.json -o json"))?;
+    let raw =
+        session.shell(&format!("kubectl get {kinds} -A -o json > raw.json && kubectl mesh-proxyver -f raw.json -o json"))?;
     assert_eq!(raw.json()?, live.json()?);
 
     check("mid_upgrade_table", &session.run(["mesh-proxyver", "-A"])?);

@@ -24,7 +24,8 @@ fn a_change_is_printed_when_it_happens() -> Result<()> {
     let (table, documents) = (table.finish()?, documents.finish()?);
     assert_eq!(table.stdout.matches("WORKLOAD").count(), 1, "one header\n{}", table.stdout);
     // One document a line, each another than the one before it.
-    let lines: Vec<Value> = documents.stdout.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("lines of JSON")?;
+    let lines: Vec<Value> =
+        documents.stdout.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("lines of JSON")?;
     assert!(lines.len() >= 2, "{}", documents.stdout);
     assert!(lines.windows(2).all(|pair| pair[0] != pair[1]), "{}", documents.stdout);
     Ok(())
