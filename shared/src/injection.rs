@@ -431,7 +431,7 @@ enum Before<'a> {
 /// in the same list, and kept as if it were the user's when it does not: `reapplyOverwrittenContainers`,
 /// pkg/kube/inject/webhook.go, looks it up in the list of the new one only.
 fn injected_before(template: &Template) -> Before<'_> {
-    let Some(earlier) = template.earlier_injection else {
+    let Some(earlier) = template.earlier_injection.filter(|_| template.fixed_image().is_some()) else {
         return template.overriding_image.as_deref().map_or(Before::Replaced, Before::Kept);
     };
     let native = template.annotation(labels::NATIVE_SIDECAR);

@@ -77,7 +77,10 @@ pub fn count(cluster: &Cluster) -> Result<()> {
     let analyzed =
         cluster.command(support::Program::Istioctl(IstioVersion::V1_28_2))?.args(["analyze", "-A", "-o", "json"]).output()?;
     let analyzed = String::from_utf8_lossy(&analyzed.stdout).into_owned();
-    let messages: serde_json::Value = serde_json::from_str(&analyzed).unwrap_or_default();
+    // Lines of its log stand before the document.
+    let start = analyzed.lines().position(|line| line.starts_with('[')).context("istioctl analyze writes a JSON array")?;
+    let document: String = analyzed.lines().skip(start).collect();
+    let messages: serde_json::Value = serde_json::from_str(&document).context("istioctl analyze writes a JSON array")?;
     // IST0158 names a namespace and its pods in one message.
     let mut by_analyze = BTreeSet::new();
     for message in messages.as_array().into_iter().flatten().filter(|message| message["code"] == "IST0158") {
