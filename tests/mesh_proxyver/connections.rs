@@ -157,16 +157,26 @@ fn a_list_that_breaks_in_the_middle_is_never_taken_for_whole() -> Result<()> {
 fn a_moment_that_the_server_forgot_is_told_and_read_again() -> Result<()> {
     let cluster = Cluster::shared()?;
     let gone = cluster.namespace("gone", Follows::Revision("1-26-0"))?;
-    gone.run(&Workload::deployment("web").replicas(2))?;
-    let interceptor = Interceptor::before(cluster, |number, target| {
+    gone.run(&Workload::deployment("web").replicas(5))?;
+    // The first page comes, the second is gone; the second time all three come.
+    let interceptor = Interceptor::with_pages(cluster, 2, |number, target| {
         let is_pods = target.starts_with("/api/v1/namespaces/gone/pods");
-        if is_pods && number == 0 { Fate::Status(410) } else { Fate::Pass }
+        if is_pods && number == 1 { Fate::Status(410) } else { Fate::Pass }
     })?;
     let session = spoilt(plugin("mesh-proxyver")?, &interceptor)?;
     let output = session.run(["mesh-proxyver", "-n", "gone", "-o", "json"])?;
     let report = output.json()?;
-    assert_eq!(report["items"][0]["proxies"], 2, "{}", output.transcript());
+    assert_eq!(report["items"][0]["proxies"], 5, "{}", output.transcript());
     assert_eq!(report["findings"][0]["code"], "list-restarted", "{}", output.transcript());
+    let pages = interceptor.requests().iter().filter(|request| request.contains("/namespaces/gone/pods")).count();
+    assert_eq!(pages, 5, "one page and one that is gone, then three: {:#?}", interceptor.requests());
+    // A server that forgets again and again is an error, not an endless loop.
+    let interceptor = Interceptor::with_pages(cluster, 2, |_, target| {
+        let is_later_page = target.starts_with("/api/v1/namespaces/gone/pods") && target.contains("continue=");
+        if is_later_page { Fate::Status(410) } else { Fate::Pass }
+    })?;
+    let session = spoilt(plugin("mesh-proxyver")?, &interceptor)?;
+    fails_saying(&session.run(["mesh-proxyver", "-n", "gone"])?, &["listing pods in namespace gone", "410 Gone"]);
     Ok(())
 }
 

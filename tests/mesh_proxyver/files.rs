@@ -264,6 +264,51 @@ fn conditions_in_cel_are_unknown_unless_they_are_literals() -> Result<()> {
 }
 
 #[test]
+fn injectors_that_cannot_answer_are_told_and_block() -> Result<()> {
+    let web = [pod("web", "docker.io/istio/proxyv2:1.28.1"), stateful_set("web")];
+    let without = |kind: &str| -> Vec<Value> { mesh().into_iter().filter(|item| item["kind"] != kind).collect() };
+    let mut no_certificate = mesh();
+    no_certificate[0]["webhooks"][0]["clientConfig"]["caBundle"] = json!("");
+    let mut no_endpoints = mesh();
+    no_endpoints[3]["endpoints"] = json!([]);
+    let mut other_service = without("Service");
+    other_service
+        .push(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "other", "namespace": "istio-system"}}));
+    let mut ignored = no_endpoints.clone();
+    ignored[0]["webhooks"][0]["failurePolicy"] = json!("Ignore");
+    for (code, state, mut items) in [
+        ("no-ca-bundle", "blocked", no_certificate),
+        ("no-endpoints", "blocked", no_endpoints),
+        ("no-service", "blocked", other_service),
+        ("no-endpoints", "leaving", ignored),
+    ] {
+        items.extend(web.clone());
+        let session = with_files(&[("mesh.json", list(&items))])?;
+        let output = session.run(["mesh-proxyver", "-f", "mesh.json", "-o", "json"])?;
+        let report = output.json()?;
+        assert_eq!(report["findings"][0]["code"], code, "{}", output.transcript());
+        assert_eq!(report["items"][0]["state"], state, "{code}: {}", output.transcript());
+        let reasons = report["items"][0]["reasons"].as_array().cloned().unwrap_or_default();
+        assert!(reasons.contains(&json!("no-control-plane")), "{code}: {}", output.transcript());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_label_and_a_service_that_name_two_revisions_are_split() -> Result<()> {
+    let mut items = mesh();
+    items[0]["metadata"]["labels"]["istio.io/rev"] = json!("other");
+    items.extend([pod("web", "docker.io/istio/proxyv2:1.28.1"), stateful_set("web")]);
+    let session = with_files(&[("mesh.json", list(&items))])?;
+    let output = session.run(["mesh-proxyver", "-f", "mesh.json", "-o", "json"])?;
+    let report = output.json()?;
+    assert_eq!(report["findings"][0]["code"], "split", "{}", output.transcript());
+    // The Service is who answers.
+    assert_eq!(report["items"][0]["wanted"]["revision"], "r", "{}", output.transcript());
+    Ok(())
+}
+
+#[test]
 fn the_exit_code_speaks_only_when_asked() -> Result<()> {
     let mut items = mesh();
     items.extend([pod("web", "docker.io/istio/proxyv2:1.28.1"), stateful_set("web")]);

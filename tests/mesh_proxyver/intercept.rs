@@ -41,6 +41,11 @@ pub struct Interceptor {
 impl Interceptor {
     /// Stands in front of a cluster, as its administrator: `kubectl proxy` does the authentication.
     pub fn before(cluster: &Cluster, judge: impl Fn(usize, &str) -> Fate + Send + Sync + 'static) -> Result<Self> {
+        Self::with_pages(cluster, 500, judge)
+    }
+
+    /// As [`Interceptor::before`], but pages have at most so many objects, whatever is asked for.
+    pub fn with_pages(cluster: &Cluster, page: u32, judge: impl Fn(usize, &str) -> Fate + Send + Sync + 'static) -> Result<Self> {
         let mut proxy = Command::new(Program::Kubectl.path()?);
         proxy.arg("--kubeconfig").arg(cluster.kubeconfig_file()).args(["proxy", "--port=0"]);
         let mut proxy = proxy.stdout(Stdio::piped()).spawn().context("starting kubectl proxy")?;
@@ -48,7 +53,7 @@ impl Interceptor {
         BufReader::new(proxy.stdout.take().context("stdout is piped")?).read_line(&mut line)?;
         // "Starting to serve on 127.0.0.1:PORT"
         let upstream = line.split_whitespace().last().context("kubectl proxy says where it listens")?.to_owned();
-        Self::start(Some(upstream), Some(proxy), judge)
+        Self::start(Some((upstream, page)), Some(proxy), judge)
     }
 
     /// Stands alone; a request that is to pass is closed.
@@ -57,7 +62,7 @@ impl Interceptor {
     }
 
     fn start(
-        upstream: Option<String>,
+        upstream: Option<(String, u32)>,
         child: Option<Child>,
         judge: impl Fn(usize, &str) -> Fate + Send + Sync + 'static,
     ) -> Result<Self> {
@@ -68,7 +73,7 @@ impl Interceptor {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (record, judge, upstream) = (Arc::clone(&record), Arc::clone(&judge), upstream.clone());
-                thread::spawn(move || serve(stream, upstream.as_deref(), &record, &*judge));
+                thread::spawn(move || serve(stream, upstream.as_ref(), &record, &*judge));
             }
         });
         Ok(Self { address, seen, upstream: child })
@@ -95,7 +100,7 @@ impl Drop for Interceptor {
 }
 
 /// Serves one request a connection: simple, and every client copes with it.
-fn serve(mut client: TcpStream, upstream: Option<&str>, seen: &Mutex<Vec<String>>, judge: &Judge) {
+fn serve(mut client: TcpStream, upstream: Option<&(String, u32)>, seen: &Mutex<Vec<String>>, judge: &Judge) {
     let Some(head) = read_head(&mut client) else { return };
     let first = head.lines().next().unwrap_or_default();
     let request = first.rsplit_once(' ').map_or(first, |(request, _)| request).to_owned();
@@ -117,7 +122,10 @@ fn serve(mut client: TcpStream, upstream: Option<&str>, seen: &Mutex<Vec<String>
         Fate::Close => Ok(()),
         Fate::Status(code) => client.write_all(status(code).as_bytes()),
         Fate::Pass | Fate::Stall | Fate::Cut => match upstream {
-            Some(upstream) => forward(&mut client, upstream, &head, fate),
+            Some((upstream, page)) => {
+                let head = head.replacen("limit=500", &format!("limit={page}"), 1);
+                forward(&mut client, upstream, &head, fate)
+            }
             None => Ok(()),
         },
     };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::failure::{Cause, Failure};
-use super::read::{CONTROL_PLANE, Scope, WORKLOADS};
+use super::scope::{CONTROL_PLANE, Scope, WORKLOADS};
 use crate::finding::{Finding, Severity};
 use crate::object::Resource;
 

@@ -11,8 +11,10 @@ mod protobuf;
 mod read;
 mod request;
 mod save;
+mod scope;
 pub mod watch;
 
 pub use file::read_files;
-pub use read::{Observer, Scope, read};
+pub use read::{Observer, read};
 pub use save::Saved;
+pub use scope::Scope;

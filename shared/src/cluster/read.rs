@@ -10,22 +10,12 @@ use super::connection::Connection;
 use super::failure::{Cause, Failure};
 use super::list::{List, Sink};
 use super::request::get;
+use super::scope::{Scope, WORKLOADS};
 use crate::control_plane::revision_suffix;
 use crate::finding::{Finding, Severity};
 use crate::labels;
 use crate::object::{Object, Resource};
 use crate::snapshot::{Detail, Origin, Snapshot, SnapshotBuilder, Unread, UnreadCause};
-
-/// What is looked at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Scope {
-    /// One namespace, or everywhere.
-    pub namespace: Option<String>,
-    /// Only pods with these labels, in kubectl's syntax.
-    pub selector: Option<String>,
-    /// The control planes' namespace, where the user names it.
-    pub istio_namespace: Option<String>,
-}
 
 /// Sees every object on its way into the snapshot: to count, or to keep it for a file.
 pub trait Observer {
@@ -34,13 +24,6 @@ pub trait Observer {
     /// A list begins again; its objects will come once more.
     fn restart(&self, resource: Resource);
 }
-
-/// Workloads whose pods and templates are looked at.
-pub(super) const WORKLOADS: [Resource; 4] =
-    [Resource::Deployments, Resource::StatefulSets, Resource::DaemonSets, Resource::Rollouts];
-
-/// What is read in each namespace of a control plane.
-pub(super) const CONTROL_PLANE: [Resource; 3] = [Resource::Services, Resource::EndpointSlices, Resource::ConfigMaps];
 
 /// Selects the Deployments of control planes, wherever they are.
 const ISTIOD: &str = "app=istiod";

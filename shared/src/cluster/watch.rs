@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::connection::Connection;
 use super::failure::{Cause, Failure};
-use super::read::Scope;
 use super::request::{Accept, get_json, next_bytes, send};
+use super::scope::Scope;
 use crate::object::Resource;
 
 /// What is watched: what runs, what is asked for, and who answers.

@@ -1,0 +1,21 @@
+//! What is looked at, and which kinds of objects that takes.
+
+use crate::object::Resource;
+
+/// What is looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// One namespace, or everywhere.
+    pub namespace: Option<String>,
+    /// Only pods with these labels, in kubectl's syntax.
+    pub selector: Option<String>,
+    /// The control planes' namespace, where the user names it.
+    pub istio_namespace: Option<String>,
+}
+
+/// Workloads whose pods and templates are looked at.
+pub(super) const WORKLOADS: [Resource; 4] =
+    [Resource::Deployments, Resource::StatefulSets, Resource::DaemonSets, Resource::Rollouts];
+
+/// What is read in each namespace of a control plane.
+pub(super) const CONTROL_PLANE: [Resource; 3] = [Resource::Services, Resource::EndpointSlices, Resource::ConfigMaps];
