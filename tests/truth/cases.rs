@@ -17,40 +17,40 @@ pub fn workload(name: &str, names: &Names<'_>, chance: &mut Chance) -> Workload 
     let mut annotations = Map::new();
     let set = |map: &mut Map<String, Value>, key: &str, value: &str| drop(map.insert(key.to_owned(), json!(value)));
     if chance.once_in(3) {
-        set(&mut labels, "sidecar.istio.io/inject", *chance.pick(&["true", "true", "false", "yes", ""]));
+        set(&mut labels, "sidecar.istio.io/inject", chance.word(&["true", "true", "false", "yes", ""]));
     }
     if chance.once_in(3) {
-        set(&mut labels, "istio.io/rev", *chance.pick(names.revisions));
+        set(&mut labels, "istio.io/rev", chance.word(names.revisions));
     }
     if chance.once_in(4) {
-        set(&mut labels, *chance.pick(&["never", "always", "variant"]), "yes");
+        set(&mut labels, chance.word(&["never", "always", "variant"]), "yes");
     }
     if chance.once_in(5) {
-        set(&mut annotations, "sidecar.istio.io/inject", *chance.pick(&["true", "false", "no"]));
+        set(&mut annotations, "sidecar.istio.io/inject", chance.word(&["true", "false", "no"]));
     }
     if chance.once_in(6) {
-        let image = *chance.pick(&["example.com:5000/mine/proxyv2:1.2.3", "docker.io/istio/proxyv2@sha256:abcd", "proxyv2x"]);
+        let image = chance.word(&["example.com:5000/mine/proxyv2:1.2.3", "docker.io/istio/proxyv2@sha256:abcd", "proxyv2x"]);
         set(&mut annotations, "sidecar.istio.io/proxyImage", image);
     }
     if chance.once_in(6) {
-        set(&mut annotations, "sidecar.istio.io/proxyImageType", *chance.pick(&["distroless", "debug", "default", "odd"]));
+        set(&mut annotations, "sidecar.istio.io/proxyImageType", chance.word(&["distroless", "debug", "default", "odd"]));
     }
     if chance.once_in(6) {
         let config =
             ["image: {imageType: debug}", "image: {}", "concurrency: 2", "image:\n  imageType: distroless\nconcurrency: 1"];
-        set(&mut annotations, "proxy.istio.io/config", *chance.pick(&config));
+        set(&mut annotations, "proxy.istio.io/config", chance.word(&config));
     }
     if chance.once_in(6) {
         let templates = ["sidecar", "gateway", "grpc-agent", " grpc-agent ", "nonexistent", "sidecar,custom", "grpc-simple"];
-        set(&mut annotations, "inject.istio.io/templates", *chance.pick(&templates));
+        set(&mut annotations, "inject.istio.io/templates", chance.word(&templates));
     }
     if chance.once_in(4) {
-        set(&mut annotations, "sidecar.istio.io/nativeSidecar", *chance.pick(&["true", "false"]));
+        set(&mut annotations, "sidecar.istio.io/nativeSidecar", chance.word(&["true", "false"]));
     }
     let app = json!({"name": "app", "image": "app:1"});
     let mut containers = vec![app];
     if chance.once_in(6) {
-        let image = *chance.pick(&["auto", "auto", "example.com/own/proxyv2:1.25.0"]);
+        let image = chance.word(&["auto", "auto", "example.com/own/proxyv2:1.25.0"]);
         containers.push(json!({"name": "istio-proxy", "image": image}));
         if chance.once_in(2) {
             // As an earlier injection or `istioctl kube-inject` leaves it.

@@ -19,9 +19,17 @@ impl Chance {
 
     /// One of them, each as likely.
     pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        let length = u64::try_from(of.len()).expect("a slice is shorter than 2^64");
-        let place = usize::try_from(self.next() % length).expect("it is less than a slice's length");
-        &of[place]
+        &of[self.place(of.len())]
+    }
+
+    /// One of some words.
+    pub fn word<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.place(of.len())]
+    }
+
+    fn place(&mut self, length: usize) -> usize {
+        let length = u64::try_from(length).expect("a slice is shorter than 2^64");
+        usize::try_from(self.next() % length).expect("it is less than a slice's length")
     }
 
     /// True once in so many times.
