@@ -130,13 +130,13 @@ pub fn injection(snapshot: &Snapshot, namespace: &str, template: &Template) -> I
         }
         Err(doubt) => return Injection::Unknown(doubt),
     }
-    let templates = match requested_templates(config, template) {
+    let templates = match usable_templates(config, template) {
         Ok(templates) => templates,
-        Err(unknown) => {
+        Err(why) => {
             return Injection::Refused(Refused {
                 injector: asked.configuration.clone(),
                 revision: Some(revision),
-                why: format!("the injection template {unknown:?} does not exist there"),
+                why,
                 is_unreachable: false,
             });
         }
@@ -375,13 +375,17 @@ fn always_declines(namespace: &str, template: &Template) -> Option<String> {
     (asked_for == Some("false")).then(|| format!("{} is \"false\"", labels::INJECT))
 }
 
-/// The injection templates that a pod names, or the default ones.
-fn requested_templates<'a>(config: &'a InjectorConfig, template: &'a Template) -> Result<Vec<InjectionTemplate>, &'a str> {
+/// The injection templates that a pod names, or the default ones; the error says why istiod refuses the pod (`RunTemplate`,
+/// pkg/kube/inject/inject.go).
+fn usable_templates(config: &InjectorConfig, template: &Template) -> Result<Vec<InjectionTemplate>, String> {
+    if let Some(Err(why)) = template.annotation(labels::PROXY_CONFIG).map(annotated_image) {
+        return Err(format!("its annotation {} is no ProxyConfig: {why}", labels::PROXY_CONFIG));
+    }
     let names: Vec<&str> = match template.annotation(labels::INJECT_TEMPLATES) {
         Some(names) => names.split(',').map(str::trim).collect(),
         None => config.default_templates.iter().map(String::as_str).collect(),
     };
-    config.resolve_templates(&names)
+    config.resolve_templates(&names).map_err(|unknown| format!("the injection template {unknown:?} does not exist there"))
 }
 
 /// The proxy's image, and what of the pod's own fixes it.
@@ -449,8 +453,8 @@ fn injected_before(template: &Template) -> Before<'_> {
 ///
 /// From the weakest to the strongest: the mesh's `defaultConfig`, the root namespace's ProxyConfig, the namespace's,
 /// the pod's annotation, and the ProxyConfig that selects the pod. Of several equals the oldest counts. Source:
-/// `EffectiveProxyConfig`, pilot/pkg/model/proxy_config.go. Messages are merged field by field, so that an empty type
-/// hides no weaker one.
+/// `EffectiveProxyConfig`, pilot/pkg/model/proxy_config.go. An `image` takes the place of a weaker one as a whole, so that
+/// an empty type hides the weaker one's.
 fn image_type(
     snapshot: &Snapshot,
     control_plane: Option<&ControlPlane>,
@@ -472,7 +476,7 @@ fn image_type(
     let root = mesh_config.root_namespace.as_deref().unwrap_or(own_namespace);
     let revision = control_plane.map_or(UNREVISIONED, |control_plane| control_plane.revision.as_str());
     let of_namespace = |wanted: &str| proxy_config_image(snapshot, revision, wanted, None);
-    let annotated = template.annotation(labels::PROXY_CONFIG).and_then(annotated_image);
+    let annotated = template.annotation(labels::PROXY_CONFIG).and_then(|text| annotated_image(text).ok().flatten());
     let strongest_last = [
         mesh_config.image.clone(),
         of_namespace(root),
@@ -480,13 +484,7 @@ fn image_type(
         annotated,
         proxy_config_image(snapshot, revision, namespace, Some(&template.labels)),
     ];
-    let images: Vec<ProxyImage> = strongest_last.into_iter().flatten().collect();
-    let named = images.iter().rev().find(|image| !image.image_type.is_empty());
-    Ok(match named {
-        Some(image) => Some(image.image_type.clone()),
-        None if images.is_empty() => None,
-        None => Some(String::new()),
-    })
+    Ok(strongest_last.into_iter().flatten().last().map(|image| image.image_type))
 }
 
 /// `image` of the ProxyConfig of a namespace: the one without a selector, or the one that selects these pods. A
@@ -550,4 +548,35 @@ pub fn gateway_owner(snapshot: &Snapshot, namespace: &str, gateway: &str, templa
         Ok(config.proxy_image(image_type.as_deref()))
     });
     Injection::Injected(Injected { revision, tag, injector: format!("gateway/{gateway}"), image, pin: None, native: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::{Metadata, ProxyConfig, ProxyConfigSpec};
+
+    fn annotated(config: &str) -> Template {
+        let annotations = [(labels::PROXY_CONFIG.into(), config.into())].into_iter().collect();
+        Template { annotations, ..Template::default() }
+    }
+
+    #[test]
+    fn a_stronger_image_hides_a_weaker_one_even_without_a_type() {
+        let metadata = Metadata { namespace: "shop".to_owned(), ..Metadata::default() };
+        let image = Some(ProxyImage { image_type: "debug".to_owned() });
+        let spec = ProxyConfigSpec { selector: None, image };
+        let snapshot = Snapshot { proxy_configs: vec![ProxyConfig { metadata, spec }], ..Snapshot::default() };
+        let image_type = |config: &str| image_type(&snapshot, None, "shop", &annotated(config)).unwrap();
+        assert_eq!(image_type("concurrency: 2").as_deref(), Some("debug"));
+        assert_eq!(image_type("image: {imageType: distroless}").as_deref(), Some("distroless"));
+        assert_eq!(image_type("image: {}").as_deref(), Some(""));
+    }
+
+    #[test]
+    fn a_pod_that_istiod_cannot_read_is_refused_with_the_reason() {
+        let config = InjectorConfig::default();
+        let why = usable_templates(&config, &annotated("image: [")).unwrap_err();
+        assert!(why.starts_with("its annotation proxy.istio.io/config is no ProxyConfig: "), "{why}");
+        assert_eq!(usable_templates(&config, &annotated("image: {}")), Ok(Vec::new()));
+    }
 }

@@ -213,9 +213,11 @@ impl MeshConfig {
     }
 }
 
-/// `image` of a pod's `proxy.istio.io/config` annotation; text that is no YAML has none, as in istiod.
-pub(crate) fn annotated_image(annotation: &str) -> Option<ProxyImage> {
-    serde_saphyr::from_str::<Option<ProxyConfigDocument>>(annotation).ok().flatten()?.image
+/// `image` of a pod's `proxy.istio.io/config` annotation; the error says why it is no ProxyConfig, for which istiod refuses
+/// the pod (`validateProxyConfig`, pkg/kube/inject/validate.go).
+pub(crate) fn annotated_image(annotation: &str) -> Result<Option<ProxyImage>, String> {
+    let document: Option<ProxyConfigDocument> = serde_saphyr::from_str(annotation).map_err(|error| first_line(&error))?;
+    Ok(document.and_then(|document| document.image))
 }
 
 /// A scalar as istiod prints it: the tag may be a number in the values.
@@ -273,6 +275,17 @@ mod tests {
         assert_eq!(config.proxy_image(None), "h/proxyv2:1-debug");
         assert_eq!(config.proxy_image(Some("")), "h/proxyv2:1");
         assert_eq!(config.proxy_image(Some("distroless")), "h/proxyv2:1-distroless");
+    }
+
+    #[test]
+    fn an_annotation_without_an_image_is_not_one_that_is_no_proxy_config() {
+        let typed = |image_type: &str| Some(ProxyImage { image_type: image_type.to_owned() });
+        assert_eq!(annotated_image("image: {imageType: debug}\nconcurrency: 2"), Ok(typed("debug")));
+        assert_eq!(annotated_image("image: {}"), Ok(typed("")));
+        assert_eq!(annotated_image("concurrency: 2"), Ok(None));
+        assert_eq!(annotated_image(""), Ok(None));
+        assert!(annotated_image("image: [").is_err());
+        assert!(annotated_image("debug").is_err());
     }
 
     #[test]

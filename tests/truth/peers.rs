@@ -4,52 +4,64 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 use support::workload::proxy_image;
-use support::{Cluster, Follows, IstioVersion, Namespace, Revision, Workload, plugin, say};
+use support::{Cluster, Follows, IstioVersion, Namespace, Program, Revision, Workload, plugin, say};
 
-/// A proxy is stale when a dry run of its workload's pod now gives another revision or image.
-fn truly_stale(cluster: &Cluster, namespaces: &[(Namespace<'_>, Vec<Workload>)]) -> Result<BTreeSet<String>> {
+/// How many proxies are stale in the end: the tag's 15, and of the revision that is upgraded in place all but the pinned.
+const STALE: usize = 15 + 12;
+
+/// A proxy is stale when a dry run of its workload's pod now gives one of another revision or image.
+fn truly_stale(namespaces: &[(Namespace<'_>, Vec<Workload>)]) -> Result<BTreeSet<String>> {
+    let describe = |pod: &Value| {
+        let revision = pod["metadata"]["annotations"]["istio.io/rev"].as_str().map(str::to_owned);
+        proxy_image(pod).map(|image| (image.to_owned(), revision))
+    };
     let mut stale = BTreeSet::new();
     for (namespace, workloads) in namespaces {
         let pods = namespace.pods()?;
         for workload in workloads {
             let manifest = workload.manifest();
             let name = manifest["metadata"]["name"].as_str().unwrap_or_default();
-            let wanted = namespace.dry_run(workload)?;
+            let Some(wanted) = describe(&namespace.dry_run(workload)?) else { continue };
             let of_workload = pods.iter().filter(|pod| pod["metadata"]["labels"]["app"] == name);
-            let describe = |pod: &serde_json::Value| {
-                (proxy_image(pod).map(str::to_owned), pod["metadata"]["annotations"]["istio.io/rev"].as_str().map(str::to_owned))
-            };
-            if of_workload.map(describe).any(|running| running.0.is_some() && running != describe(&wanted)) {
+            if of_workload.filter_map(describe).any(|running| running != wanted) {
                 stale.insert(format!("{}/{name}", namespace.name()));
             }
         }
     }
-    let _ = cluster;
     Ok(stale)
 }
 
-/// Makes sixty workloads, moves a tag, upgrades a revision in place, and counts.
-pub fn count(cluster: &Cluster) -> Result<()> {
+/// Runs sixty workloads; then a tag moves, a revision is upgraded in place, one namespace leaves the mesh and one enters it.
+/// Some proxies are native, some pinned.
+fn mixed_workloads(cluster: &Cluster) -> Result<Vec<(Namespace<'_>, Vec<Workload>)>> {
     let edge = Revision::new("edge", IstioVersion::V1_26_0);
     cluster.install(&edge)?;
     cluster.set_tag("moving", &Revision::of(IstioVersion::V1_26_0))?;
     let native = json!({"sidecar.istio.io/nativeSidecar": "true"});
     let pinned = json!({"sidecar.istio.io/proxyImage": "docker.io/istio/proxyv2:1.26.0"});
+    let follows = |name: &str| match name {
+        "peers-tag" => Follows::Revision("moving"),
+        "peers-edge" => Follows::Revision("edge"),
+        "peers-new" => Follows::Revision("1-28-2"),
+        "peers-late" => Follows::Nothing,
+        _ => Follows::Revision("1-26-0"),
+    };
     let mut namespaces = Vec::new();
-    for (name, follows) in [("peers-tag", "moving"), ("peers-edge", "edge"), ("peers-old", "1-26-0"), ("peers-new", "1-28-2")] {
-        let namespace = cluster.namespace(name, Follows::Revision(follows))?;
-        let workloads: Vec<Workload> = (0..15)
-            .map(|number| {
-                let workload = Workload::deployment(&format!("w{number}"));
-                match number % 5 {
-                    0 => workload.pod_annotations(native.clone()),
-                    1 if name == "peers-old" => workload.pod_annotations(pinned.clone()),
-                    _ => workload,
-                }
-            })
-            .collect();
+    for (name, number) in
+        [("peers-tag", 15), ("peers-edge", 15), ("peers-old", 10), ("peers-new", 10), ("peers-left", 5), ("peers-late", 5)]
+    {
+        let namespace = cluster.namespace(name, follows(name))?;
+        let workload = |number: usize| {
+            let workload = Workload::deployment(&format!("w{number}"));
+            match number % 5 {
+                0 => workload.pod_annotations(native.clone()),
+                1 if matches!(name, "peers-old" | "peers-edge") => workload.pod_annotations(pinned.clone()),
+                _ => workload,
+            }
+        };
+        let workloads: Vec<Workload> = (0..number).map(workload).collect();
         for workload in &workloads {
             namespace.create(workload)?;
         }
@@ -60,33 +72,34 @@ pub fn count(cluster: &Cluster) -> Result<()> {
     }
     cluster.set_tag("moving", &Revision::of(IstioVersion::V1_28_2))?;
     cluster.install(&Revision::new("edge", IstioVersion::V1_28_2))?;
+    cluster.namespace("peers-left", Follows::Nothing)?;
+    cluster.namespace("peers-late", Follows::Revision("1-28-2"))?;
+    Ok(namespaces)
+}
+
+/// Counts what each way of looking finds among sixty workloads.
+pub fn count(cluster: &Cluster) -> Result<()> {
+    let namespaces = mixed_workloads(cluster)?;
     let stale = cluster.wait("istiod to have taken up its new version", Duration::from_secs(30), || {
-        let stale = truly_stale(cluster, &namespaces)?;
-        Ok((stale.len() == 30).then_some(stale))
+        let stale = truly_stale(&namespaces)?;
+        Ok((stale.len() == STALE).then_some(stale))
     })?;
 
     let session = plugin("mesh-proxyver")?.on(cluster);
     let report = session.run(["mesh-proxyver", "-A", "--stale", "-o", "json"])?.json()?;
     let items = report["items"].as_array().context("a report has items")?;
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let ours: BTreeSet<String> =
         items.iter().map(|item| format!("{}/{}", text(&item["namespace"]), text(&item["workload"]["name"]))).collect();
     tell("mesh-proxyver --stale", &ours, &stale);
     assert_eq!(ours, stale);
 
-    let analyzed =
-        cluster.command(support::Program::Istioctl(IstioVersion::V1_28_2))?.args(["analyze", "-A", "-o", "json"]).output()?;
-    let analyzed = String::from_utf8_lossy(&analyzed.stdout).into_owned();
-    // Lines of its log stand before the document.
-    let start = analyzed.lines().position(|line| line.starts_with('[')).context("istioctl analyze writes a JSON array")?;
-    let document: String = analyzed.lines().skip(start).collect();
-    let messages: serde_json::Value = serde_json::from_str(&document).context("istioctl analyze writes a JSON array")?;
-    // IST0158 names a namespace and its pods in one message.
-    let mut by_analyze = BTreeSet::new();
-    for message in messages.as_array().into_iter().flatten().filter(|message| message["code"] == "IST0158") {
-        by_analyze.extend(pods_in(&message.to_string(), &namespaces)?);
+    tell("istioctl analyze -A (IST0158)", &by_analyze(cluster, &namespaces, "default")?, &stale);
+    let mut of_every_revision = BTreeSet::new();
+    for revision in ["1-26-0", "1-28-2", "edge"] {
+        of_every_revision.extend(by_analyze(cluster, &namespaces, revision)?);
     }
-    tell("istioctl analyze (IST0158)", &by_analyze, &stale);
+    tell("istioctl analyze -A --revision R, for each revision", &of_every_revision, &stale);
 
     let script = "kubectl get pods --all-namespaces -o jsonpath='{range .items[*]}{\"\\n\"}{.metadata.namespace}{\"/\"}{.metadata.labels.app}{\":\\t\"}\
         {range .spec.containers[*]}{.image}{\", \"}{end}{end}' | sort | grep proxyv2";
@@ -106,6 +119,23 @@ pub fn count(cluster: &Cluster) -> Result<()> {
         }
     }
     cluster.uninstall(&Revision::new("edge", IstioVersion::V1_28_2))
+}
+
+/// The workloads that IST0158 names when one revision is analyzed; `default` is what `istioctl analyze` takes by itself.
+fn by_analyze(cluster: &Cluster, namespaces: &[(Namespace<'_>, Vec<Workload>)], revision: &str) -> Result<BTreeSet<String>> {
+    let mut command = cluster.command(Program::Istioctl(IstioVersion::V1_28_2))?;
+    let output = command.args(["analyze", "-A", "--revision", revision, "-o", "json"]).output()?;
+    let output = String::from_utf8_lossy(&output.stdout).into_owned();
+    // Lines of its log stand before the document.
+    let start = output.lines().position(|line| line.starts_with('[')).context("istioctl analyze writes a JSON array")?;
+    let document: String = output.lines().skip(start).collect();
+    let messages: Value = serde_json::from_str(&document).context("istioctl analyze writes a JSON array")?;
+    // It names a namespace and its pods in one message.
+    let mut found = BTreeSet::new();
+    for message in messages.as_array().into_iter().flatten().filter(|message| message["code"] == "IST0158") {
+        found.extend(pods_in(&message.to_string(), namespaces)?);
+    }
+    Ok(found)
 }
 
 /// The workloads of the pods that a message names.

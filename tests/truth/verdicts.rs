@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use support::workload::proxy_image;
-use support::{Follows, Namespace, Workload, plugin};
+use support::{Follows, Namespace, plugin};
 
-use crate::cases::{self, Names};
+use crate::cases::{self, Case, Names};
 use crate::chance::Chance;
 use crate::worlds::World;
 
@@ -19,14 +19,15 @@ enum Answer {
     Proxy { revision: String, image: String },
     /// No proxy.
     None,
-    /// Nothing: it is refused.
-    Refused,
-    /// It cannot be said: why.
-    Unknown(String),
+    /// Nothing: it is refused, because no istiod answers.
+    Unreachable,
+    /// Nothing: it is refused by istiod.
+    Denied,
+    /// Nothing: with the proxy in it, the API server finds the pod invalid.
+    Invalid,
+    /// It cannot be said.
+    Unknown { reason: String, message: String },
 }
-
-/// Reasons for which an answer may be missing; any other is a fault of ours.
-const MAY_BE_UNKNOWN: [&str; 3] = ["many-injectors", "match-conditions", "injector-config"];
 
 /// What came of all cases.
 #[derive(Default)]
@@ -37,27 +38,31 @@ pub struct Tally {
     pub injected: usize,
     /// Those in which it does not.
     pub none: usize,
-    /// Those in which it refuses the pod.
-    pub refused: usize,
-    /// Those whose pod the API server finds invalid after the injection: no injector decides these.
+    /// Those in which no istiod answers, so that the pod is refused.
+    pub unreachable: usize,
+    /// Those in which istiod refuses the pod.
+    pub denied: usize,
+    /// Those whose pod the API server finds invalid after the injection.
     pub invalid: usize,
-    /// Those that mesh-proxyver calls unknown, by reason.
-    pub unknown: BTreeMap<String, usize>,
+    /// Those that mesh-proxyver calls unknown, by reason and message.
+    pub unknown: BTreeMap<(String, String), usize>,
     /// Cases in which the answers differ, told so that they can be repeated.
     pub differences: Vec<String>,
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cases, injected, none, refused, invalid, .. } = self;
-        let unknown: Vec<String> = self.unknown.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-        let unknown = if unknown.is_empty() { "none".to_owned() } else { unknown.join(", ") };
-        let differences = self.differences.len();
+        let Self { cases, injected, none, unreachable, denied, invalid, .. } = self;
+        let (unknown, differences) = (self.unknown.values().sum::<usize>(), self.differences.len());
         write!(
             f,
-            "truth test: {cases} cases: {injected} injected, {none} without a proxy, {refused} refused, {invalid} invalid; unknown: {unknown}; \
-             {differences} differences"
-        )
+            "truth test: {cases} cases: {injected} injected, {none} without a proxy, {unreachable} refused for want of an istiod, \
+             {denied} refused by istiod, {invalid} invalid; {unknown} called unknown; {differences} differences"
+        )?;
+        for ((reason, message), count) in &self.unknown {
+            write!(f, "\n  {count} unknown: {reason}: {message}")?;
+        }
+        Ok(())
     }
 }
 
@@ -65,57 +70,47 @@ impl Tally {
     /// Tries so many cases in a world.
     pub fn compare(&mut self, world: &World<'_>, number: usize, chance: &mut Chance) -> Result<()> {
         let namespaces = namespaces(world)?;
+        world.settle()?;
         let mut tried = Vec::new();
         for number in 0..number {
-            let namespace = chance.pick(&namespaces);
+            // Half of them where somebody is asked for an injection.
+            let (asking, others) = &namespaces;
+            let among = if chance.once_in(2) { asking } else { others };
+            let namespace = chance.pick(among);
             let name = format!("{}-{number}", world.name);
-            let workload = cases::workload(&name, &Names { revisions: world.revisions }, chance);
-            namespace.create(&workload)?;
-            tried.push((namespace, workload));
+            let case = cases::case(&name, &Names { revisions: &world.revisions(), injected: world.injected }, chance);
+            namespace.create(&case.workload)?;
+            tried.push((namespace, name, case));
         }
         let report = plugin("mesh-proxyver")?.on(world.cluster).run(["mesh-proxyver", "-A", "-o", "json"])?;
         let report = report.json().with_context(|| report.transcript())?;
-        for (namespace, workload) in &tried {
-            let truth = truth(namespace, workload)?;
-            let name = workload.manifest()["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            let said = said(&report, namespace.name(), &name);
-            self.count(world, namespace, workload, &truth, &said)?;
-        }
-        for (namespace, workload) in &tried {
-            namespace.delete(workload)?;
+        for (namespace, name, case) in &tried {
+            let truth = truth(namespace, case)?;
+            let said = said(&report, namespace.name(), name);
+            self.count(world, namespace, case, &truth, said)?;
         }
         Ok(())
     }
 
-    fn count(
-        &mut self,
-        world: &World<'_>,
-        namespace: &Namespace<'_>,
-        workload: &Workload,
-        truth: &Answer,
-        said: &Answer,
-    ) -> Result<()> {
+    fn count(&mut self, world: &World<'_>, namespace: &Namespace<'_>, case: &Case, truth: &Answer, said: Answer) -> Result<()> {
         self.cases += 1;
-        match truth {
-            Answer::Proxy { .. } => self.injected += 1,
-            Answer::None => self.none += 1,
-            Answer::Refused => self.refused += 1,
-            // Two templates that each add the proxy, one of them as a native sidecar, make a pod that nobody accepts.
-            Answer::Unknown(why) if why.contains("Duplicate value: \"istio-proxy\"") => {
-                self.invalid += 1;
-                return Ok(());
-            }
-            Answer::Unknown(why) => anyhow::bail!("the cluster gives no answer: {why}"),
-        }
+        *match truth {
+            Answer::Proxy { .. } => &mut self.injected,
+            Answer::None => &mut self.none,
+            Answer::Unreachable => &mut self.unreachable,
+            Answer::Denied => &mut self.denied,
+            Answer::Invalid => &mut self.invalid,
+            Answer::Unknown { reason, message } => bail!("the cluster gives no answer: {reason}: {message}"),
+        } += 1;
         match said {
-            Answer::Unknown(reason) if MAY_BE_UNKNOWN.contains(&reason.as_str()) => {
-                *self.unknown.entry(reason.clone()).or_default() += 1
+            Answer::Unknown { reason, message } if may_be_unknown(world, case, &reason) => {
+                *self.unknown.entry((reason, message)).or_default() += 1;
             }
-            said if said == truth => {}
+            said if said == *truth => {}
             said => {
-                let labels =
-                    world.cluster.api().get(&format!("/api/v1/namespaces/{}", namespace.name()))?["metadata"]["labels"].clone();
-                let template = workload.manifest()["spec"]["template"].clone();
+                let path = format!("/api/v1/namespaces/{}", namespace.name());
+                let labels = world.cluster.api().get(&path)?["metadata"]["labels"].clone();
+                let template = case.workload.manifest()["spec"]["template"].clone();
                 self.differences.push(format!(
                     "world {}: the cluster: {truth:?}; mesh-proxyver: {said:?}; namespace {} {labels}; template {template}",
                     world.name,
@@ -125,34 +120,89 @@ impl Tally {
         }
         Ok(())
     }
+
+    /// Adds what came of other cases.
+    pub fn add(&mut self, other: Tally) {
+        self.cases += other.cases;
+        self.injected += other.injected;
+        self.none += other.none;
+        self.unreachable += other.unreachable;
+        self.denied += other.denied;
+        self.invalid += other.invalid;
+        for (why, count) in other.unknown {
+            *self.unknown.entry(why).or_default() += count;
+        }
+        self.differences.extend(other.differences);
+    }
 }
 
-/// A namespace for each way of asking for injection, and one of the system's.
-fn namespaces<'a>(world: &World<'a>) -> Result<Vec<Namespace<'a>>> {
-    let mut labels = vec![json!({}), json!({"istio.io/rev": ""})];
-    for revision in world.revisions {
-        labels.push(json!({"istio.io/rev": revision}));
+/// Whether this world and this case give mesh-proxyver a reason not to know. Any other unknown is a fault of ours.
+fn may_be_unknown(world: &World<'_>, case: &Case, reason: &str) -> bool {
+    match reason {
+        "many-injectors" => world.overlaps,
+        "match-conditions" => world.has_conditions,
+        "injector-config" => case.names_custom_template || case.was_injected,
+        _ => false,
     }
+}
+
+/// Namespaces whose labels ask one of the world's injectors, and those that do so in every other way, or not at all; one of
+/// the system's among them.
+fn namespaces<'a>(world: &World<'a>) -> Result<(Vec<Namespace<'a>>, Vec<Namespace<'a>>)> {
+    let asking = world.present.iter().map(|revision| json!({"istio.io/rev": revision}));
+    let mut others = vec![json!({})];
+    others.extend(world.absent.iter().map(|revision| json!({"istio.io/rev": revision})));
     for injection in ["enabled", "disabled", "odd"] {
-        labels.push(json!({"istio-injection": injection}));
-        labels.push(json!({"istio-injection": injection, "istio.io/rev": world.revisions[0]}));
+        others.push(json!({"istio-injection": injection}));
+        others.push(json!({"istio-injection": injection, "istio.io/rev": world.present[0]}));
     }
-    let mut namespaces: Vec<Namespace<'a>> = Vec::new();
-    for (number, labels) in labels.into_iter().enumerate() {
-        namespaces.push(world.cluster.namespace(&format!("{}-{number}", world.name), Follows::Labels(labels))?);
+    let make = |number: usize, labels: Value| -> Result<Namespace<'a>> {
+        let namespace = world.cluster.namespace(&format!("{}-{number}", world.name), Follows::Labels(labels))?;
+        if world.has_proxy_configs {
+            proxy_configs(&namespace, number)?;
+        }
+        Ok(namespace)
+    };
+    let asking: Vec<_> = asking.enumerate().map(|(number, labels)| make(number, labels)).collect::<Result<_>>()?;
+    let number_of = |number: usize| number + asking.len();
+    let mut others: Vec<_> =
+        others.into_iter().enumerate().map(|(number, labels)| make(number_of(number), labels)).collect::<Result<_>>()?;
+    others.push(world.cluster.namespace("kube-public", Follows::Revision(world.present[0]))?);
+    Ok((asking, others))
+}
+
+/// ProxyConfigs of a namespace: none, one for all its pods, one for some, or both; and one that is another revision's.
+fn proxy_configs(namespace: &Namespace<'_>, number: usize) -> Result<()> {
+    let config = |name: &str, labels: Value, spec: Value| {
+        namespace.apply(json!({"apiVersion": "networking.istio.io/v1beta1", "kind": "ProxyConfig",
+            "metadata": {"name": name, "labels": labels}, "spec": spec}))
+    };
+    if number % 4 > 1 {
+        config("a-foreign", json!({"istio.io/rev": "nowhere"}), json!({"image": {"imageType": "foreign"}}))?;
+        config("b-all", json!({}), json!({"image": {"imageType": "distroless"}}))?;
     }
-    namespaces.push(world.cluster.namespace("kube-public", Follows::Revision(world.revisions[0]))?);
-    Ok(namespaces)
+    if number % 2 == 1 {
+        let spec = json!({"selector": {"matchLabels": {"variant": "yes"}}, "image": {"imageType": "debug"}});
+        config("some", json!({}), spec)?;
+    }
+    Ok(())
 }
 
 /// The cluster's own answer: a server-side dry run of the pod.
-fn truth(namespace: &Namespace<'_>, workload: &Workload) -> Result<Answer> {
-    let pod = match namespace.dry_run(workload) {
+fn truth(namespace: &Namespace<'_>, case: &Case) -> Result<Answer> {
+    let pod = match namespace.dry_run(&case.workload) {
         Ok(pod) => pod,
         Err(error) => {
             let error = format!("{error:#}");
-            let by_webhook = error.contains("failed calling webhook") || error.contains("admission webhook");
-            return if by_webhook { Ok(Answer::Refused) } else { Ok(Answer::Unknown(error)) };
+            return Ok(if error.contains("failed calling webhook") {
+                Answer::Unreachable
+            } else if error.contains("admission webhook") {
+                Answer::Denied
+            } else if error.contains(" is invalid: ") {
+                Answer::Invalid
+            } else {
+                Answer::Unknown { reason: "dry run".to_owned(), message: error }
+            });
         }
     };
     // A container `auto` is one that nobody injected.
@@ -163,13 +213,7 @@ fn truth(namespace: &Namespace<'_>, workload: &Workload) -> Result<Answer> {
 }
 
 fn revision(pod: &Value) -> String {
-    let annotations = &pod["metadata"]["annotations"];
-    if let Some(revision) = annotations["istio.io/rev"].as_str() {
-        return revision.to_owned();
-    }
-    let status: Option<Value> =
-        annotations["sidecar.istio.io/status"].as_str().and_then(|status| serde_json::from_str(status).ok());
-    status.and_then(|status| status["revision"].as_str().map(str::to_owned)).unwrap_or_default()
+    pod["metadata"]["annotations"]["istio.io/rev"].as_str().unwrap_or_default().to_owned()
 }
 
 /// What mesh-proxyver says.
@@ -179,10 +223,14 @@ fn said(report: &Value, namespace: &str, name: &str) -> Answer {
         return Answer::None;
     };
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    match (item["state"].as_str(), item["wanted"]["image"].as_str()) {
-        (Some("blocked"), _) if text(&item["message"]).contains("refused") => Answer::Refused,
-        (Some("unknown"), _) => Answer::Unknown(text(&item["reasons"][0])),
-        (_, Some(image)) => Answer::Proxy { revision: text(&item["wanted"]["revision"]), image: image.to_owned() },
-        _ => Answer::Unknown(item.to_string()),
+    let reason = text(&item["reasons"][0]);
+    match (item["state"].as_str(), reason.as_str(), item["wanted"]["image"].as_str()) {
+        (Some("blocked"), "no-control-plane", None) => Answer::Unreachable,
+        (Some("blocked"), "injector-config", None) => Answer::Denied,
+        (Some("current" | "pinned"), _, Some(image)) => {
+            Answer::Proxy { revision: text(&item["wanted"]["revision"]), image: image.to_owned() }
+        }
+        (Some("unknown"), ..) => Answer::Unknown { reason, message: text(&item["message"]) },
+        _ => Answer::Unknown { reason: "not understood".to_owned(), message: item.to_string() },
     }
 }

@@ -150,8 +150,12 @@ fn reduce_annotations(metadata: &mut Metadata) {
         match key.as_str() {
             // These may hold environment values.
             labels::PROXY_CONFIG => {
-                let image = annotated_image(value);
-                *value = image.map_or(json!({}), |image| json!({ "image": image })).to_string();
+                *value = match annotated_image(value) {
+                    Ok(Some(image)) => json!({ "image": image }).to_string(),
+                    Ok(None) => json!({}).to_string(),
+                    // What is no ProxyConfig stays so: istiod refuses the pod.
+                    Err(_) => "[".to_owned(),
+                };
             }
             labels::PROXY_OVERRIDES => *value = reduced_json(value, &["containers", "initContainers"], &["name", "image"]),
             labels::STATUS => *value = reduced_json(value, &["containers", "initContainers", "revision"], &[]),
