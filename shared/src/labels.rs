@@ -42,6 +42,8 @@ pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 pub const ROLLOUTS_POD_TEMPLATE_HASH: &str = "rollouts-pod-template-hash";
 /// Annotation of a pod that mirrors a static pod of a kubelet.
 pub const MIRROR: &str = "kubernetes.io/config.mirror";
+/// Annotation that `mesh-tag` leaves on the webhook of a tag: where the tag has pointed before, as JSON.
+pub const HISTORY: &str = "kubectl-mesh/history";
 
 /// The annotations that a verdict reads; everything else on a pod or template may be dropped.
 pub const DECIDING_ANNOTATIONS: [&str; 10] = [

@@ -13,6 +13,7 @@
 //! Everything but `cluster` and `terminal` is pure: no clock, no environment, no I/O, and nothing there fails. What is
 //! odd becomes a [`finding`], what cannot be known is unknown with its reason.
 
+pub mod change;
 pub mod cluster;
 pub mod control_plane;
 pub mod finding;
@@ -23,6 +24,7 @@ pub mod injector;
 pub mod injector_config;
 pub mod labels;
 pub mod object;
+pub mod owner;
 pub mod proxy;
 pub mod snapshot;
 pub mod state;

@@ -1,13 +1,11 @@
 //! Clusters that cannot be reached, do not answer, or answer badly.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
-use support::{Cluster, Follows, Options, Output, Session, Workload, kubeconfig, plugin};
+use support::{Cluster, Fate, Follows, Interceptor, Options, Output, Workload, kubeconfig, plugin};
 
-use crate::intercept::{Fate, Interceptor};
 use crate::snapshots::check;
 
 /// Ends with an error that says all of these, and with nothing on stdout.
@@ -100,23 +98,10 @@ fn names_that_are_nowhere_are_errors() -> Result<()> {
     Ok(())
 }
 
-/// A session on an interceptor, with a short patience.
-fn spoilt(session: Session, interceptor: &Interceptor) -> Result<Session> {
-    let file = session.home().join("spoilt");
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "spoilt",
-        "contexts": [{"name": "spoilt", "context": {"cluster": "spoilt", "user": "spoilt"}}],
-        "clusters": [{"name": "spoilt", "cluster": {"server": interceptor.address()}}],
-        "users": [{"name": "spoilt", "user": {}}],
-    });
-    fs::write(&file, config.to_string()).context("writing a kubeconfig")?;
-    Ok(session.kubeconfig(&file))
-}
-
 #[test]
 fn a_server_that_says_nothing_is_given_up() -> Result<()> {
-    let interceptor = Interceptor::alone(|_, _| Fate::Silence)?;
-    let session = spoilt(plugin("mesh-proxyver")?, &interceptor)?;
+    let interceptor = Interceptor::alone(|_| Fate::Silence)?;
+    let session = plugin("mesh-proxyver")?.through(&interceptor)?;
     let started = Instant::now();
     fails_saying(&session.run(["mesh-proxyver", "-A", "--request-timeout", "2s"])?, &["did not answer within --request-timeout"]);
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
@@ -125,8 +110,8 @@ fn a_server_that_says_nothing_is_given_up() -> Result<()> {
 
 #[test]
 fn a_server_that_is_always_busy_is_given_up() -> Result<()> {
-    let interceptor = Interceptor::alone(|_, _| Fate::Status(503))?;
-    let session = spoilt(plugin("mesh-proxyver")?, &interceptor)?;
+    let interceptor = Interceptor::alone(|_| Fate::Status(503))?;
+    let session = plugin("mesh-proxyver")?.through(&interceptor)?;
     fails_saying(&session.run(["mesh-proxyver", "-A"])?, &["the server answered 503"]);
     let pods = interceptor.requests().iter().filter(|request| request.contains("/api/v1/pods")).count();
     assert_eq!(pods, 4, "one try and three more");
@@ -139,14 +124,10 @@ fn a_list_that_breaks_in_the_middle_is_never_taken_for_whole() -> Result<()> {
     let spoil = cluster.namespace("spoil", Follows::Revision("1-26-0"))?;
     spoil.run(&Workload::deployment("web").replicas(3))?;
     for fate in [Fate::Stall, Fate::Cut] {
-        let interceptor =
-            Interceptor::before(
-                cluster,
-                move |_, target| {
-                    if target.starts_with("/api/v1/namespaces/spoil/pods") { fate } else { Fate::Pass }
-                },
-            )?;
-        let session = spoilt(plugin("mesh-proxyver")?, &interceptor)?;
+        let interceptor = Interceptor::before(cluster, move |call| {
+            if call.target.starts_with("/api/v1/namespaces/spoil/pods") { fate } else { Fate::Pass }
+        })?;
+        let session = plugin("mesh-proxyver")?.through(&interceptor)?;
         let output = session.run(["mesh-proxyver", "-n", "spoil", "--request-timeout", "2s"])?;
         fails_saying(&output, &["listing pods in namespace spoil"]);
     }
@@ -159,11 +140,11 @@ fn a_moment_that_the_server_forgot_is_told_and_read_again() -> Result<()> {
     let gone = cluster.namespace("gone", Follows::Revision("1-26-0"))?;
     gone.run(&Workload::deployment("web").replicas(5))?;
     // The first page comes, the second is gone; the second time all three come.
-    let interceptor = Interceptor::with_pages(cluster, 2, |number, target| {
-        let is_pods = target.starts_with("/api/v1/namespaces/gone/pods");
-        if is_pods && number == 1 { Fate::Status(410) } else { Fate::Pass }
+    let interceptor = Interceptor::with_pages(cluster, 2, |call| {
+        let is_pods = call.target.starts_with("/api/v1/namespaces/gone/pods");
+        if is_pods && call.of_path == 1 { Fate::Status(410) } else { Fate::Pass }
     })?;
-    let session = spoilt(plugin("mesh-proxyver")?, &interceptor)?;
+    let session = plugin("mesh-proxyver")?.through(&interceptor)?;
     let output = session.run(["mesh-proxyver", "-n", "gone", "-o", "json"])?;
     let report = output.json()?;
     assert_eq!(report["items"][0]["proxies"], 5, "{}", output.transcript());
@@ -171,11 +152,11 @@ fn a_moment_that_the_server_forgot_is_told_and_read_again() -> Result<()> {
     let pages = interceptor.requests().iter().filter(|request| request.contains("/namespaces/gone/pods")).count();
     assert_eq!(pages, 5, "one page and one that is gone, then three: {:#?}", interceptor.requests());
     // A server that forgets again and again is an error, not an endless loop.
-    let interceptor = Interceptor::with_pages(cluster, 2, |_, target| {
-        let is_later_page = target.starts_with("/api/v1/namespaces/gone/pods") && target.contains("continue=");
+    let interceptor = Interceptor::with_pages(cluster, 2, |call| {
+        let is_later_page = call.target.starts_with("/api/v1/namespaces/gone/pods") && call.target.contains("continue=");
         if is_later_page { Fate::Status(410) } else { Fate::Pass }
     })?;
-    let session = spoilt(plugin("mesh-proxyver")?, &interceptor)?;
+    let session = plugin("mesh-proxyver")?.through(&interceptor)?;
     fails_saying(&session.run(["mesh-proxyver", "-n", "gone"])?, &["listing pods in namespace gone", "410 Gone"]);
     Ok(())
 }
@@ -185,11 +166,11 @@ fn broken_connections_are_tried_again() -> Result<()> {
     let cluster = Cluster::shared()?;
     let again = cluster.namespace("again", Follows::Revision("1-26-0"))?;
     again.run(&Workload::deployment("web"))?;
-    let interceptor = Interceptor::before(cluster, |number, target| {
-        let is_pods = target.starts_with("/api/v1/namespaces/again/pods");
-        if is_pods && number < 2 { Fate::Close } else { Fate::Pass }
+    let interceptor = Interceptor::before(cluster, |call| {
+        let is_pods = call.target.starts_with("/api/v1/namespaces/again/pods");
+        if is_pods && call.of_path < 2 { Fate::Close } else { Fate::Pass }
     })?;
-    let session = spoilt(plugin("mesh-proxyver")?, &interceptor)?;
+    let session = plugin("mesh-proxyver")?.through(&interceptor)?;
     let report = session.run(["mesh-proxyver", "-n", "again", "-o", "json"])?.json()?;
     assert_eq!(report["items"][0]["state"], "current");
     Ok(())
@@ -200,8 +181,8 @@ fn only_what_is_needed_is_asked_for() -> Result<()> {
     let cluster = Cluster::shared()?;
     let lean = cluster.namespace("lean", Follows::Revision("1-26-0"))?;
     lean.run(&Workload::deployment("web").replicas(2))?;
-    let interceptor = Interceptor::before(cluster, |_, _| Fate::Pass)?;
-    let session = spoilt(plugin("mesh-proxyver")?, &interceptor)?;
+    let interceptor = Interceptor::before(cluster, |_| Fate::Pass)?;
+    let session = plugin("mesh-proxyver")?.through(&interceptor)?;
     let output = session.run(["mesh-proxyver", "-n", "lean"])?;
     assert_eq!(output.code, Some(0), "{}", output.transcript());
     let mut requests = interceptor.requests();

@@ -2,7 +2,6 @@
 
 mod connections;
 mod files;
-mod intercept;
 mod mid_upgrade;
 mod permissions;
 mod proxies;

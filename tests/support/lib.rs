@@ -9,6 +9,7 @@ pub mod address;
 pub mod api;
 mod argo;
 pub mod cluster;
+pub mod intercept;
 pub mod istio;
 pub mod kubeconfig;
 mod load;
@@ -25,6 +26,7 @@ use std::io::Write;
 
 pub use api::Api;
 pub use cluster::{Cluster, Options};
+pub use intercept::{Call, Fate, Interceptor};
 pub use istio::{Installer, Revision};
 pub use kubeconfig::Kubeconfig;
 pub use plugin::{Output, Running, Session, plugin, plugins};

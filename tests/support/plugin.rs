@@ -15,10 +15,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::cluster::Cluster;
+use crate::intercept::Interceptor;
 use crate::process;
 use crate::program::{IstioVersion, Program};
 use crate::transcript;
@@ -102,6 +103,19 @@ impl Session {
     #[must_use]
     pub fn kubeconfig(self, file: &Path) -> Self {
         self.env("KUBECONFIG", file)
+    }
+
+    /// Through an interceptor, which answers for the cluster.
+    pub fn through(self, interceptor: &Interceptor) -> Result<Self> {
+        let file = self.home().join("intercepted");
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "intercepted",
+            "clusters": [{"name": "intercepted", "cluster": {"server": interceptor.address()}}],
+            "contexts": [{"name": "intercepted", "context": {"cluster": "intercepted", "user": "nobody"}}],
+            "users": [{"name": "nobody", "user": {}}],
+        });
+        fs::write(&file, config.to_string()).context("writing a kubeconfig")?;
+        Ok(self.kubeconfig(&file))
     }
 
     /// With istioctl on PATH too.
@@ -231,6 +245,16 @@ impl Running {
     /// Interrupts it and all that it started, as Ctrl-C does.
     pub fn interrupt(&mut self) -> Result<()> {
         self.signal(libc::SIGINT)
+    }
+
+    /// Kills it and all that it started, as nothing can refuse.
+    pub fn kill_now(mut self) {
+        self.kill();
+    }
+
+    /// What it has written to stderr so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
     }
 
     /// Waits until it ends. Past the time limit it is killed, and that is an error.

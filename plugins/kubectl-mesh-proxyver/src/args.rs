@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use mesh::cluster::Scope;
-use mesh::cluster::connection::ConnectionArgs;
 use mesh::object::LabelSelector;
 use mesh::snapshot::Detail;
 use mesh::state::State;
-use mesh::terminal::styles::ColorChoice;
+use mesh::terminal::flags::CommonArgs;
+use mesh::terminal::stop::Stop;
 
 use crate::selection::{Selection, Subject};
 
@@ -36,10 +36,6 @@ pub struct Args {
     /// Only workloads whose pods have these labels: =, ==, !=, in, notin, KEY, !KEY
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub selector: Option<String>,
-
-    /// Namespace of the control planes; found by itself when left out
-    #[arg(short = 'i', long = "istio-namespace", visible_alias = "istioNamespace", value_name = "NAMESPACE")]
-    pub istio_namespace: Option<String>,
 
     /// Only what is stale or orphaned
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
@@ -81,25 +77,9 @@ pub struct Args {
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Table, hide_default_value = true, ignore_case = true)]
     pub output: Output,
 
-    /// Leave out the table's header
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
-    pub no_headers: bool,
-
-    /// When to use colours
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorChoice::Auto)]
-    pub color: ColorChoice,
-
-    /// Say more on stderr: 1 adds findings that are only good to know
-    #[arg(short, long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "1", default_value_t = 0, hide_default_value = true)]
-    pub v: u8,
-
-    /// Print the RBAC rules that this command line needs, and do nothing else
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
-    pub explain_rbac: bool,
-
-    /// Connection to the cluster.
+    /// What every plugin has.
     #[command(flatten)]
-    pub connection: ConnectionArgs,
+    pub common: CommonArgs,
 }
 
 /// What a row stands for.
@@ -161,10 +141,6 @@ impl FromStr for Probe {
     }
 }
 
-/// A command line that makes no sense.
-#[derive(Debug, PartialEq, Eq)]
-pub struct UsageError(pub String);
-
 /// What was meant.
 #[derive(Debug)]
 pub struct Request {
@@ -190,28 +166,28 @@ impl Args {
     ///
     /// # Errors
     /// What contradicts itself or cannot be parsed.
-    pub fn request(&self) -> Result<Request, UsageError> {
-        let subjects = Subject::parse_all(&self.subjects).map_err(UsageError)?;
+    pub fn request(&self) -> Result<Request, Stop> {
+        let subjects = Subject::parse_all(&self.subjects).map_err(Stop::Usage)?;
         let selector = match &self.selector {
-            Some(text) => Some(text.parse::<LabelSelector>().map_err(|error| UsageError(error.to_string()))?),
+            Some(text) => Some(text.parse::<LabelSelector>().map_err(|error| Stop::Usage(error.to_string()))?),
             None => None,
         };
         if self.stale && !self.states.is_empty() {
-            return Err(UsageError("--stale and --state exclude each other: --stale is --state orphaned,stale".to_owned()));
+            return Err(Stop::Usage("--stale and --state exclude each other: --stale is --state orphaned,stale".to_owned()));
         }
         if !self.filename.is_empty() && (self.watch || self.probe.is_some()) {
-            return Err(UsageError("a file neither changes nor answers: -f goes with neither --watch nor --probe".to_owned()));
+            return Err(Stop::Usage("a file neither changes nor answers: -f goes with neither --watch nor --probe".to_owned()));
         }
-        if !self.filename.is_empty() && !self.connection.context.is_empty() {
-            return Err(UsageError("-f reads files and --context a cluster: give one of them".to_owned()));
+        if !self.filename.is_empty() && !self.common.connection.context.is_empty() {
+            return Err(Stop::Usage("-f reads files and --context a cluster: give one of them".to_owned()));
         }
-        if self.save.is_some() && self.connection.context.len() > 1 {
-            return Err(UsageError("--save takes one cluster at a time: give one --context".to_owned()));
+        if self.save.is_some() && self.common.connection.context.len() > 1 {
+            return Err(Stop::Usage("--save takes one cluster at a time: give one --context".to_owned()));
         }
         let wants_pods = subjects.iter().any(|subject| subject.kind == "Pod");
         let by = if wants_pods && self.by == By::Workload { By::Pod } else { self.by };
         if matches!(self.output, Output::Refs | Output::Args | Output::Name) && matches!(by, By::Namespace | By::Version) {
-            return Err(UsageError("-o refs, args and name list workloads: leave out --by".to_owned()));
+            return Err(Stop::Usage("-o refs, args and name list workloads: leave out --by".to_owned()));
         }
         // A file is looked at as a whole, unless a namespace is named.
         let is_everywhere = self.all_namespaces || (!self.filename.is_empty() && self.namespace.is_none());
@@ -219,7 +195,7 @@ impl Args {
             if self.stale { State::ALL.into_iter().filter(|state| state.is_stale()).collect() } else { self.states.clone() };
         let namespace = if is_everywhere { None } else { self.namespace.clone() };
         Ok(Request {
-            scope: Scope { namespace, selector: self.selector.clone(), istio_namespace: self.istio_namespace.clone() },
+            scope: Scope { namespace, selector: self.selector.clone(), istio_namespace: self.common.istio_namespace.clone() },
             is_everywhere,
             selection: Selection { namespace: None, subjects, states, revision: self.revision.clone(), selector },
             by,

@@ -56,11 +56,11 @@ pub struct Place {
 
 /// Connects to every context; those that fail are told apart.
 pub async fn connect(args: &Args, request: &Request) -> Vec<Result<Place, (String, Failure)>> {
-    let contexts = args.connection.contexts();
+    let contexts = args.common.connection.contexts();
     let is_fleet = contexts.len() > 1;
     let agent = concat!("kubectl-mesh_proxyver/", env!("CARGO_PKG_VERSION"));
     join_all(contexts.into_iter().map(|context| async move {
-        let connection = args.connection.connect(context.as_deref(), agent).await;
+        let connection = args.common.connection.connect(context.as_deref(), agent).await;
         let connection = connection.map_err(|failure| (context.clone().unwrap_or_default(), failure))?;
         let mut scope = request.scope.clone();
         if !request.is_everywhere && scope.namespace.is_none() {

@@ -1,7 +1,7 @@
 //! `kubectl mesh-proxyver`: which proxies are stale, and why.
 
 mod args;
-mod command;
+mod examples;
 mod look;
 mod render;
 mod report;
@@ -11,9 +11,10 @@ mod selection;
 use std::process::ExitCode;
 
 use mesh::terminal::exit::Exit;
+use mesh::terminal::invocation::parse;
 
 fn main() -> ExitCode {
-    let (args, command) = command::parse(std::env::args_os());
+    let (args, command) = parse(std::env::args_os(), "kubectl mesh-proxyver", examples::EXAMPLES);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
         Ok(runtime) => runtime.block_on(run::run(args, command)).into(),

@@ -4,77 +4,30 @@ use std::io;
 use std::time::Instant;
 
 use mesh::cluster::access::{Probing, manifest, permissions};
-use mesh::cluster::failure::Failure;
 use mesh::cluster::{Saved, watch};
 use mesh::terminal::Terminal;
+use mesh::terminal::advisor::Advisor;
 use mesh::terminal::exit::Exit;
 use mesh::terminal::progress::Progress;
+use mesh::terminal::stop::{Stop, end};
 use mesh::terminal::table::{Header, Table};
 use owo_colors::OwoColorize;
 
-use crate::args::{Args, By, Output, Request, UsageError, WATCH_PAUSE};
+use crate::args::{Args, By, Output, Request, WATCH_PAUSE};
 use crate::look::{Place, Sight, connect, look, look_at_files};
-use crate::render::{self, Advisor, Columns, Invocation};
+use crate::render::{self, Columns, Invocation};
 use crate::report::{ClusterPart, Report, Rows, report};
-
-/// What ends a command early.
-enum Stop {
-    Usage(UsageError),
-    Failure(Failure),
-    Message(String),
-    Output(io::Error),
-}
-
-impl From<Failure> for Stop {
-    fn from(failure: Failure) -> Stop {
-        Stop::Failure(failure)
-    }
-}
-
-impl From<io::Error> for Stop {
-    fn from(error: io::Error) -> Stop {
-        Stop::Output(error)
-    }
-}
 
 /// Runs the command that was typed as `command`.
 pub async fn run(args: Args, command: String) -> Exit {
-    let mut terminal = Terminal::from_environment(args.color);
+    let mut terminal = Terminal::from_environment(args.common.color);
     let result = try_run(&args, &command, &mut terminal).await;
-    let result = result.and_then(|exit| terminal.flush().map(|()| exit).map_err(Stop::Output));
-    match result {
-        Ok(exit) => exit,
-        // A reader who has seen enough, as in `… | head`, is no error.
-        Err(Stop::Output(problem)) if problem.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
-        Err(stop) => tell(&stop, &command, &mut terminal),
-    }
-}
-
-/// Says why a command ended early.
-fn tell(stop: &Stop, command: &str, terminal: &mut Terminal) -> Exit {
-    let error = terminal.err_styles.error;
-    let err = &mut terminal.err;
-    // When stderr is gone too, the exit code is all that is left.
-    let _ = match stop {
-        Stop::Usage(UsageError(message)) => {
-            writeln!(err, "{} {message}\nSee '{command} --help' for help and examples.", "error:".style(error))
-        }
-        Stop::Failure(failure) => {
-            let hint = failure.hint.as_ref().map_or(String::new(), |hint| format!("\n  {hint}"));
-            writeln!(err, "{} {failure}{hint}", "error:".style(error))
-        }
-        Stop::Message(message) => writeln!(err, "{} {message}", "error:".style(error)),
-        Stop::Output(problem) => writeln!(err, "{} writing the output: {problem}", "error:".style(error)),
-    };
-    match stop {
-        Stop::Usage(_) => Exit::Usage,
-        _ => Exit::Error,
-    }
+    end(result, &command, &mut terminal)
 }
 
 async fn try_run(args: &Args, command: &str, terminal: &mut Terminal) -> Result<Exit, Stop> {
-    let request = args.request().map_err(Stop::Usage)?;
-    if args.explain_rbac {
+    let request = args.request()?;
+    if args.common.explain_rbac {
         return explain_rbac(args, &request, terminal).await;
     }
     let saved = args.save.as_ref().map(|_| Saved::default());
@@ -98,7 +51,8 @@ async fn explain_rbac(args: &Args, request: &Request, terminal: &mut Terminal) -
     let mut scope = request.scope.clone();
     if !request.is_everywhere && scope.namespace.is_none() {
         // Where there is no cluster to ask for its context's namespace, kubectl's own default is meant.
-        let connection = args.connection.connect(args.connection.context.first().map(String::as_str), "kubectl-mesh").await;
+        let connection =
+            args.common.connection.connect(args.common.connection.context.first().map(String::as_str), "kubectl-mesh").await;
         scope.namespace = Some(connection.map_or_else(|_| "default".to_owned(), |connection| connection.namespace));
     }
     let probing = if request.probe.is_some() { Probing::Yes } else { Probing::No };
@@ -176,13 +130,13 @@ fn show(args: &Args, command: &str, request: &Request, sights: &[Sight], termina
     check_names(request, sights)?;
     let parts: Vec<ClusterPart<'_>> = sights.iter().map(Sight::part).collect();
     let report = report(&parts, request);
-    let advisor = advisor(args);
+    let advisor = args.common.advisor();
     print(args, &report, request, &advisor, terminal)?;
     terminal.flush()?;
     let invocation = invocation(args, command, request);
     say_when_empty(args, &report, request, terminal)?;
     let styles = terminal.err_styles;
-    render::summary(&report, request, &invocation, &advisor, args.v, &styles, &mut terminal.err)?;
+    render::summary(&report, request, &invocation, &advisor, args.common.v, &styles, &mut terminal.err)?;
     Ok(if args.exit_code && report.has_found(request) { Exit::Found } else { Exit::Done })
 }
 
@@ -209,7 +163,7 @@ fn print(args: &Args, report: &Report, request: &Request, advisor: &Advisor, ter
         Output::Table | Output::Wide => {
             let styles = terminal.out_styles;
             let table = render::table(report, columns(args, request, report), advisor, &styles);
-            table.write(header(args), out)?;
+            table.write(args.common.header(), out)?;
         }
         Output::Json => {
             serde_json::to_writer_pretty(&mut *out, &render::document(report, advisor)).map_err(io::Error::from)?;
@@ -307,7 +261,7 @@ fn show_changes(
 ) -> Result<(), Stop> {
     let parts: Vec<ClusterPart<'_>> = sights.iter().map(Sight::part).collect();
     let report = report(&parts, request);
-    let advisor = advisor(args);
+    let advisor = args.common.advisor();
     match request.output {
         Output::Table | Output::Wide => {
             let styles = terminal.out_styles;
@@ -319,9 +273,9 @@ fn show_changes(
                 say_when_empty(args, &report, request, terminal)?;
                 let invocation = invocation(args, command, request);
                 let styles = terminal.err_styles;
-                render::summary(&report, request, &invocation, &advisor, args.v, &styles, &mut terminal.err)?;
+                render::summary(&report, request, &invocation, &advisor, args.common.v, &styles, &mut terminal.err)?;
             }
-            let header = if shown.is_none() { header(args) } else { Header::Hidden };
+            let header = if shown.is_none() { args.common.header() } else { Header::Hidden };
             changes.write(header, &mut terminal.out)?;
             *shown = Some(Shown::Table(table));
         }
@@ -332,13 +286,9 @@ fn show_changes(
             }
             *shown = Some(Shown::Document(document));
         }
-        _ => return Err(Stop::Usage(UsageError("--watch goes with tables and with -o json".to_owned()))),
+        _ => return Err(Stop::Usage("--watch goes with tables and with -o json".to_owned())),
     }
     Ok(())
-}
-
-fn header(args: &Args) -> Header {
-    if args.no_headers { Header::Hidden } else { Header::Shown }
 }
 
 fn columns(args: &Args, request: &Request, report: &Report) -> Columns {
@@ -350,23 +300,14 @@ fn columns(args: &Args, request: &Request, report: &Report) -> Columns {
     };
     Columns {
         with_namespace: request.is_everywhere,
-        with_cluster: has_clusters || args.connection.context.len() > 1,
+        with_cluster: has_clusters || args.common.connection.context.len() > 1,
         wide: request.output == Output::Wide,
     }
 }
 
-/// Commands in advice repeat the flags that reached this cluster.
-fn advisor(args: &Args) -> Advisor {
-    let mut flags = args.connection.repeated_flags();
-    if let [context] = &args.connection.context[..] {
-        flags.push(format!("--context={context}"));
-    }
-    Advisor { flags }
-}
-
 fn invocation(args: &Args, command: &str, request: &Request) -> Invocation {
-    let mut place: Vec<String> = args.connection.repeated_flags();
-    place.extend(args.connection.context.iter().map(|context| format!("--context={context}")));
+    let mut place: Vec<String> = args.common.connection.repeated_flags();
+    place.extend(args.common.connection.context.iter().map(|context| format!("--context={context}")));
     if request.is_everywhere && args.filename.is_empty() {
         place.push("-A".to_owned());
     } else if let Some(namespace) = &args.namespace {

@@ -21,55 +21,55 @@ use super::failure::{Cause, Failure};
 #[command(next_help_heading = "Global options")]
 pub struct ConnectionArgs {
     /// Path of the kubeconfig file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub kubeconfig: Option<PathBuf>,
     /// Context to use; repeated, all of them in one table
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', global = true)]
     pub context: Vec<String>,
     /// Cluster of the kubeconfig to use
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", global = true)]
     pub cluster: Option<String>,
     /// User of the kubeconfig to use
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", global = true)]
     pub user: Option<String>,
     /// Address and port of the API server
-    #[arg(short, long, value_name = "URL")]
+    #[arg(short, long, value_name = "URL", global = true)]
     pub server: Option<String>,
     /// Name to verify the server's certificate against
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", global = true)]
     pub tls_server_name: Option<String>,
     /// Do not verify the server's certificate
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "BOOL", global = true)]
     pub insecure_skip_tls_verify: Option<bool>,
     /// File of the certificate authority
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub certificate_authority: Option<PathBuf>,
     /// File of the client certificate
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub client_certificate: Option<PathBuf>,
     /// File of the client key
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub client_key: Option<PathBuf>,
     /// Bearer token
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_name = "TOKEN", global = true)]
     pub token: Option<String>,
     /// User to act as
-    #[arg(long = "as", value_name = "USER")]
+    #[arg(long = "as", value_name = "USER", global = true)]
     pub impersonate: Option<String>,
     /// Group to act as; may be repeated
-    #[arg(long = "as-group", value_name = "GROUP")]
+    #[arg(long = "as-group", value_name = "GROUP", global = true)]
     pub impersonate_groups: Vec<String>,
     /// Uid to act as
-    #[arg(long = "as-uid", value_name = "UID")]
+    #[arg(long = "as-uid", value_name = "UID", global = true)]
     pub impersonate_uid: Option<String>,
     /// Extra attribute of the user to act as, KEY=VALUE; may be repeated
-    #[arg(long = "as-user-extra", value_name = "KEY=VALUE", value_parser = parse_extra)]
+    #[arg(long = "as-user-extra", value_name = "KEY=VALUE", value_parser = parse_extra, global = true)]
     pub impersonate_user_extra: Vec<(String, String)>,
     /// Longest time without an answer, such as 1s, 2m or 3h; 0 for no limit
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_timeout)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_timeout, global = true)]
     pub request_timeout: Timeout,
     /// Do not ask for compressed answers
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "BOOL", global = true)]
     pub disable_compression: Option<bool>,
 }
 

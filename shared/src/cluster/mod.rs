@@ -1,6 +1,7 @@
 //! Everything that talks to an API server or reads files. Nothing outside this module knows the client.
 
 pub mod access;
+pub mod apply;
 pub mod connection;
 pub mod failure;
 mod file;
@@ -8,6 +9,7 @@ mod json_stream;
 mod list;
 pub mod probe;
 mod protobuf;
+pub mod raw;
 mod read;
 mod request;
 mod save;

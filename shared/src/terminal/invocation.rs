@@ -1,7 +1,43 @@
 //! The command as it was typed.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
+
+use clap::{Command, CommandFactory, FromArgMatches};
+
+/// Parses the process's arguments; wrong usage, `--help` and `--version` end the process.
+///
+/// Gives the arguments and the command's name as it was typed, or as `otherwise` where the process has no name. Wherever
+/// the help says `{name}`, it shows that name.
+pub fn parse<A: CommandFactory + FromArgMatches>(
+    arguments: impl IntoIterator<Item = OsString>,
+    otherwise: &str,
+    examples: &str,
+) -> (A, String) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let name = arguments.first().map_or_else(|| otherwise.to_owned(), |argument| command_name(argument));
+    let mut command = command::<A>(&name, examples);
+    let matches = command.clone().get_matches_from(arguments);
+    let args = A::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
+    (args, name)
+}
+
+/// The command under the name by which it was called, with its examples behind its help.
+pub fn command<A: CommandFactory>(name: &str, examples: &str) -> Command {
+    // clap wants the names for as long as the process lives, and there is one command a process.
+    let leaked: &'static str = Box::leak(name.to_owned().into_boxed_str());
+    let command = A::command().name(leaked).bin_name(leaked).styles(clap::builder::Styles::plain());
+    named(command.after_help(examples.to_owned()), name)
+}
+
+/// Fills the name into the help of a command and of its verbs.
+fn named(mut command: Command, name: &str) -> Command {
+    if let Some(help) = command.get_after_help().map(|help| help.to_string().replace("{name}", name)) {
+        command = command.after_help(help);
+    }
+    let verbs: Vec<String> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    verbs.into_iter().fold(command, |command, verb| command.mut_subcommand(verb, |verb| named(verb, name)))
+}
 
 /// The command's name for help, usage and advice, from the first argument of the process.
 ///

@@ -1,9 +1,14 @@
 //! Everything that a user sees: where it goes, how it is laid out and coloured, and what the process ends with. Data goes
 //! to stdout, everything else to stderr.
 
+pub mod advisor;
 pub mod exit;
+pub mod findings;
+pub mod flags;
 pub mod invocation;
 pub mod progress;
+pub mod question;
+pub mod stop;
 pub mod styles;
 pub mod table;
 pub mod words;

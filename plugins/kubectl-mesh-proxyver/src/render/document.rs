@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use mesh::state::State;
+use mesh::terminal::findings;
 use mesh::verdict::{Running, Verdict};
 use serde_json::{Map, Value, json};
 
-use super::Advisor;
 use crate::report::{NamespaceRow, PodRow, Report, Rows, VersionRow, WorkloadRow};
+use mesh::terminal::advisor::Advisor;
 
 /// The whole report.
 pub fn document(report: &Report, advisor: &Advisor) -> Value {
@@ -21,13 +22,7 @@ pub fn document(report: &Report, advisor: &Advisor) -> Value {
         .findings
         .iter()
         .map(|(cluster, finding)| {
-            let mut value = json!({
-                "severity": finding.severity.as_str(),
-                "code": finding.code,
-                "subject": finding.subject,
-                "message": finding.message,
-                "advice": finding.advice,
-            });
+            let mut value = findings::document(finding);
             insert_cluster(&mut value, cluster.as_deref());
             value
         })

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use mesh::state::State;
 
-use super::Advisor;
 use crate::report::{Report, Rows};
+use mesh::terminal::advisor::Advisor;
 
 struct Case {
     suite: String,

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
-use super::Advisor;
 use crate::report::{Report, Rows, WorkloadRow};
+use mesh::terminal::advisor::Advisor;
 
 /// One JSON object a line: what `kubectl rollout restart -f -` reads.
 pub fn refs(rows: &[WorkloadRow], out: &mut dyn Write) -> io::Result<()> {

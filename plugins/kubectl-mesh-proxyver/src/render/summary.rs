@@ -2,19 +2,16 @@
 
 use std::io::{self, Write};
 
-use mesh::finding::Severity;
 use mesh::state::State;
+use mesh::terminal::findings;
 use mesh::terminal::styles::Styles;
 use mesh::terminal::words::plural;
 use owo_colors::OwoColorize;
 
-use super::Advisor;
 use super::table::style;
 use crate::args::{By, Request};
 use crate::report::{Report, Rows, WorkloadRow};
-
-/// So many findings are told in full; `-o json` has them all.
-const FINDINGS: usize = 8;
+use mesh::terminal::advisor::Advisor;
 
 /// How the command line reaches what it looks at, for the next command.
 #[derive(Clone, Debug)]
@@ -37,7 +34,8 @@ pub fn summary(
     styles: &Styles,
     err: &mut dyn Write,
 ) -> io::Result<()> {
-    findings(report, verbosity, styles, err)?;
+    let told = report.findings.iter().map(|(cluster, finding)| (cluster.as_deref(), finding));
+    findings::write(told, verbosity, styles, err)?;
     let total: usize = report.all_counts.values().sum();
     if total == 0 {
         return Ok(());
@@ -53,28 +51,6 @@ pub fn summary(
     writeln!(err, "{thing}: {}.", counts.join(", "))?;
     if let Some(next) = next_command(report, request, invocation, advisor) {
         writeln!(err, "{} {next}", "Next:".style(styles.hint))?;
-    }
-    Ok(())
-}
-
-fn findings(report: &Report, verbosity: u8, styles: &Styles, err: &mut dyn Write) -> io::Result<()> {
-    let is_told = |severity: Severity| verbosity > 0 || severity != Severity::Info;
-    let told: Vec<_> = report.findings.iter().filter(|(_, finding)| is_told(finding.severity)).collect();
-    let limit = if verbosity > 0 { told.len() } else { FINDINGS };
-    for (cluster, finding) in told.iter().take(limit) {
-        let style = match finding.severity {
-            Severity::Error => styles.error,
-            Severity::Warning => styles.warning,
-            Severity::Info => styles.hint,
-        };
-        let place = cluster.as_ref().map_or(String::new(), |cluster| format!("{cluster}: "));
-        writeln!(err, "{} {place}{}: {}", format_args!("{}:", finding.severity).style(style), finding.subject, finding.message)?;
-        if !finding.advice.is_empty() {
-            writeln!(err, "  {}", finding.advice)?;
-        }
-    }
-    if told.len() > limit {
-        writeln!(err, "{} more findings: -o json or -v shows all.", told.len() - limit)?;
     }
     Ok(())
 }

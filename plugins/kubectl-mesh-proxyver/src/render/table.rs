@@ -6,8 +6,8 @@ use mesh::terminal::table::Table;
 use mesh::verdict::{Running, Verdict, Wanted};
 use owo_colors::{OwoColorize, Style};
 
-use super::Advisor;
 use crate::report::{NamespaceRow, PodRow, Report, Rows, VersionRow, WorkloadRow, version_name};
+use mesh::terminal::advisor::Advisor;
 
 /// What the columns depend on.
 #[derive(Clone, Copy, Debug)]

@@ -1,13 +1,7 @@
-//! The command line: its name as typed, its help, its examples.
+//! The command line's examples, which stand behind its help.
 
-use std::ffi::OsString;
-
-use clap::{CommandFactory, FromArgMatches};
-use mesh::terminal::invocation::command_name;
-
-use crate::args::Args;
-
-const EXAMPLES: &str = "\
+/// Examples, states and exit codes.
+pub const EXAMPLES: &str = "\
 Examples:
   # What runs and what is wanted, in the context's namespace
   {name}
@@ -47,31 +41,12 @@ Exit codes:
   1  error                             130  interrupted
   2  wrong usage";
 
-/// Parses the process's arguments; wrong usage, `--help` and `--version` end the process.
-///
-/// Gives the arguments and the command's name as it was typed.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> (Args, String) {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let name = arguments.first().map_or_else(|| "kubectl mesh-proxyver".to_owned(), |argument| command_name(argument));
-    let mut command = command(&name);
-    let matches = command.clone().get_matches_from(arguments);
-    let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
-    (args, name)
-}
-
-/// The command under the name by which it was called.
-fn command(name: &str) -> clap::Command {
-    // clap wants the names for as long as the process lives, and there is one command a process.
-    let name: &'static str = Box::leak(name.to_owned().into_boxed_str());
-    Args::command().name(name).bin_name(name).styles(clap::builder::Styles::plain()).after_help(EXAMPLES.replace("{name}", name))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        command("kubectl mesh-proxyver").debug_assert();
+        mesh::terminal::invocation::command::<crate::args::Args>("kubectl mesh-proxyver", EXAMPLES).debug_assert();
     }
 }

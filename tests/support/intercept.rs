@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use crate::cluster::Cluster;
+use crate::program::Program;
 use anyhow::{Context, Result};
-use support::{Cluster, Program};
 
 /// What happens to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +27,34 @@ pub enum Fate {
     Stall,
     /// The answer begins, and then the connection is closed.
     Cut,
+    /// The API server does what is asked, and the connection is closed without its answer.
+    Lose,
+    /// The API server does what is asked, and its answer never comes: the connection stays.
+    Hang,
 }
 
-/// Decides on a request by its number (from 0, counted per path without its query) and its path with query.
-pub type Judge = dyn Fn(usize, &str) -> Fate + Send + Sync;
+/// A request on its way.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// How many requests came before it.
+    pub number: usize,
+    /// How many requests for the same path, without its query, came before it.
+    pub of_path: usize,
+    /// `GET`, `POST`, …
+    pub method: String,
+    /// Path with query.
+    pub target: String,
+}
+
+impl Call {
+    /// Whether it may change something.
+    pub fn is_write(&self) -> bool {
+        self.method != "GET" && !self.target.contains("dryRun=All")
+    }
+}
+
+/// Decides on a request.
+pub type Judge = dyn Fn(&Call) -> Fate + Send + Sync;
 
 /// The server. It ends with the value.
 pub struct Interceptor {
@@ -40,12 +65,12 @@ pub struct Interceptor {
 
 impl Interceptor {
     /// Stands in front of a cluster, as its administrator: `kubectl proxy` does the authentication.
-    pub fn before(cluster: &Cluster, judge: impl Fn(usize, &str) -> Fate + Send + Sync + 'static) -> Result<Self> {
+    pub fn before(cluster: &Cluster, judge: impl Fn(&Call) -> Fate + Send + Sync + 'static) -> Result<Self> {
         Self::with_pages(cluster, 500, judge)
     }
 
     /// As [`Interceptor::before`], but pages have at most so many objects, whatever is asked for.
-    pub fn with_pages(cluster: &Cluster, page: u32, judge: impl Fn(usize, &str) -> Fate + Send + Sync + 'static) -> Result<Self> {
+    pub fn with_pages(cluster: &Cluster, page: u32, judge: impl Fn(&Call) -> Fate + Send + Sync + 'static) -> Result<Self> {
         let mut proxy = Command::new(Program::Kubectl.path()?);
         proxy.arg("--kubeconfig").arg(cluster.kubeconfig_file()).args(["proxy", "--port=0"]);
         let mut proxy = proxy.stdout(Stdio::piped()).spawn().context("starting kubectl proxy")?;
@@ -57,14 +82,14 @@ impl Interceptor {
     }
 
     /// Stands alone; a request that is to pass is closed.
-    pub fn alone(judge: impl Fn(usize, &str) -> Fate + Send + Sync + 'static) -> Result<Self> {
+    pub fn alone(judge: impl Fn(&Call) -> Fate + Send + Sync + 'static) -> Result<Self> {
         Self::start(None, None, judge)
     }
 
     fn start(
         upstream: Option<(String, u32)>,
         child: Option<Child>,
-        judge: impl Fn(usize, &str) -> Fate + Send + Sync + 'static,
+        judge: impl Fn(&Call) -> Fate + Send + Sync + 'static,
     ) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").context("listening")?;
         let address = format!("http://{}", listener.local_addr()?);
@@ -102,18 +127,19 @@ impl Drop for Interceptor {
 /// Serves one request a connection: simple, and every client copes with it.
 fn serve(mut client: TcpStream, upstream: Option<&(String, u32)>, seen: &Mutex<Vec<String>>, judge: &Judge) {
     let Some(head) = read_head(&mut client) else { return };
+    let Some(body) = read_body(&mut client, &head) else { return };
     let first = head.lines().next().unwrap_or_default();
     let request = first.rsplit_once(' ').map_or(first, |(request, _)| request).to_owned();
-    let target = request.split_once(' ').map_or("", |(_, target)| target).to_owned();
-    let path = target.split('?').next().unwrap_or_default();
-    let number = {
+    let (method, target) = request.split_once(' ').unwrap_or_default();
+    let call = {
         let mut seen = seen.lock().expect("no holder panics");
+        let path = target.split('?').next().unwrap_or_default();
         let same = |earlier: &&String| earlier.split([' ', '?']).nth(1) == Some(path);
-        let number = seen.iter().filter(same).count();
-        seen.push(request);
-        number
+        let (number, of_path) = (seen.len(), seen.iter().filter(same).count());
+        seen.push(request.clone());
+        Call { number, of_path, method: method.to_owned(), target: target.to_owned() }
     };
-    let fate = judge(number, &target);
+    let fate = judge(&call);
     let _ = match fate {
         Fate::Silence => {
             thread::sleep(Duration::from_secs(60));
@@ -121,10 +147,10 @@ fn serve(mut client: TcpStream, upstream: Option<&(String, u32)>, seen: &Mutex<V
         }
         Fate::Close => Ok(()),
         Fate::Status(code) => client.write_all(status(code).as_bytes()),
-        Fate::Pass | Fate::Stall | Fate::Cut => match upstream {
+        Fate::Pass | Fate::Stall | Fate::Cut | Fate::Lose | Fate::Hang => match upstream {
             Some((upstream, page)) => {
                 let head = head.replacen("limit=500", &format!("limit={page}"), 1);
-                forward(&mut client, upstream, &head, fate)
+                forward(&mut client, upstream, &head, &body, fate)
             }
             None => Ok(()),
         },
@@ -143,10 +169,24 @@ fn read_head(client: &mut TcpStream) -> Option<String> {
     String::from_utf8(head).ok()
 }
 
+fn read_body(client: &mut TcpStream, head: &str) -> Option<Vec<u8>> {
+    let field = |line: &str| line.to_lowercase().strip_prefix("content-length:").map(|value| value.trim().to_owned());
+    let length = head.lines().find_map(field).map_or(Some(0), |value| value.parse().ok())?;
+    let mut body = vec![0; length];
+    client.read_exact(&mut body).ok()?;
+    Some(body)
+}
+
 fn status(code: u16) -> String {
     let body = format!(
         r#"{{"kind":"Status","apiVersion":"v1","status":"Failure","message":"spoilt","reason":"{}","code":{code}}}"#,
-        if code == 410 { "Expired" } else { "Spoilt" }
+        if code == 410 {
+            "Expired"
+        } else if code == 409 {
+            "Conflict"
+        } else {
+            "Spoilt"
+        }
     );
     let length = body.len();
     format!(
@@ -154,7 +194,7 @@ fn status(code: u16) -> String {
     )
 }
 
-fn forward(client: &mut TcpStream, upstream: &str, head: &str, fate: Fate) -> std::io::Result<()> {
+fn forward(client: &mut TcpStream, upstream: &str, head: &str, body: &[u8], fate: Fate) -> std::io::Result<()> {
     let mut server = TcpStream::connect(upstream)?;
     let lines = head.trim_end().lines().filter(|line| {
         let line = line.to_lowercase();
@@ -162,11 +202,20 @@ fn forward(client: &mut TcpStream, upstream: &str, head: &str, fate: Fate) -> st
     });
     let head: Vec<&str> = lines.collect();
     write!(server, "{}\r\nHost: {upstream}\r\nConnection: close\r\n\r\n", head.join("\r\n"))?;
+    server.write_all(body)?;
     if fate == Fate::Pass {
         return std::io::copy(&mut server, client).map(|_| ());
     }
     let mut answer = Vec::new();
     server.read_to_end(&mut answer)?;
+    match fate {
+        Fate::Lose => return Ok(()),
+        Fate::Hang => {
+            thread::sleep(Duration::from_secs(60));
+            return Ok(());
+        }
+        _ => {}
+    }
     client.write_all(&answer[..answer.len() * 2 / 3])?;
     if fate == Fate::Stall {
         thread::sleep(Duration::from_secs(60));

@@ -1,0 +1,257 @@
+//! Writes. Each has a precondition, none is tried again blindly, and one whose answer got lost is looked up: it has
+//! happened or it has not, and nobody is left to guess.
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::connection::Connection;
+use super::failure::{Cause, Failure};
+use super::raw::{parse, read_object};
+use super::request::{Accept, collect, send};
+use crate::change::{Action, Change, Subject, without_server_fields};
+
+/// Who the API server notes as the author of our fields.
+pub const FIELD_MANAGER: &str = "kubectl-mesh";
+
+/// How often a lost answer is looked up before that is given up, and how long to wait before each time: together about
+/// a minute and a half, so that an API server that is restarted in between is waited for.
+const LOOKUPS: [Duration; 8] = [
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(20),
+    Duration::from_secs(25),
+    Duration::from_secs(25),
+];
+
+/// Whether a write is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// It is.
+    Stored,
+    /// The API server does everything but keep it (`dryRun=All`).
+    DryRun,
+}
+
+/// Carries out one change and gives the object as the API server has it then; `None` when it was deleted.
+///
+/// An object that is replaced must still have the resourceVersion that was read, one that is deleted its uid and
+/// resourceVersion too, and one that is created must not be there.
+///
+/// # Errors
+/// [`Cause::Conflict`] when somebody else was faster: nothing was written then. After any other error the change has not
+/// been made either, or the message says that this could not be found out.
+pub async fn carry_out(connection: &Connection, change: &Change, persistence: Persistence) -> Result<Option<Value>, Failure> {
+    let subject = &change.subject;
+    match (change.action(), &change.before, &change.after) {
+        (Action::Create, _, Some(after)) => {
+            let request =
+                Write::new(Method::POST, subject.collection(), "application/json", after, format!("creating {subject}"));
+            request.settle(connection, change, persistence).await
+        }
+        (Action::Update, Some(before), Some(after)) => {
+            let mut body = after.clone();
+            body["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
+            body["metadata"]["uid"] = before["metadata"]["uid"].clone();
+            let request = Write::new(Method::PUT, subject.path(), "application/json", &body, format!("changing {subject}"));
+            request.settle(connection, change, persistence).await
+        }
+        (Action::Delete, Some(before), _) => {
+            let metadata = &before["metadata"];
+            let body = json!({
+                "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background",
+                "preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]},
+            });
+            let request = Write::new(Method::DELETE, subject.path(), "application/json", &body, format!("deleting {subject}"));
+            request.settle(connection, change, persistence).await.map(|_| None)
+        }
+        _ => Ok(change.before.clone()),
+    }
+}
+
+/// Merges `patch` into an object (JSON merge patch). The patch should hold `metadata.resourceVersion` or `metadata.uid`
+/// as its precondition.
+///
+/// # Errors
+/// [`Cause::Conflict`] when the precondition does not hold. An answer that got lost is not looked up here: what the patch
+/// means is the caller's to know. See [`is_uncertain`].
+pub async fn merge_patch(
+    connection: &Connection,
+    subject: &Subject,
+    patch: &Value,
+    persistence: Persistence,
+) -> Result<Value, Failure> {
+    let write = Write::new(Method::PATCH, subject.path(), "application/merge-patch+json", patch, format!("changing {subject}"));
+    write.send(connection, persistence).await
+}
+
+/// Applies an object server-side as [`FIELD_MANAGER`]. Fields that another manager owns with another value are a conflict.
+///
+/// # Errors
+/// [`Cause::Conflict`] with the fields and their managers. See [`merge_patch`] about lost answers; here the same call may
+/// simply be made again.
+pub async fn apply(
+    connection: &Connection,
+    subject: &Subject,
+    object: &Value,
+    persistence: Persistence,
+) -> Result<Value, Failure> {
+    let write = Write::new(Method::PATCH, subject.path(), "application/apply-patch+yaml", object, format!("applying {subject}"));
+    write.send(connection, persistence).await
+}
+
+/// Creates something that is an order or a question rather than an object: an eviction, an access review, a dry-run pod.
+/// `path` is where it is posted.
+///
+/// # Errors
+/// Whatever the API server answers.
+pub async fn post(
+    connection: &Connection,
+    path: &str,
+    body: &Value,
+    what: &str,
+    persistence: Persistence,
+) -> Result<Value, Failure> {
+    Write::new(Method::POST, path.to_owned(), "application/json", body, what.to_owned()).send(connection, persistence).await
+}
+
+/// Whether a failed write may have happened all the same: its answer was lost, or an intermediary spoke for the server.
+pub fn is_uncertain(cause: &Cause) -> bool {
+    match cause {
+        Cause::Timeout | Cause::Unreachable(_) | Cause::Other(_) | Cause::Decode(_) => true,
+        Cause::Server(code, _) => *code >= 500,
+        _ => false,
+    }
+}
+
+struct Write {
+    method: Method,
+    path: String,
+    content_type: &'static str,
+    body: Vec<u8>,
+    what: String,
+}
+
+impl Write {
+    fn new(method: Method, path: String, content_type: &'static str, body: &Value, what: String) -> Write {
+        Write { method, path, content_type, body: body.to_string().into_bytes(), what }
+    }
+
+    async fn send(&self, connection: &Connection, persistence: Persistence) -> Result<Value, Failure> {
+        let separator = if self.path.contains('?') { '&' } else { '?' };
+        let dry_run = if persistence == Persistence::DryRun { "&dryRun=All" } else { "" };
+        let path = if self.method == Method::DELETE {
+            // A DELETE has no author.
+            format!("{}{}", self.path, dry_run.replacen('&', &separator.to_string(), 1))
+        } else {
+            format!("{}{separator}fieldManager={FIELD_MANAGER}{dry_run}", self.path)
+        };
+        let request = http::Request::builder()
+            .method(self.method.clone())
+            .uri(path)
+            .header(http::header::CONTENT_TYPE, self.content_type)
+            .body(self.body.clone())
+            .map_err(|error| Failure::new(self.what.clone(), Cause::Other(error.to_string())))?;
+        let response = send(connection, request, Accept::Json, &self.what).await?;
+        let body = collect(response.into_body(), connection.request_timeout, &self.what).await?;
+        parse(&self.what, &body)
+    }
+
+    /// Sends the write; when its answer is lost, looks at what has become of it, and sends it once more if it has not
+    /// happened.
+    async fn settle(&self, connection: &Connection, change: &Change, persistence: Persistence) -> Result<Option<Value>, Failure> {
+        let failure = match self.send(connection, persistence).await {
+            Ok(object) => return Ok(Some(object)),
+            Err(failure) if persistence == Persistence::DryRun || !is_uncertain(&failure.cause) => return Err(failure),
+            Err(failure) => failure,
+        };
+        let found = self.look_up(connection, &change.subject, failure).await?;
+        if has_happened(change, found.as_ref()) {
+            return Ok(found);
+        }
+        // It has not: the precondition makes the second try as safe as the first.
+        match self.send(connection, persistence).await {
+            Ok(object) => Ok(Some(object)),
+            Err(second) if is_uncertain(&second.cause) || matches!(second.cause, Cause::Conflict(_) | Cause::NotFound) => {
+                let found = self.look_up(connection, &change.subject, second.clone()).await?;
+                if has_happened(change, found.as_ref()) { Ok(found) } else { Err(second) }
+            }
+            Err(second) => Err(second),
+        }
+    }
+
+    async fn look_up(&self, connection: &Connection, subject: &Subject, failure: Failure) -> Result<Option<Value>, Failure> {
+        for pause in LOOKUPS {
+            tokio::time::sleep(pause).await;
+            match read_object(connection, subject).await {
+                Ok(found) => return Ok(found),
+                Err(later) if is_uncertain(&later.cause) => {}
+                Err(_) => break,
+            }
+        }
+        let what = format!("{failure}; whether it has happened could not be found out");
+        Err(Failure { what, ..failure })
+    }
+}
+
+/// Whether an object is as a change was to make it.
+fn has_happened(change: &Change, found: Option<&Value>) -> bool {
+    match (&change.after, found) {
+        (None, None) => true,
+        (Some(after), Some(found)) => contains(&without_server_fields(found), &without_server_fields(after)),
+        _ => false,
+    }
+}
+
+/// Whether `whole` has everything that `part` has. The API server adds defaults, and never leaves out what it was given.
+pub fn contains(whole: &Value, part: &Value) -> bool {
+    match (whole, part) {
+        (_, Value::Null) => true,
+        (Value::Object(whole), Value::Object(part)) => part.iter().all(|(key, part)| match whole.get(key) {
+            Some(whole) => contains(whole, part),
+            None => is_empty(part),
+        }),
+        (Value::Array(whole), Value::Array(part)) => {
+            whole.len() == part.len() && whole.iter().zip(part).all(|(whole, part)| contains(whole, part))
+        }
+        (whole, part) => whole == part,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(fields) => fields.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_that_the_server_adds_do_not_hide_that_a_write_has_happened() {
+        let part = json!({"a": {"b": 1}, "list": [{"x": 1}], "none": null, "empty": {}});
+        assert!(contains(&json!({"a": {"b": 1, "c": 2}, "list": [{"x": 1, "y": 2}], "d": 3}), &part));
+        for other in [json!({"a": {"b": 2}, "list": [{"x": 1}]}), json!({"a": {"b": 1}, "list": []}), json!({})] {
+            assert!(!contains(&other, &part), "{other}");
+        }
+    }
+
+    #[test]
+    fn only_an_answer_of_the_server_itself_is_certain() {
+        for cause in [Cause::Timeout, Cause::Server(504, String::new()), Cause::Other("the connection broke off".to_owned())] {
+            assert!(is_uncertain(&cause), "{cause:?}");
+        }
+        for cause in [Cause::Forbidden, Cause::NotFound, Cause::Conflict(String::new()), Cause::Server(429, String::new())] {
+            assert!(!is_uncertain(&cause), "{cause:?}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! How a command ends before its work is done, and what the user is told then.
+
+use std::io;
+
+use owo_colors::OwoColorize;
+
+use super::Terminal;
+use super::exit::Exit;
+use crate::cluster::failure::Failure;
+
+/// What ends a command early.
+#[derive(Debug)]
+pub enum Stop {
+    /// The command line makes no sense.
+    Usage(String),
+    /// The cluster or a file.
+    Failure(Failure),
+    /// Anything else that is an error: a sentence.
+    Message(String),
+    /// It is unsafe, or not known to be safe. Nothing was changed.
+    Refused(Refusal),
+    /// Some of it was done. The same command continues.
+    Partly(Refusal),
+    /// The user interrupted it: what was done, and how to go on.
+    Interrupted(Refusal),
+    /// The output cannot be written.
+    Output(io::Error),
+}
+
+/// Why something is not done, or not to its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason, as a sentence without its full stop.
+    pub reason: String,
+    /// Every object that is in the way, or is left: one a line.
+    pub details: Vec<String>,
+    /// The next command, or what to do.
+    pub advice: String,
+}
+
+impl Refusal {
+    /// A refusal with one reason and one way out.
+    pub fn new(reason: impl Into<String>, advice: impl Into<String>) -> Refusal {
+        Refusal { reason: reason.into(), details: Vec::new(), advice: advice.into() }
+    }
+
+    /// With what is in the way, one a line.
+    #[must_use]
+    pub fn with(self, details: Vec<String>) -> Refusal {
+        Refusal { details, ..self }
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Stop {
+        Stop::Failure(failure)
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Stop {
+        Stop::Output(error)
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Stop {
+        Stop::Refused(refusal)
+    }
+}
+
+impl Stop {
+    /// The exit code.
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Stop::Usage(_) => Exit::Usage,
+            Stop::Failure(_) | Stop::Message(_) | Stop::Output(_) => Exit::Error,
+            Stop::Refused(_) => Exit::Refused,
+            Stop::Partly(_) => Exit::Partly,
+            Stop::Interrupted(_) => Exit::Interrupted,
+        }
+    }
+}
+
+/// Ends the command that was typed as `command`: flushes what it printed, and tells why it ended early if it did.
+pub fn end(result: Result<Exit, Stop>, command: &str, terminal: &mut Terminal) -> Exit {
+    let result = result.and_then(|exit| terminal.flush().map(|()| exit).map_err(Stop::Output));
+    match result {
+        Ok(exit) => exit,
+        // A reader who has seen enough, as in `… | head`, is no error.
+        Err(Stop::Output(problem)) if problem.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
+        Err(stop) => {
+            // What was printed before comes first. When the streams are gone too, the exit code is all that is left.
+            let _ = terminal.flush();
+            let _ = tell(&stop, command, terminal);
+            stop.exit()
+        }
+    }
+}
+
+fn tell(stop: &Stop, command: &str, terminal: &mut Terminal) -> io::Result<()> {
+    let (error, hint) = (terminal.err_styles.error, terminal.err_styles.hint);
+    let err = &mut terminal.err;
+    let mut refusal = |word: &str, refusal: &Refusal| -> io::Result<()> {
+        writeln!(err, "{} {}", format_args!("{word}:").style(error), refusal.reason)?;
+        for detail in &refusal.details {
+            writeln!(err, "  {detail}")?;
+        }
+        if refusal.advice.is_empty() { Ok(()) } else { writeln!(err, "{} {}", "Next:".style(hint), refusal.advice) }
+    };
+    match stop {
+        Stop::Refused(why) => refusal("refused", why),
+        Stop::Partly(why) => refusal("partly done", why),
+        Stop::Interrupted(why) => refusal("interrupted", why),
+        Stop::Usage(message) => {
+            writeln!(err, "{} {message}\nSee '{command} --help' for help and examples.", "error:".style(error))
+        }
+        Stop::Failure(failure) => {
+            let hint = failure.hint.as_ref().map_or(String::new(), |hint| format!("\n  {hint}"));
+            writeln!(err, "{} {failure}{hint}", "error:".style(error))
+        }
+        Stop::Message(message) => writeln!(err, "{} {message}", "error:".style(error)),
+        Stop::Output(problem) => writeln!(err, "{} writing the output: {problem}", "error:".style(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_what_is_in_the_way_and_the_way_out() {
+        let (mut terminal, out, err) = Terminal::for_test();
+        let refusal = Refusal::new("namespaces follow the tag", "kubectl mesh-tag detach a b")
+            .with(vec!["namespaces/a".to_owned(), "namespaces/b".to_owned()]);
+        let exit = end(Err(refusal.into()), "kubectl mesh-tag", &mut terminal);
+        assert_eq!(exit, Exit::Refused);
+        let expected = "refused: namespaces follow the tag\n  namespaces/a\n  namespaces/b\nNext: kubectl mesh-tag detach a b\n";
+        assert_eq!((out.text().as_str(), err.text().as_str()), ("", expected));
+    }
+
+    #[test]
+    fn a_reader_who_has_seen_enough_is_no_error() {
+        let (mut terminal, _, err) = Terminal::for_test();
+        let exit = end(Err(io::Error::from(io::ErrorKind::BrokenPipe).into()), "kubectl mesh-tag", &mut terminal);
+        assert_eq!((exit, err.text().as_str()), (Exit::Done, ""));
+    }
+}
