@@ -32,6 +32,8 @@ pub struct Istiod {
     pub image: String,
     /// Pods that are ready.
     pub ready_replicas: i32,
+    /// Whether its controller has seen its newest specification.
+    pub is_observed: bool,
 }
 
 /// The result of reading something that may be absent, unreadable or not understood.

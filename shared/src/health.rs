@@ -17,7 +17,7 @@ pub fn findings(snapshot: &Snapshot) -> Vec<Finding> {
     for injector in &snapshot.injectors {
         // The entries of one configuration go to one place: one word about it is enough.
         if configurations.insert((&injector.configuration, &injector.target)) && !injector.is_deactivated() {
-            findings.extend(injector_fault(snapshot, injector));
+            findings.extend(fault_of(snapshot, injector));
             findings.extend(split(snapshot, injector));
         }
     }
@@ -50,7 +50,8 @@ pub fn findings(snapshot: &Snapshot) -> Vec<Finding> {
     findings
 }
 
-fn injector_fault(snapshot: &Snapshot, injector: &Injector) -> Option<Finding> {
+/// What stands between an injector and its istiod.
+pub(crate) fn fault_of(snapshot: &Snapshot, injector: &Injector) -> Option<Finding> {
     let fault = answering_revision(snapshot, injector).err()?;
     let consequence = match injector.failure_policy {
         FailurePolicy::Fail => "new pods that it selects are refused",
@@ -73,20 +74,36 @@ fn injector_fault(snapshot: &Snapshot, injector: &Injector) -> Option<Finding> {
 /// A tag whose label and Service name different revisions: the Service answers, the label decides who keeps its
 /// certificate fresh.
 fn split(snapshot: &Snapshot, injector: &Injector) -> Option<Finding> {
+    answers_for_another(snapshot, injector).or_else(|| {
+        let (tag, label) = (injector.tag.as_deref()?, injector.revision.as_deref()?);
+        let by_service = snapshot.services.values().filter(|facts| facts.tag.as_deref() == Some(tag));
+        let other = by_service.filter_map(|facts| facts.revision.as_deref()).find(|revision| *revision != label)?;
+        Some(Finding {
+            severity: Severity::Error,
+            code: "split",
+            subject: subject(injector),
+            message: format!("the tag's webhook points to revision {label}, its service to {other}: both own its gateways"),
+            advice: format!("kubectl mesh-tag set {tag} --revision {label} --overwrite"),
+        })
+    })
+}
+
+/// An injector whose label names one revision, and whose Service is another's.
+pub(crate) fn answers_for_another(snapshot: &Snapshot, injector: &Injector) -> Option<Finding> {
     let Target::Service(service) = &injector.target else { return None };
     let facts = snapshot.services.get(&(service.namespace.clone(), service.name.clone()))?;
     let (label, answers) = (injector.revision.as_deref()?, facts.revision.as_deref()?);
-    let finding =
-        |message, advice| Some(Finding { severity: Severity::Error, code: "split", subject: subject(injector), message, advice });
-    if label != answers {
-        let message = format!("its label says revision {label}, its service {} belongs to {answers}", service.name);
-        return finding(message, "point both to the same revision".to_owned());
-    }
-    let tag = injector.tag.as_deref()?;
-    let by_service = snapshot.services.values().filter(|facts| facts.tag.as_deref() == Some(tag));
-    let other = by_service.filter_map(|facts| facts.revision.as_deref()).find(|revision| *revision != label)?;
-    let message = format!("the tag's webhook points to revision {label}, its service to {other}: both own its gateways");
-    finding(message, format!("kubectl mesh-tag set {tag} --revision {label} --overwrite"))
+    let advice = match &injector.tag {
+        Some(tag) => format!("kubectl mesh-tag set {tag} --revision {label} --overwrite"),
+        None => "point both to the same revision".to_owned(),
+    };
+    (label != answers).then(|| Finding {
+        severity: Severity::Error,
+        code: "split",
+        subject: subject(injector),
+        message: format!("its label says revision {label}, its service {} belongs to {answers}", service.name),
+        advice,
+    })
 }
 
 /// What is odd about the labels by which a namespace asks for injection.

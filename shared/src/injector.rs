@@ -125,6 +125,19 @@ impl Injector {
         self.conditions_hold()
     }
 
+    /// The keys of the pod labels that its selector looks at.
+    pub fn pod_label_keys(&self) -> impl Iterator<Item = &str> {
+        self.object_selector.keys()
+    }
+
+    /// Whether some pod in some namespace could be injected by both. Conditions may hold for anything.
+    pub fn overlaps(&self, other: &Injector) -> bool {
+        self.asks_about_pods
+            && other.asks_about_pods
+            && self.namespace_selector.overlaps(&other.namespace_selector)
+            && self.object_selector.overlaps(&other.object_selector)
+    }
+
     /// Only conditions that are the literals `true` or `false` are decided here.
     fn conditions_hold(&self) -> Match {
         let literals = || self.conditions.iter().map(|condition| condition.expression.trim());

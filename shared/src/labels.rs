@@ -42,6 +42,10 @@ pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 pub const ROLLOUTS_POD_TEMPLATE_HASH: &str = "rollouts-pod-template-hash";
 /// Annotation of a pod that mirrors a static pod of a kubelet.
 pub const MIRROR: &str = "kubernetes.io/config.mirror";
+/// Annotation that `mesh-tag` leaves on an injector that it deactivated: the selectors before that, as JSON.
+pub const SELECTORS: &str = "kubectl-mesh/selectors";
+/// Annotation that `mesh-tag` leaves on the default validator: what it was before, as JSON; `null` when it was not there.
+pub const PREVIOUS: &str = "kubectl-mesh/previous";
 /// Annotation that `mesh-tag` leaves on the webhook of a tag: where the tag has pointed before, as JSON.
 pub const HISTORY: &str = "kubectl-mesh/history";
 

@@ -13,6 +13,7 @@
 //! Everything but `cluster` and `terminal` is pure: no clock, no environment, no I/O, and nothing there fails. What is
 //! odd becomes a [`finding`], what cannot be known is unknown with its reason.
 
+pub mod census;
 pub mod change;
 pub mod cluster;
 pub mod control_plane;
@@ -22,12 +23,16 @@ pub mod image;
 pub mod injection;
 pub mod injector;
 pub mod injector_config;
+pub mod installation;
 pub mod labels;
 pub mod object;
 pub mod owner;
+pub mod proof;
 pub mod proxy;
+pub mod refusal;
 pub mod snapshot;
 pub mod state;
+pub mod tag;
 pub mod template;
 pub mod terminal;
 pub mod verdict;

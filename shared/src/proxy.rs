@@ -104,7 +104,7 @@ pub fn is_alive(pod: &Pod) -> bool {
 
 /// The revision that a pod says it was injected by: the annotation (since Istio 1.18), else the injector's status
 /// (since 1.12). Never the label: it is what the user asked for, and may be a tag.
-fn running_revision(metadata: &Metadata) -> Option<String> {
+pub(crate) fn running_revision(metadata: &Metadata) -> Option<String> {
     let annotation = metadata.annotation(labels::REVISION).filter(|revision| !revision.is_empty());
     annotation.map(str::to_owned).or_else(|| metadata.annotation(labels::STATUS).and_then(status_revision))
 }

@@ -95,6 +95,7 @@ const EMPTY: Metadata = Metadata {
     name: String::new(),
     namespace: String::new(),
     uid: String::new(),
+    generation: 0,
     creation_timestamp: None,
     deletion_timestamp: None,
     labels: std::collections::BTreeMap::new(),

@@ -41,7 +41,7 @@ pub enum Probing {
 /// Everything that reading a scope may ask of the API server.
 pub fn permissions(scope: &Scope, probing: Probing) -> Vec<Permission> {
     let namespace = scope.namespace.as_deref();
-    let control_plane = scope.istio_namespace.as_deref().unwrap_or("istio-system");
+    let control_plane = scope.istio_namespace.as_deref().unwrap_or(ISTIO_NAMESPACE);
     let mut permissions = vec![
         Permission::new(namespace, Resource::Pods, "list"),
         Permission::new(None, Resource::MutatingWebhookConfigurations, "list"),
@@ -73,6 +73,55 @@ pub fn permissions(scope: &Scope, probing: Probing) -> Vec<Permission> {
     permissions.retain(|permission| permission.namespace.is_none() || !all.contains(&is_everywhere(permission)));
     permissions
 }
+
+/// Everything that [`super::read_installation`] and [`super::read_census`] ask for.
+pub fn installation_permissions(istio_namespace: Option<&str>) -> Vec<Permission> {
+    let control_plane = istio_namespace.unwrap_or(ISTIO_NAMESPACE);
+    let everywhere = [
+        Resource::MutatingWebhookConfigurations,
+        Resource::ValidatingWebhookConfigurations,
+        Resource::Deployments,
+        Resource::Namespaces,
+        Resource::Gateways,
+        Resource::Pods,
+    ];
+    let mut permissions: Vec<Permission> = everywhere.map(|resource| Permission::new(None, resource, "list")).into();
+    permissions.extend(CONTROL_PLANE.map(|resource| Permission::new(Some(control_plane), resource, "list")));
+    permissions.push(Permission::new(Some(control_plane), Resource::ConfigMaps, "get"));
+    permissions
+}
+
+/// Everything that writing a tag asks for, with the proof before and after it.
+pub fn tag_permissions(istio_namespace: Option<&str>) -> Vec<Permission> {
+    let control_plane = istio_namespace.unwrap_or(ISTIO_NAMESPACE);
+    let written = [Resource::MutatingWebhookConfigurations, Resource::ValidatingWebhookConfigurations, Resource::Services];
+    let mut permissions = installation_permissions(istio_namespace);
+    for resource in written {
+        permissions
+            .extend(["get", "create", "update", "delete"].map(|verb| Permission::new(Some(control_plane), resource, verb)));
+    }
+    permissions.push(Permission::new(Some(control_plane), Resource::Pods, "create"));
+    ordered(permissions)
+}
+
+/// Everything that labelling namespaces asks for, and looking at what is stale in them then.
+pub fn namespace_permissions(istio_namespace: Option<&str>) -> Vec<Permission> {
+    let scope = Scope { istio_namespace: istio_namespace.map(str::to_owned), ..Scope::default() };
+    let mut all = permissions(&scope, Probing::No);
+    all.extend(installation_permissions(istio_namespace));
+    all.extend(["get", "list", "patch"].map(|verb| Permission::new(None, Resource::Namespaces, verb)));
+    ordered(all)
+}
+
+/// Sorted, each once.
+fn ordered(mut permissions: Vec<Permission>) -> Vec<Permission> {
+    permissions.sort();
+    permissions.dedup();
+    permissions
+}
+
+/// Where control planes are, unless somebody says otherwise.
+const ISTIO_NAMESPACE: &str = "istio-system";
 
 /// Verbs by API group and resource.
 type Verbs<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a str>>;

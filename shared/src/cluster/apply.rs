@@ -73,6 +73,53 @@ pub async fn carry_out(connection: &Connection, change: &Change, persistence: Pe
     }
 }
 
+/// Puts back what was there before a change that was carried out. An object that somebody else has changed since is left
+/// alone; certificates that istiod has written into it meanwhile do not count.
+///
+/// # Errors
+/// As [`carry_out`], and [`Cause::Conflict`] for an object that is no longer ours.
+pub async fn put_back(connection: &Connection, change: &Change) -> Result<(), Failure> {
+    let subject = &change.subject;
+    for _ in 0..3 {
+        let live = read_object(connection, subject).await?;
+        let is_ours = match (&live, &change.after) {
+            (Some(live), Some(after)) => contains(&without_certificates(live), &without_certificates(after)),
+            (None, None) => true,
+            _ => false,
+        };
+        let was = change.before.as_ref().map(without_server_fields);
+        if live.as_ref().map(without_server_fields) == was {
+            return Ok(());
+        }
+        if !is_ours {
+            let why = "it is not as it was written: somebody else has changed it since".to_owned();
+            return Err(Failure::new(format!("putting back {subject}"), Cause::Conflict(why)));
+        }
+        let back = Change { subject: subject.clone(), before: live, after: was };
+        match carry_out(connection, &back, Persistence::Stored).await {
+            // istiod may write its certificate at any moment.
+            Err(Failure { cause: Cause::Conflict(_), .. }) => {}
+            result => return result.map(|_| ()),
+        }
+    }
+    Err(Failure::new(format!("putting back {subject}"), Cause::Conflict("it changes all the time".to_owned())))
+}
+
+/// An object without what only the API server writes, and without the certificates that istiod writes into webhooks.
+fn without_certificates(object: &Value) -> Value {
+    let mut object = without_server_fields(object);
+    for entry in object["webhooks"].as_array_mut().into_iter().flatten() {
+        if let Some(client_config) = entry["clientConfig"].as_object_mut() {
+            client_config.remove("caBundle");
+        }
+        // istiod makes it Fail once validation works.
+        if let Some(entry) = entry.as_object_mut() {
+            entry.remove("failurePolicy");
+        }
+    }
+    object
+}
+
 /// Merges `patch` into an object (JSON merge patch). The patch should hold `metadata.resourceVersion` or `metadata.uid`
 /// as its precondition.
 ///

@@ -29,12 +29,25 @@ pub(crate) struct List {
     /// Everywhere when `None`.
     pub(crate) namespace: Option<String>,
     pub(crate) label_selector: Option<String>,
+    pub(crate) field_selector: Option<String>,
+    pub(crate) part: Part,
+}
+
+/// How much of each object comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All of it.
+    Whole,
+    /// Its metadata: the rest is as empty.
+    Metadata,
 }
 
 /// Takes in what a list brings.
 pub(crate) trait Sink {
     /// One object.
     fn object(&self, object: &Object);
+    /// The same object as it came, where it came as JSON.
+    fn whole(&self, _list: &List, _json: &str) {}
     /// An object that cannot be decoded: why.
     fn undecodable(&self, list: &List, why: &str);
     /// The list begins again: what came of it so far no longer counts.
@@ -43,15 +56,21 @@ pub(crate) trait Sink {
 
 impl List {
     pub(crate) fn everywhere(resource: Resource) -> List {
-        List { resource, namespace: None, label_selector: None }
+        List::within(resource, None)
     }
 
     pub(crate) fn within(resource: Resource, namespace: Option<&str>) -> List {
-        List { resource, namespace: namespace.map(str::to_owned), label_selector: None }
+        let namespace = namespace.map(str::to_owned);
+        List { resource, namespace, label_selector: None, field_selector: None, part: Part::Whole }
     }
 
     pub(crate) fn labelled(self, selector: &str) -> List {
         List { label_selector: Some(selector.to_owned()), ..self }
+    }
+
+    /// Only the metadata of each object.
+    pub(crate) fn metadata_only(self) -> List {
+        List { part: Part::Metadata, ..self }
     }
 
     /// For messages: `listing pods in namespace shop`.
@@ -95,11 +114,16 @@ impl List {
     async fn request(&self, connection: &Connection, token: Option<&str>) -> Result<http::Response<Body>, Failure> {
         let mut parameters = ListParams::default().limit(PAGE);
         parameters.label_selector = self.label_selector.clone();
+        parameters.field_selector = self.field_selector.clone();
         parameters.continue_token = token.map(str::to_owned);
         let request = kube::core::Request::new(self.resource.path(self.namespace.as_deref()))
             .list(&parameters)
             .map_err(|error| Failure::new(self.describe(), Cause::Other(error.to_string())))?;
-        let accept = if has_protobuf(self.resource) { Accept::Protobuf } else { Accept::Json };
+        let accept = match self.part {
+            Part::Metadata => Accept::Metadata,
+            Part::Whole if has_protobuf(self.resource) => Accept::Protobuf,
+            Part::Whole => Accept::Json,
+        };
         send(connection, request, accept, &self.describe()).await
     }
 }
@@ -200,7 +224,11 @@ impl<'a> PageReader<'a> {
         };
         let resource = self.list.resource;
         let list = self.list;
-        let hand_on = |item: &[u8]| match Object::from_protobuf(resource, item) {
+        let decode = |item: &[u8]| match list.part {
+            Part::Whole => Object::from_protobuf(resource, item),
+            Part::Metadata => Object::from_partial_metadata(resource, item),
+        };
+        let hand_on = |item: &[u8]| match decode(item) {
             Some(Ok(object)) => sink.object(&object),
             Some(Err(error)) => sink.undecodable(list, &error.to_string()),
             None => {}
@@ -226,6 +254,7 @@ impl<'a> PageReader<'a> {
 
     fn hand_on_json(&self, sink: &impl Sink) -> Result<(), Failure> {
         for item in self.json_list()?.items {
+            sink.whole(self.list, item.get());
             match Object::from_json(self.list.resource, item.get().as_bytes()) {
                 Ok(object) => sink.object(&object),
                 Err(error) => sink.undecodable(self.list, &error.to_string()),

@@ -8,6 +8,7 @@ mod file;
 mod json_stream;
 mod list;
 pub mod probe;
+pub mod proof;
 mod protobuf;
 pub mod raw;
 mod read;
@@ -17,6 +18,6 @@ mod scope;
 pub mod watch;
 
 pub use file::read_files;
-pub use read::{Observer, read};
+pub use read::{Observer, read, read_census, read_installation};
 pub use save::Saved;
 pub use scope::Scope;

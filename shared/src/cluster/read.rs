@@ -2,17 +2,21 @@
 //! answers ask for. A list that is denied costs only what depends on it.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
+use serde_json::Value;
 
 use super::connection::Connection;
 use super::failure::{Cause, Failure};
 use super::list::{List, Sink};
 use super::request::get;
 use super::scope::{Scope, WORKLOADS};
+use crate::census::{Census, CensusBuilder};
 use crate::control_plane::revision_suffix;
 use crate::finding::{Finding, Severity};
+use crate::injector::Injector;
+use crate::installation::{DEFAULT_VALIDATOR, Installation, label, name, namespace};
 use crate::labels;
 use crate::object::{Object, Resource};
 use crate::snapshot::{Detail, Origin, Snapshot, SnapshotBuilder, Unread, UnreadCause};
@@ -34,7 +38,8 @@ const ISTIOD: &str = "app=istiod";
 /// When pods cannot be listed, or when the API server cannot be reached or does not know the user at all. Everything
 /// else that is denied or breaks off stands in the snapshot, as [`Unread`] and as a finding.
 pub async fn read(connection: &Connection, scope: &Scope, detail: Detail, observer: &impl Observer) -> Result<Snapshot, Failure> {
-    let reading = Reading { connection, scope, observer, builder: RefCell::new(SnapshotBuilder::new(Origin::Cluster, detail)) };
+    let builder = RefCell::new(SnapshotBuilder::new(Origin::Cluster, detail));
+    let reading = Reading { connection, scope, observer, builder, whole: None };
     let (pods, others) = futures::join!(reading.pods(), reading.others());
     pods?;
     others?;
@@ -42,11 +47,105 @@ pub async fn read(connection: &Connection, scope: &Scope, detail: Detail, observ
     Ok(reading.builder.into_inner().build())
 }
 
+/// Reads what is installed: injectors, validators, control planes, Services, Gateways and namespaces, and no workload.
+///
+/// # Errors
+/// When the API server cannot be reached or does not know the user at all. What is denied stands in the snapshot.
+pub async fn read_installation(connection: &Connection, istio_namespace: Option<&str>) -> Result<Installation, Failure> {
+    let scope = Scope { istio_namespace: istio_namespace.map(str::to_owned), ..Scope::default() };
+    let builder = RefCell::new(SnapshotBuilder::new(Origin::Cluster, Detail::Workloads));
+    let reading = Reading { connection, scope: &scope, observer: &Nobody, builder, whole: Some(RefCell::default()) };
+    let lists = [
+        List::everywhere(Resource::ValidatingWebhookConfigurations),
+        List::everywhere(Resource::Gateways),
+        List::everywhere(Resource::Namespaces).metadata_only(),
+    ];
+    let lists = join_all(lists.map(|list| reading.list(list)));
+    let (lists, control_planes) = futures::join!(lists, reading.control_planes());
+    lists.into_iter().collect::<Result<(), _>>()?;
+    control_planes?;
+    let whole = reading.whole.map(RefCell::into_inner).unwrap_or_default();
+    Ok(whole.installation(reading.builder.into_inner().build()))
+}
+
+/// Counts pods by their metadata. `selector` is a label selector in kubectl's syntax.
+///
+/// # Errors
+/// When pods cannot be listed.
+pub async fn read_census(
+    connection: &Connection,
+    installation: &Installation,
+    namespace: Option<&str>,
+    selector: Option<&str>,
+) -> Result<Census, Failure> {
+    let keys = installation.snapshot.injectors.iter().flat_map(Injector::pod_label_keys).map(str::to_owned);
+    let counting = Counting(RefCell::new(CensusBuilder::new(keys)));
+    let mut list = List::within(Resource::Pods, namespace).metadata_only();
+    list.label_selector = selector.map(str::to_owned);
+    // Without its status nobody can tell here that a pod has ended, so the server leaves those out.
+    list.field_selector = Some("status.phase!=Succeeded,status.phase!=Failed".to_owned());
+    list.read(connection, &counting).await?;
+    Ok(counting.0.into_inner().build())
+}
+
+struct Counting(RefCell<CensusBuilder>);
+
+impl Sink for Counting {
+    fn object(&self, object: &Object) {
+        if let Object::Pod(pod) = object {
+            self.0.borrow_mut().add(pod);
+        }
+    }
+
+    fn undecodable(&self, _list: &List, _why: &str) {}
+
+    fn restart(&self, _list: &List) {
+        self.0.borrow_mut().restart();
+    }
+}
+
+/// Sees nothing.
+struct Nobody;
+
+impl Observer for Nobody {
+    fn object(&self, _object: &Object) {}
+    fn restart(&self, _resource: Resource) {}
+}
+
 struct Reading<'a, O> {
     connection: &'a Connection,
     scope: &'a Scope,
     observer: &'a O,
     builder: RefCell<SnapshotBuilder>,
+    /// The objects of control planes as they came, where somebody wants them.
+    whole: Option<RefCell<Whole>>,
+}
+
+/// Objects as they came, by their lists.
+#[derive(Default)]
+struct Whole(BTreeMap<Resource, Vec<Value>>);
+
+impl Whole {
+    fn installation(mut self, snapshot: Snapshot) -> Installation {
+        let mut take = |resource: Resource| -> Vec<Value> {
+            let mut objects = self.0.remove(&resource).unwrap_or_default();
+            for object in &mut objects {
+                object["apiVersion"] = resource.api_version().into();
+                object["kind"] = resource.kind().into();
+            }
+            let key = |object: &Value| (namespace(object).to_owned(), name(object).to_owned());
+            objects.sort_by_key(key);
+            objects
+        };
+        let mut injectors = take(Resource::MutatingWebhookConfigurations);
+        let is_injector = |object: &Value| snapshot.injectors.iter().any(|injector| injector.configuration == name(object));
+        // A revision whose entries nobody recognises is still one.
+        injectors.retain(|object| is_injector(object) || label(object, labels::REVISION).is_some());
+        let mut validators = take(Resource::ValidatingWebhookConfigurations);
+        validators.retain(|object| label(object, labels::REVISION).is_some() || name(object) == DEFAULT_VALIDATOR);
+        let (services, gateways) = (take(Resource::Services), take(Resource::Gateways));
+        Installation { snapshot, injectors, validators, services, gateways }
+    }
 }
 
 impl<O: Observer> Reading<'_, O> {
@@ -178,6 +277,12 @@ impl<O: Observer> Reading<'_, O> {
 }
 
 impl<O: Observer> Sink for Reading<'_, O> {
+    fn whole(&self, list: &List, json: &str) {
+        if let (Some(whole), Ok(object)) = (&self.whole, serde_json::from_str(json)) {
+            whole.borrow_mut().0.entry(list.resource).or_default().push(object);
+        }
+    }
+
     fn object(&self, object: &Object) {
         self.observer.object(object);
         self.builder.borrow_mut().add(object);
@@ -203,6 +308,9 @@ impl<O: Observer> Sink for Reading<'_, O> {
         let mut builder = self.builder.borrow_mut();
         if list.resource == Resource::Pods {
             builder.forget_pods();
+        }
+        if let Some(whole) = &self.whole {
+            whole.borrow_mut().0.remove(&list.resource);
         }
         self.observer.restart(list.resource);
         builder.finding(Finding {

@@ -19,6 +19,8 @@ const PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis
 pub(crate) enum Accept {
     Json,
     Protobuf,
+    /// Only the metadata of each object, as protobuf.
+    Metadata,
 }
 
 /// Sends a request and checks that the answer is a success. Reads (GET) are tried again when the server is busy or the
@@ -31,6 +33,10 @@ pub(crate) async fn send(
 ) -> Result<http::Response<Body>, Failure> {
     let accept = match accept {
         Accept::Protobuf => "application/vnd.kubernetes.protobuf, application/json",
+        Accept::Metadata => {
+            "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, \
+             application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, application/json"
+        }
         Accept::Json => "application/json",
     };
     request.headers_mut().insert(http::header::ACCEPT, http::HeaderValue::from_static(accept));

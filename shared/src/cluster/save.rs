@@ -70,7 +70,7 @@ fn reduced(object: &Object) -> Option<Object> {
             let spec = deployment.spec.as_mut()?;
             reduce_template(&mut spec.template);
             let ready_replicas = deployment.status.as_ref().map_or(0, |status| status.ready_replicas);
-            deployment.status = Some(DeploymentStatus { ready_replicas });
+            deployment.status = Some(DeploymentStatus { ready_replicas, ..DeploymentStatus::default() });
         }
         Object::StatefulSet(object) => {
             reduce_metadata(&mut object.metadata);
@@ -141,6 +141,7 @@ fn reduce_metadata(metadata: &mut Option<Metadata>) {
 
 fn reduce_annotations(metadata: &mut Metadata) {
     metadata.uid.clear();
+    metadata.generation = 0;
     metadata.creation_timestamp = None;
     for owner in &mut metadata.owner_references {
         owner.uid.clear();

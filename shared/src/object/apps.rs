@@ -70,6 +70,10 @@ pub struct DeploymentSpec {
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DeploymentStatus {
+    /// The generation that the controller has seen.
+    #[prost(int64, tag = "1")]
+    #[serde(skip_serializing_if = "crate::object::is_default")]
+    pub observed_generation: i64,
     /// Pods that are ready.
     #[prost(int32, tag = "7")]
     #[serde(skip_serializing_if = "crate::object::is_default")]

@@ -28,6 +28,10 @@ pub struct Metadata {
     #[prost(string, tag = "5")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub uid: String,
+    /// How often its specification was changed.
+    #[prost(int64, tag = "7")]
+    #[serde(skip_serializing_if = "crate::object::is_default")]
+    pub generation: i64,
     /// When it was created.
     #[prost(message, optional, tag = "8")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -98,6 +98,7 @@ impl Object {
             name: String::new(),
             namespace: String::new(),
             uid: String::new(),
+            generation: 0,
             creation_timestamp: None,
             deletion_timestamp: None,
             labels: StringMap::new(),
@@ -157,6 +158,19 @@ impl Object {
             Resource::DaemonSets => DaemonSet::decode(bytes).map(Object::DaemonSet),
             Resource::ReplicaSets => ReplicaSet::decode(bytes).map(Object::ReplicaSet),
             Resource::Jobs => Job::decode(bytes).map(Object::Job),
+            _ => return None,
+        })
+    }
+
+    /// Reads a `PartialObjectMetadata` from protobuf: an object of a known kind of which only the metadata is there. `None`
+    /// for kinds that are never read so.
+    pub fn from_partial_metadata(resource: Resource, bytes: &[u8]) -> Option<Result<Object, prost::DecodeError>> {
+        use prost::Message;
+        // k8s.io/apimachinery/pkg/apis/meta/v1/generated.proto: the metadata is field 1, as in every object.
+        let metadata = || Pod::decode(bytes).map(|partial| partial.metadata.unwrap_or_default());
+        Some(match resource {
+            Resource::Pods => Pod::decode(bytes).map(Object::Pod),
+            Resource::Namespaces => metadata().map(|metadata| Object::Namespace(Namespace { metadata })),
             _ => return None,
         })
     }

@@ -70,6 +70,53 @@ impl LabelSelector {
     }
 }
 
+impl LabelSelector {
+    /// Whether some object could be selected by both. A selector is a conjunction of terms that each look at one key, so
+    /// each key can be asked alone; only the values that a term names, any other value, and none can make a difference.
+    /// An operator that nobody knows may select anything.
+    pub fn overlaps(&self, other: &LabelSelector) -> bool {
+        let mut keys: Vec<&str> = self.keys().chain(other.keys()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys.into_iter().all(|key| {
+            let values = self.values_of(key).chain(other.values_of(key)).map(Some);
+            let mut candidates = values.chain([Some("another value"), None]);
+            candidates.any(|value| self.admits(key, value) && other.admits(key, value))
+        })
+    }
+
+    /// The keys that its terms look at.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        let of_expressions = self.match_expressions.iter().map(|requirement| requirement.key.as_str());
+        self.match_labels.keys().map(String::as_str).chain(of_expressions)
+    }
+
+    fn values_of<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+        let of_expressions = self.match_expressions.iter().filter(move |requirement| requirement.key == key);
+        let values = of_expressions.flat_map(|requirement| requirement.values.iter().map(String::as_str));
+        self.match_labels.get(key).map(String::as_str).into_iter().chain(values)
+    }
+
+    /// Whether the terms about one key hold for an object whose label `key` is `value`.
+    fn admits(&self, key: &str, value: Option<&str>) -> bool {
+        let labels = OneLabel { key, value };
+        let equal = self.match_labels.get(key).is_none_or(|wanted| value == Some(wanted));
+        let mut terms = self.match_expressions.iter().filter(|requirement| requirement.key == key);
+        equal && terms.all(|requirement| requirement.matches(&labels).unwrap_or(true))
+    }
+}
+
+struct OneLabel<'a> {
+    key: &'a str,
+    value: Option<&'a str>,
+}
+
+impl Lookup for OneLabel<'_> {
+    fn value(&self, key: &str) -> Option<&str> {
+        self.value.filter(|_| key == self.key)
+    }
+}
+
 impl Requirement {
     fn matches(&self, labels: &impl Lookup) -> Result<bool, UnknownOperator> {
         let value = labels.value(&self.key);
@@ -216,5 +263,24 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(selector.matches(&labels(&[("a", "")])), Ok(false));
+    }
+
+    #[test]
+    fn selectors_overlap_when_some_object_could_have_both() {
+        let selector = |text: &str| text.parse::<LabelSelector>().unwrap();
+        let cases = [
+            ("a=1", "a=2", false),
+            ("a=1", "b=2", true),
+            ("a in (1,2)", "a in (2,3)", true),
+            ("a", "!a", false),
+            ("a", "a!=1", true),
+            ("a=1", "a notin (1,2)", false),
+            ("!a", "a notin (1)", true),
+            ("rev=x,!injection", "injection=enabled", false),
+        ];
+        for (one, other, expected) in cases {
+            assert_eq!(selector(one).overlaps(&selector(other)), expected, "{one} and {other}");
+            assert_eq!(selector(other).overlaps(&selector(one)), expected, "{other} and {one}");
+        }
     }
 }

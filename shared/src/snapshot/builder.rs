@@ -334,6 +334,7 @@ impl SnapshotBuilder {
                 name: metadata.name.clone(),
                 image: discovery.image.clone(),
                 ready_replicas: deployment.status.as_ref().map_or(0, |status| status.ready_replicas),
+                is_observed: deployment.status.as_ref().is_none_or(|status| status.observed_generation >= metadata.generation),
             };
             self.istiods.insert((metadata.namespace.clone(), revision), istiod);
         }

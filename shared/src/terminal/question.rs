@@ -4,8 +4,9 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use owo_colors::OwoColorize;
 
-use super::stop::{Refusal, Stop};
+use super::stop::Stop;
 use super::{Audience, Terminal};
+use crate::refusal::Refusal;
 
 /// What `--yes` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

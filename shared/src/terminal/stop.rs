@@ -7,6 +7,7 @@ use owo_colors::OwoColorize;
 use super::Terminal;
 use super::exit::Exit;
 use crate::cluster::failure::Failure;
+use crate::refusal::{Refusal, RefusalCause};
 
 /// What ends a command early.
 #[derive(Debug)]
@@ -25,30 +26,6 @@ pub enum Stop {
     Interrupted(Refusal),
     /// The output cannot be written.
     Output(io::Error),
-}
-
-/// Why something is not done, or not to its end.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Refusal {
-    /// The reason, as a sentence without its full stop.
-    pub reason: String,
-    /// Every object that is in the way, or is left: one a line.
-    pub details: Vec<String>,
-    /// The next command, or what to do.
-    pub advice: String,
-}
-
-impl Refusal {
-    /// A refusal with one reason and one way out.
-    pub fn new(reason: impl Into<String>, advice: impl Into<String>) -> Refusal {
-        Refusal { reason: reason.into(), details: Vec::new(), advice: advice.into() }
-    }
-
-    /// With what is in the way, one a line.
-    #[must_use]
-    pub fn with(self, details: Vec<String>) -> Refusal {
-        Refusal { details, ..self }
-    }
 }
 
 impl From<Failure> for Stop {
@@ -75,6 +52,7 @@ impl Stop {
         match self {
             Stop::Usage(_) => Exit::Usage,
             Stop::Failure(_) | Stop::Message(_) | Stop::Output(_) => Exit::Error,
+            Stop::Refused(Refusal { cause: RefusalCause::NotFound, .. }) => Exit::Error,
             Stop::Refused(_) => Exit::Refused,
             Stop::Partly(_) => Exit::Partly,
             Stop::Interrupted(_) => Exit::Interrupted,
@@ -109,6 +87,7 @@ fn tell(stop: &Stop, command: &str, terminal: &mut Terminal) -> io::Result<()> {
         if refusal.advice.is_empty() { Ok(()) } else { writeln!(err, "{} {}", "Next:".style(hint), refusal.advice) }
     };
     match stop {
+        Stop::Refused(why) if why.cause == RefusalCause::NotFound => refusal("error", why),
         Stop::Refused(why) => refusal("refused", why),
         Stop::Partly(why) => refusal("partly done", why),
         Stop::Interrupted(why) => refusal("interrupted", why),

@@ -1,0 +1,264 @@
+//! What was typed.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use mesh::cluster::apply::Persistence;
+use mesh::terminal::flags::CommonArgs;
+
+/// Manage Istio revision tags, and the namespaces that follow them
+///
+/// A tag is a stable name for a revision: namespaces follow the tag, and moving the tag moves them. Nothing is written
+/// before it was shown that the new revision answers, and whom the move affects.
+#[derive(Debug, Parser)]
+#[command(disable_version_flag = false, version)]
+pub struct Args {
+    /// The verb; `list` when there is none.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+
+    /// What `list` takes.
+    #[command(flatten)]
+    pub list: ListArgs,
+
+    /// What every plugin has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Show every tag: where it points, who follows, what is wrong (also without any verb)
+    #[command(visible_alias = "show")]
+    List(ListArgs),
+    /// Show who follows a tag, and what a move would do
+    Describe(DescribeArgs),
+    /// Make a tag or move it to another revision
+    Set(SetArgs),
+    /// Move a tag back to where it was before its last move
+    Undo(UndoArgs),
+    /// Remove a tag that nobody follows
+    #[command(visible_alias = "delete")]
+    Remove(RemoveArgs),
+    /// Print a tag's objects as YAML, for Git
+    Generate(GenerateArgs),
+    /// Let namespaces follow a tag or a revision
+    Attach(AttachArgs),
+    /// Let namespaces follow nothing
+    Detach(DetachArgs),
+}
+
+/// Arguments of `list`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ListArgs {
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Table, hide_default_value = true, ignore_case = true)]
+    pub output: Output,
+
+    /// Do not look at pods: faster, without the column STALE
+    #[arg(long)]
+    pub no_stale: bool,
+
+    /// Exit with 3 when a tag has a fault
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
+    pub exit_code: bool,
+}
+
+impl ListArgs {
+    /// Whether nothing was typed.
+    pub fn is_default(&self) -> bool {
+        self.output == Output::Table && !self.no_stale && !self.exit_code
+    }
+}
+
+/// Output formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// A table
+    Table,
+    /// A table with webhooks, owners and names
+    Wide,
+    /// One JSON document
+    Json,
+    /// One YAML document
+    Yaml,
+    /// Names, one a line
+    Name,
+}
+
+/// Formats of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ObjectOutput {
+    /// YAML documents
+    Yaml,
+    /// A List in JSON
+    Json,
+    /// RESOURCE/NAME, one a line
+    Name,
+}
+
+/// Arguments of `describe`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DescribeArgs {
+    /// The tag, or an untagged revision
+    pub tag: String,
+
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Table, hide_default_value = true, ignore_case = true)]
+    pub output: Output,
+}
+
+/// Arguments of `set`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SetArgs {
+    /// The tag
+    pub tag: String,
+
+    /// Where it is to point
+    #[arg(short, long, value_name = "REVISION")]
+    pub revision: String,
+
+    /// Only if it points there now
+    #[arg(long, value_name = "REVISION")]
+    pub from: Option<String>,
+
+    /// Move a tag that is there
+    #[arg(long)]
+    pub overwrite: bool,
+
+    /// How it is written.
+    #[command(flatten)]
+    pub writing: WritingArgs,
+}
+
+/// Arguments of `undo`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct UndoArgs {
+    /// The tag
+    pub tag: String,
+
+    /// How it is written.
+    #[command(flatten)]
+    pub writing: WritingArgs,
+}
+
+/// Arguments of `remove`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RemoveArgs {
+    /// The tag
+    pub tag: String,
+
+    /// How it is written.
+    #[command(flatten)]
+    pub writing: WritingArgs,
+}
+
+/// How a tag is written.
+#[derive(Clone, Debug, clap::Args)]
+pub struct WritingArgs {
+    /// Answer questions with yes; refusals stay refusals
+    #[arg(short, long)]
+    pub yes: bool,
+
+    /// Let istiod replace the gateways that follow at once
+    #[arg(long)]
+    pub accept_gateway_restart: bool,
+
+    /// Only show what would change: decided here (client), or by the API server too (server)
+    #[arg(long, value_name = "client|server|none", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "client", default_value_t = DryRun::None, hide_default_value = true, hide_possible_values = true)]
+    pub dry_run: DryRun,
+
+    /// Print the objects as they are then
+    #[arg(short, long, value_name = "FORMAT", value_enum, ignore_case = true)]
+    pub output: Option<ObjectOutput>,
+}
+
+/// `--dry-run`, as kubectl has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DryRun {
+    /// Nothing is sent.
+    Client,
+    /// It is sent, and not kept.
+    Server,
+    /// It is written.
+    None,
+}
+
+impl DryRun {
+    /// What the API server is to do; nothing when it is not asked.
+    pub const fn persistence(self) -> Option<Persistence> {
+        match self {
+            DryRun::Client => None,
+            DryRun::Server => Some(Persistence::DryRun),
+            DryRun::None => Some(Persistence::Stored),
+        }
+    }
+
+    /// What stands behind what was not really done, as kubectl says it.
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            DryRun::Client => " (dry run)",
+            DryRun::Server => " (server dry run)",
+            DryRun::None => "",
+        }
+    }
+}
+
+/// Arguments of `generate`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct GenerateArgs {
+    /// The tag
+    pub tag: String,
+
+    /// Where it is to point
+    #[arg(short, long, value_name = "REVISION")]
+    pub revision: String,
+
+    /// Read the cluster's objects from files, folders or - (standard input)
+    #[arg(short, long = "filename", value_name = "FILE", value_delimiter = ',')]
+    pub filename: Vec<PathBuf>,
+
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = ObjectOutput::Yaml, hide_default_value = true, ignore_case = true)]
+    pub output: ObjectOutput,
+}
+
+/// Arguments of `attach`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AttachArgs {
+    /// The tag or revision that they are to follow
+    pub target: String,
+
+    /// How they are chosen and written.
+    #[command(flatten)]
+    pub namespaces: NamespacesArgs,
+}
+
+/// Arguments of `detach`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DetachArgs {
+    /// How they are chosen and written.
+    #[command(flatten)]
+    pub namespaces: NamespacesArgs,
+}
+
+/// Namespaces to label.
+#[derive(Clone, Debug, clap::Args)]
+pub struct NamespacesArgs {
+    /// Names, or - for those on standard input
+    #[arg(value_name = "NAMESPACE")]
+    pub names: Vec<String>,
+
+    /// Namespaces with these labels: =, ==, !=, in, notin, KEY, !KEY
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    pub selector: Option<String>,
+
+    /// Change namespaces that follow something else, or that refuse injection
+    #[arg(long)]
+    pub overwrite: bool,
+
+    /// Only show what would change: decided here (client), or by the API server too (server)
+    #[arg(long, value_name = "client|server|none", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "client", default_value_t = DryRun::None, hide_default_value = true, hide_possible_values = true)]
+    pub dry_run: DryRun,
+}

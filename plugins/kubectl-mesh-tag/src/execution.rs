@@ -1,0 +1,312 @@
+//! Carrying out a plan: proof, question, writes, a look at what was written, proof again; and putting everything back
+//! when one of them fails.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use mesh::change::{Action, Change, without_server_fields};
+use mesh::cluster::apply::{Persistence, carry_out, put_back};
+use mesh::cluster::connection::Connection;
+use mesh::cluster::proof::{Proof, prove};
+use mesh::installation::{Installation, label, name};
+use mesh::labels;
+use mesh::proof::places;
+use mesh::refusal::Refusal;
+use mesh::tag::TagPlan;
+use mesh::terminal::Terminal;
+use mesh::terminal::exit::Exit;
+use mesh::terminal::flags::CommonArgs;
+use mesh::terminal::question::{Consent, ask};
+use mesh::terminal::stop::Stop;
+use owo_colors::OwoColorize;
+use serde_json::Value;
+
+use crate::args::{DryRun, WritingArgs};
+use crate::look::{Pods, look};
+use crate::render;
+
+/// How long to wait before each look at whether a tag is answered as it was written.
+const PATIENCE: [Duration; 6] = [
+    Duration::from_millis(20),
+    Duration::from_millis(100),
+    Duration::from_millis(300),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(3),
+];
+
+/// Where and how a plan is carried out.
+pub struct Execution<'a> {
+    /// The cluster.
+    pub connection: &'a Connection,
+    /// The flags of every command.
+    pub common: &'a CommonArgs,
+    /// The flags about writing.
+    pub writing: &'a WritingArgs,
+    /// What was read, and the plan made from.
+    pub installation: &'a Installation,
+}
+
+impl Execution<'_> {
+    /// Carries the plan out, or shows what it would do.
+    pub async fn run(&self, plan: &TagPlan, terminal: &mut Terminal) -> Result<Exit, Stop> {
+        if plan.is_done() {
+            let revision = plan.revision.as_deref().unwrap_or_default();
+            writeln!(terminal.err, "Tag {} points to revision {revision} already; nothing was changed.", plan.tag)?;
+            notes(plan, terminal)?;
+            self.print_objects(&self.present_objects(plan), terminal)?;
+            return Ok(Exit::Done);
+        }
+        announce(plan, terminal)?;
+        if self.writing.dry_run != DryRun::None {
+            return self.dry_run(plan, terminal).await;
+        }
+        let proves_before = self.prove_target(plan).await?;
+        tell_proof(&proves_before, terminal)?;
+        ask(terminal, &question(plan), Consent::from_flag(self.writing.yes))?;
+        let written = self.write(plan, terminal).await?;
+        if let Err(stop) = self.verify(plan, terminal).await {
+            return Err(self.take_back(&written, stop, terminal).await);
+        }
+        self.tell_done(plan, terminal)?;
+        let objects: Vec<Value> = written.iter().filter_map(|(_, object)| object.clone()).collect();
+        self.print_objects(&objects, terminal)?;
+        Ok(Exit::Done)
+    }
+
+    /// Shows the changes, as decided here or as the API server would make them.
+    async fn dry_run(&self, plan: &TagPlan, terminal: &mut Terminal) -> Result<Exit, Stop> {
+        let mut objects = Vec::new();
+        for change in &plan.changes {
+            let result = match self.writing.dry_run.persistence() {
+                Some(persistence) => carry_out(self.connection, change, persistence).await?,
+                None => change.after.clone(),
+            };
+            let shown = Change { after: result.clone(), ..change.clone() };
+            objects.extend(result.map(|object| without_server_fields(&object)));
+            if self.writing.output.is_none() {
+                writeln!(terminal.out, "{} {}{}", shown.action().as_str(), shown.subject, self.writing.dry_run.suffix())?;
+                for line in shown.differences() {
+                    writeln!(terminal.out, "  {line}")?;
+                }
+            }
+        }
+        self.print_objects(&objects, terminal)?;
+        Ok(Exit::Done)
+    }
+
+    fn print_objects(&self, objects: &[Value], terminal: &mut Terminal) -> Result<(), Stop> {
+        if let Some(format) = self.writing.output {
+            render::objects(objects, format, &mut terminal.out)?;
+        }
+        Ok(())
+    }
+
+    /// The tag's objects as they are.
+    fn present_objects(&self, plan: &TagPlan) -> Vec<Value> {
+        let services = self.installation.tag_services(&plan.tag);
+        services.chain(self.installation.tag_webhooks(&plan.tag)).map(without_server_fields).collect()
+    }
+
+    /// Shows by a dry-run pod that the revision's own injector answers, before anything points to it.
+    async fn prove_target(&self, plan: &TagPlan) -> Result<Option<String>, Stop> {
+        let Some(revision) = &plan.revision else { return Ok(None) };
+        let mut webhooks = self.installation.revision_webhooks(revision);
+        let Some(webhook) = webhooks.next() else { return Ok(None) };
+        let snapshot = &self.installation.snapshot;
+        let is_active =
+            snapshot.injectors.iter().any(|injector| injector.configuration == name(webhook) && !injector.is_deactivated());
+        if !is_active {
+            // Switched off for the default tag: only through a tag can it be asked, and that comes afterwards.
+            return Ok(None);
+        }
+        let namespace = self.control_plane_namespace(revision);
+        let found = places(snapshot, name(webhook), &[revision], &[&namespace, "default"]);
+        let proof = prove(self.connection, &found).await?;
+        check(proof, revision, &format!("the injector {} of revision {revision}", name(webhook))).map(Some)
+    }
+
+    fn control_plane_namespace(&self, revision: &str) -> String {
+        let mut control_planes = self.installation.snapshot.control_planes_of(revision);
+        control_planes.next().map_or_else(|| "istio-system".to_owned(), |control_plane| control_plane.namespace.clone())
+    }
+
+    /// Writes everything in its order. What fails is put back; an interruption leaves what was written, which is a state
+    /// from which the same command goes on.
+    async fn write(&self, plan: &TagPlan, terminal: &mut Terminal) -> Result<Vec<(Change, Option<Value>)>, Stop> {
+        let interrupted = interruption();
+        let mut written: Vec<(Change, Option<Value>)> = Vec::new();
+        for change in &plan.changes {
+            if interrupted.load(Ordering::Relaxed) {
+                return Err(Stop::Interrupted(unfinished(plan, written.len())));
+            }
+            match carry_out(self.connection, change, Persistence::Stored).await {
+                Ok(object) => {
+                    writeln!(terminal.err, "{} {}", past(change.action()), change.subject)?;
+                    written.push((change.clone(), object));
+                }
+                Err(failure) => {
+                    return Err(self.take_back(&written, Stop::Failure(failure), terminal).await);
+                }
+            }
+        }
+        Ok(written)
+    }
+
+    /// Puts back what was written, the last first, and says so.
+    async fn take_back(&self, written: &[(Change, Option<Value>)], stop: Stop, terminal: &mut Terminal) -> Stop {
+        let mut left = Vec::new();
+        for (change, _) in written.iter().rev() {
+            match put_back(self.connection, change).await {
+                Ok(()) => {
+                    // The stop tells the cause; a stream that is gone can be told nothing.
+                    let _ = writeln!(terminal.err, "put back {}", change.subject);
+                }
+                Err(failure) => left.push(failure.to_string()),
+            }
+        }
+        if left.is_empty() {
+            return match stop {
+                Stop::Failure(failure) if written.is_empty() => Stop::Failure(failure),
+                Stop::Failure(failure) => Stop::Message(format!("{failure}\n  Everything that was written before was put back.")),
+                other => other,
+            };
+        }
+        let reason = match stop {
+            Stop::Failure(failure) => failure.to_string(),
+            Stop::Message(message) => message,
+            Stop::Refused(refusal) => refusal.reason,
+            other => return other,
+        };
+        Stop::Partly(Refusal::new(reason, "the same command continues; kubectl mesh-tag list shows what there is").with(left))
+    }
+
+    /// Reads back what was written, and shows by a dry-run pod that the tag is answered by its revision.
+    async fn verify(&self, plan: &TagPlan, terminal: &mut Terminal) -> Result<(), Stop> {
+        let sight = look(self.connection, self.common, Pods::Labelled).await?;
+        let installation = &sight.installation;
+        let webhook = installation.tag_webhooks(&plan.tag).next();
+        let points_to = webhook.and_then(|webhook| label(webhook, labels::REVISION));
+        if points_to != plan.revision.as_deref() {
+            let found = points_to.map_or_else(|| "it is not there".to_owned(), |revision| format!("it points to {revision}"));
+            return Err(Stop::Message(format!("tag {} was written and then changed by somebody else: {found}", plan.tag)));
+        }
+        let (Some(webhook), Some(revision)) = (webhook, &plan.revision) else { return Ok(()) };
+        let namespace = self.control_plane_namespace(revision);
+        let found = places(&installation.snapshot, name(webhook), &[&plan.tag], &[&namespace, "default"]);
+        let mut told = Err(Stop::Message(String::new()));
+        // API servers learn of a changed webhook a moment later than etcd.
+        for pause in PATIENCE {
+            tokio::time::sleep(pause).await;
+            told = check(prove(self.connection, &found).await?, revision, &format!("tag {}", plan.tag));
+            if told.is_ok() {
+                break;
+            }
+        }
+        tell_proof(&Some(told?), terminal)
+    }
+
+    fn tell_done(&self, plan: &TagPlan, terminal: &mut Terminal) -> Result<(), Stop> {
+        let advisor = self.common.advisor();
+        let hint = terminal.err_styles.hint;
+        let err = &mut terminal.err;
+        match (&plan.revision, &plan.previous) {
+            (None, _) => writeln!(err, "Tag {} was removed.", plan.tag)?,
+            (Some(revision), Some(previous)) if previous != revision => {
+                writeln!(err, "Tag {} points to revision {revision} now; before, to {previous}.", plan.tag)?;
+            }
+            (Some(revision), _) => writeln!(err, "Tag {} points to revision {revision}.", plan.tag)?,
+        }
+        let next = match &plan.revision {
+            Some(_) if plan.effect.stale_after > 0 => Some(advisor.plugin("mesh-upgrade", "restart -A")),
+            Some(_) if plan.effect.namespaces.is_empty() && plan.effect.proxies == 0 => {
+                Some(advisor.plugin("mesh-tag", &format!("attach {} NAMESPACE", plan.tag)))
+            }
+            _ => None,
+        };
+        if let Some(next) = next {
+            writeln!(err, "{} {next}", "Next:".style(hint))?;
+        }
+        Ok(())
+    }
+}
+
+fn announce(plan: &TagPlan, terminal: &mut Terminal) -> Result<(), Stop> {
+    let none = || "nothing".to_owned();
+    let (from, to) = (plan.previous.clone().unwrap_or_else(none), plan.revision.clone().unwrap_or_else(none));
+    writeln!(terminal.err, "Tag {}: {from} -> {to}", plan.tag)?;
+    for line in plan.effect.lines() {
+        writeln!(terminal.err, "  {line}")?;
+    }
+    notes(plan, terminal)
+}
+
+fn notes(plan: &TagPlan, terminal: &mut Terminal) -> Result<(), Stop> {
+    let style = terminal.err_styles.warning;
+    for note in &plan.notes {
+        writeln!(terminal.err, "{} {note}", "note:".style(style))?;
+    }
+    Ok(())
+}
+
+fn question(plan: &TagPlan) -> String {
+    match (&plan.revision, &plan.previous) {
+        (None, _) => format!("Remove tag {}?", plan.tag),
+        (Some(revision), None) => format!("Make tag {} for revision {revision}?", plan.tag),
+        (Some(revision), Some(previous)) if previous == revision => format!("Mend tag {} of revision {revision}?", plan.tag),
+        (Some(revision), Some(previous)) => format!("Move tag {} from revision {previous} to {revision}?", plan.tag),
+    }
+}
+
+/// A proof is worth only what was proved: anything else is a refusal.
+fn check(proof: Proof, revision: &str, who: &str) -> Result<String, Stop> {
+    let refusal = match proof {
+        Proof::Injected { revision: found, namespace } if found == revision => {
+            return Ok(format!("{who} injects: proved by a dry-run pod in namespace {namespace}"));
+        }
+        Proof::Injected { revision: found, namespace } => {
+            format!("{who} answers as revision {found}: a dry-run pod in namespace {namespace} shows it")
+        }
+        Proof::NotInjected(namespace) => {
+            format!("{who} does not inject: a dry-run pod in namespace {namespace} came back without a proxy")
+        }
+        Proof::Refused(why) => format!("{who} refuses pods: {why}"),
+        Proof::Untried(why) => format!("whether {who} injects could not be proved: {why}"),
+    };
+    Err(Refusal::new(refusal, "kubectl mesh-tag list shows what is wrong").into())
+}
+
+fn tell_proof(proof: &Option<String>, terminal: &mut Terminal) -> Result<(), Stop> {
+    if let Some(proof) = proof {
+        writeln!(terminal.err, "  {proof}")?;
+    }
+    Ok(())
+}
+
+fn unfinished(plan: &TagPlan, written: usize) -> Refusal {
+    let left = plan.changes[written..].iter().map(|change| format!("not yet: {} {}", change.action().as_str(), change.subject));
+    Refusal::new(format!("{written} of {} objects were written", plan.changes.len()), "the same command continues")
+        .with(left.collect())
+}
+
+const fn past(action: Action) -> &'static str {
+    match action {
+        Action::Create => "created",
+        Action::Update => "changed",
+        Action::Delete => "deleted",
+        Action::None => "unchanged",
+    }
+}
+
+/// Becomes true when the user presses Ctrl-C: the API call that is under way still ends.
+fn interruption() -> Arc<AtomicBool> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            flag.store(true, Ordering::Relaxed);
+        }
+    });
+    interrupted
+}

@@ -1,0 +1,114 @@
+//! `mesh-tag list`.
+
+use futures::future::join_all;
+use mesh::cluster::access::{installation_permissions, manifest};
+use mesh::health;
+use mesh::tag::{Entry, listing};
+use mesh::terminal::Terminal;
+use mesh::terminal::exit::Exit;
+use mesh::terminal::findings;
+use mesh::terminal::flags::CommonArgs;
+use mesh::terminal::stop::Stop;
+use owo_colors::OwoColorize;
+
+use crate::args::{ListArgs, Output};
+use crate::look::{Pods, Sight, USER_AGENT, look};
+use crate::render::{self, Columns};
+
+/// The tags of one cluster.
+pub struct ClusterTags {
+    /// The context, when several were asked for.
+    pub cluster: Option<String>,
+    /// Tags, then revisions.
+    pub entries: Vec<Entry>,
+    /// What could not be read, and what is odd besides.
+    pub findings: Vec<mesh::finding::Finding>,
+    /// Whether there is a mesh at all.
+    pub has_mesh: bool,
+}
+
+/// Shows all tags.
+pub async fn run(common: &CommonArgs, args: &ListArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    if common.explain_rbac {
+        let rules = manifest(&installation_permissions(common.istio_namespace.as_deref()), "mesh-tag-list");
+        terminal.out.write_all(rules.as_bytes())?;
+        return Ok(Exit::Done);
+    }
+    let contexts = common.connection.contexts();
+    let is_fleet = contexts.len() > 1;
+    let pods = if args.no_stale { Pods::Labelled } else { Pods::All };
+    let looks = contexts.iter().map(|context| async move {
+        let connection = common.connection.connect(context.as_deref(), USER_AGENT).await?;
+        let sight = look(&connection, common, pods).await?;
+        Ok((is_fleet.then(|| connection.context.clone()), sight))
+    });
+    let mut clusters = Vec::new();
+    let mut has_failed = false;
+    for (context, result) in contexts.iter().zip(join_all(looks).await) {
+        match result {
+            Ok((cluster, sight)) => clusters.push(tags_of(cluster, &sight)),
+            Err(failure) if !is_fleet => return Err(Stop::Failure(failure)),
+            Err(failure) => {
+                has_failed = true;
+                let context = context.as_deref().unwrap_or_default();
+                writeln!(terminal.err, "{} {context}: {failure}", "error:".style(terminal.err_styles.error))?;
+            }
+        }
+    }
+    print(common, args, &clusters, terminal)?;
+    let has_fault = clusters.iter().any(|tags| tags.entries.iter().any(|entry| !entry.faults.is_empty()));
+    Ok(match (has_failed, args.exit_code && has_fault) {
+        (true, _) => Exit::Error,
+        (false, true) => Exit::Found,
+        (false, false) => Exit::Done,
+    })
+}
+
+fn tags_of(cluster: Option<String>, sight: &Sight) -> ClusterTags {
+    let entries = listing(&sight.installation, &sight.census);
+    // What is wrong with tags stands in their rows; the rest is about namespaces and lists.
+    let told: Vec<&str> = entries.iter().flat_map(|entry| &entry.faults).map(|fault| fault.subject.as_str()).collect();
+    let mut findings = health::findings(&sight.installation.snapshot);
+    findings.retain(|finding| !told.contains(&finding.subject.as_str()));
+    let has_mesh = sight.installation.snapshot.has_mesh();
+    ClusterTags { cluster, entries, findings, has_mesh }
+}
+
+fn print(common: &CommonArgs, args: &ListArgs, clusters: &[ClusterTags], terminal: &mut Terminal) -> Result<(), Stop> {
+    let columns = Columns {
+        with_cluster: clusters.iter().any(|tags| tags.cluster.is_some()),
+        with_stale: !args.no_stale,
+        wide: args.output == Output::Wide,
+    };
+    match args.output {
+        Output::Table | Output::Wide => {
+            let styles = terminal.out_styles;
+            render::table(clusters, columns, &styles).write(common.header(), &mut terminal.out)?;
+        }
+        Output::Json => render::json(&render::document(clusters, columns), &mut terminal.out)?,
+        Output::Yaml => render::yaml(&render::document(clusters, columns), &mut terminal.out)?,
+        Output::Name => {
+            for entry in clusters.iter().flat_map(|tags| &tags.entries) {
+                writeln!(terminal.out, "{}", entry.name)?;
+            }
+        }
+    }
+    terminal.flush()?;
+    let faults: Vec<_> = clusters
+        .iter()
+        .flat_map(|tags| {
+            tags.entries.iter().flat_map(|entry| &entry.faults).map(|fault| (tags.cluster.as_deref(), fault.finding()))
+        })
+        .chain(clusters.iter().flat_map(|tags| tags.findings.iter().map(|finding| (tags.cluster.as_deref(), finding.clone()))))
+        .collect();
+    let styles = terminal.err_styles;
+    findings::write(faults.iter().map(|(cluster, finding)| (*cluster, finding)), common.v, &styles, &mut terminal.err)?;
+    if clusters.iter().all(|tags| !tags.has_mesh) {
+        writeln!(terminal.err, "No mesh here: there is no injector and no control plane.")?;
+    } else if clusters.iter().all(|tags| tags.entries.iter().all(|entry| entry.kind == mesh::tag::EntryKind::Revision)) {
+        let advisor = common.advisor();
+        let example = clusters.iter().flat_map(|tags| &tags.entries).next().map_or("REVISION", |entry| entry.name.as_str());
+        writeln!(terminal.err, "No tags here. {}", advisor.plugin("mesh-tag", &format!("set prod-stable --revision {example}")))?;
+    }
+    Ok(())
+}

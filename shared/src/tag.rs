@@ -1,0 +1,24 @@
+//! Revision tags: what they consist of, who follows them, what is wrong with them, and what changes them.
+//!
+//! A tag is a MutatingWebhookConfiguration, from Istio 1.28 on also a Service, and for `default` also the validator of
+//! configuration that names no revision. Everything here is pure: it gives the [`crate::change::Change`]s that a command
+//! then carries out, in their order.
+
+mod effect;
+mod followers;
+mod history;
+mod injectors;
+mod listing;
+mod ownership;
+mod plan;
+mod service;
+mod validator;
+
+pub use effect::Effect;
+pub use followers::{Followers, followers, followers_by_label};
+pub use history::{Move, history};
+pub use listing::{Entry, EntryKind, Fault, default_answers, listing};
+pub use plan::{RemoveRequest, SetRequest, TagPlan, may_be_tag, plan_remove, plan_set, plan_undo, same_entries};
+
+/// The tag that answers for `istio-injection=enabled` and for what names no revision.
+pub const DEFAULT: &str = "default";

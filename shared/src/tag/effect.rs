@@ -1,0 +1,75 @@
+//! What a move of a tag does to those who follow it.
+
+use super::followers::Followers;
+use crate::terminal::words::plural;
+
+/// What a move does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effect {
+    /// Namespaces whose new pods get the other revision.
+    pub namespaces: Vec<String>,
+    /// Workloads that follow.
+    pub workloads: usize,
+    /// Their proxies.
+    pub proxies: u32,
+    /// Proxies that run another revision than the one moved to: they change with their next pod.
+    pub stale_after: u32,
+    /// Pods that name the tag themselves.
+    pub labelled_pods: u32,
+    /// Gateways that their istiod re-makes at once: `namespace/name`.
+    pub gateways: Vec<String>,
+}
+
+impl Effect {
+    /// Of a move to `revision`; `is_move` when the revision changes at all.
+    pub(super) fn new(followers: &Followers, revision: &str, changes: Changes) -> Effect {
+        let gateways = followers.gateways.iter().chain(&followers.unnamed_gateways);
+        let gateways = gateways.map(|(namespace, name)| format!("{namespace}/{name}"));
+        Effect {
+            namespaces: followers.namespaces.iter().cloned().collect(),
+            workloads: followers.workloads().len(),
+            proxies: followers.proxy_count(),
+            stale_after: followers.stale_count(revision),
+            labelled_pods: followers.pods.iter().map(|(_, pods)| pods).sum(),
+            gateways: if changes == Changes::Revision { gateways.collect() } else { Vec::new() },
+        }
+    }
+
+    /// In words, one fact a line; nobody follows when it is empty.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if !self.namespaces.is_empty() {
+            let count = plural(self.namespaces.len() as u64, "namespace", "namespaces");
+            lines.push(format!("{count} follow it: {}", some_of(&self.namespaces)));
+        }
+        if self.labelled_pods > 0 {
+            lines.push(format!("{} follow it by their own label", plural(u64::from(self.labelled_pods), "pod", "pods")));
+        }
+        if self.proxies > 0 {
+            let workloads = plural(self.workloads as u64, "workload", "workloads");
+            let proxies = plural(u64::from(self.proxies), "proxy", "proxies");
+            lines.push(format!("{workloads} with {proxies}; {} run another revision until they are restarted", self.stale_after));
+        }
+        if !self.gateways.is_empty() {
+            let count = plural(self.gateways.len() as u64, "gateway is", "gateways are");
+            lines.push(format!("{count} replaced at once by istiod: {}", some_of(&self.gateways)));
+        }
+        lines
+    }
+}
+
+/// Whether a move changes the revision, or only mends the tag's objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changes {
+    /// It does.
+    Revision,
+    /// It does not.
+    Objects,
+}
+
+/// The first few names, and how many more there are.
+fn some_of(names: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
+}

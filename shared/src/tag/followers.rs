@@ -1,0 +1,123 @@
+//! Who follows a tag or a revision.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::DEFAULT;
+use crate::census::{Census, PodGroup};
+use crate::injector::{Injector, Match};
+use crate::installation::{Installation, label, name, namespace};
+use crate::labels;
+use crate::object::{Labels, Lookup};
+use crate::workload::WorkloadId;
+
+/// Who follows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Followers {
+    /// Namespaces that name it, or that ask for the default injector.
+    pub namespaces: BTreeSet<String>,
+    /// Workloads whose pods name it themselves, with the number of those pods.
+    pub pods: Vec<(WorkloadId, u32)>,
+    /// Gateways of the Gateway API that name it, themselves or by their namespace: namespace and name.
+    pub gateways: BTreeSet<(String, String)>,
+    /// Gateways that name nothing and so belong to the default revision (`IsMine`, pkg/revisions/tag_watcher.go).
+    pub unnamed_gateways: BTreeSet<(String, String)>,
+    /// Pods with a proxy that its injector would ask for again, and those of its gateways: workload, revision that runs,
+    /// number.
+    pub proxies: Vec<(WorkloadId, String, u32)>,
+}
+
+impl Followers {
+    /// Whether nobody follows by name.
+    pub fn is_empty(&self) -> bool {
+        self.namespaces.is_empty() && self.pods.is_empty() && self.gateways.is_empty()
+    }
+
+    /// All proxies.
+    pub fn proxy_count(&self) -> u32 {
+        self.proxies.iter().map(|(_, _, pods)| pods).sum()
+    }
+
+    /// The workloads of the proxies.
+    pub fn workloads(&self) -> BTreeSet<&WorkloadId> {
+        self.proxies.iter().map(|(workload, ..)| workload).collect()
+    }
+
+    /// Pods whose proxy is not of this revision.
+    pub fn stale_count(&self, revision: &str) -> u32 {
+        self.proxies.iter().filter(|(_, running, _)| running != revision).map(|(_, _, pods)| pods).sum()
+    }
+
+    /// Workloads with a proxy that is not of this revision.
+    pub fn stale_workloads(&self, revision: &str) -> BTreeSet<&WorkloadId> {
+        self.proxies.iter().filter(|(_, running, _)| running != revision).map(|(workload, ..)| workload).collect()
+    }
+}
+
+/// Who follows the tag or revision that labels name `value`. `is_own` says which injectors are its own.
+pub fn followers(installation: &Installation, census: &Census, value: &str, is_own: impl Fn(&Injector) -> bool) -> Followers {
+    let mut followers = followers_by_label(installation, value);
+    let snapshot = &installation.snapshot;
+    let active: Vec<&Injector> = snapshot.injectors.iter().filter(|injector| !injector.is_deactivated()).collect();
+    let nothing = Labels::default();
+    for group in &census.groups {
+        let namespace_labels = snapshot.namespaces.get(&group.workload.namespace).unwrap_or(&nothing);
+        let asked = active.iter().find(|injector| injector.matches(namespace_labels, &group.labels) != Match::No);
+        let is_asked = asked.is_some_and(|injector| is_own(injector));
+        let names_it = group.labels.value(labels::REVISION) == Some(value);
+        let by_namespace =
+            namespace_labels.value(labels::REVISION).is_some() || namespace_labels.value(labels::INJECTION).is_some();
+        if is_asked && names_it && !by_namespace {
+            add(&mut followers.pods, group);
+        }
+        if let Some(revision) = &group.revision
+            && (is_asked || follows_as_gateway(&followers, group))
+        {
+            followers.proxies.push((group.workload.clone(), revision.to_string(), group.pods));
+        }
+    }
+    followers
+}
+
+/// Namespaces and Gateways whose labels name `value`.
+pub fn followers_by_label(installation: &Installation, value: &str) -> Followers {
+    let mut followers = Followers::default();
+    for (name, labels) in &installation.snapshot.namespaces {
+        let asks_for_default = value == DEFAULT && labels.value(labels::INJECTION) == Some("enabled");
+        if labels.value(labels::REVISION) == Some(value) || asks_for_default {
+            followers.namespaces.insert(name.to_string());
+        }
+    }
+    for gateway in installation.gateways.iter().filter(|gateway| is_istios(gateway)) {
+        let place = (namespace(gateway).to_owned(), name(gateway).to_owned());
+        let by_namespace =
+            installation.snapshot.namespaces.get(namespace(gateway)).and_then(|labels| labels.value(labels::REVISION));
+        match label(gateway, labels::REVISION).or(by_namespace).filter(|revision| !revision.is_empty()) {
+            Some(named) if named == value => drop(followers.gateways.insert(place)),
+            None if value == DEFAULT => drop(followers.unnamed_gateways.insert(place)),
+            _ => {}
+        }
+    }
+    followers
+}
+
+/// Whether istiod makes the Deployment of this Gateway: by the names of its own classes, which are the only ones that it
+/// installs (pilot/pkg/config/kube/gatewaycommon/classinfo.go). `istio-remote` is not managed.
+fn is_istios(gateway: &Value) -> bool {
+    let class = gateway["spec"]["gatewayClassName"].as_str().unwrap_or_default();
+    class == "istio" || (class.starts_with("istio-") && class != "istio-remote")
+}
+
+fn follows_as_gateway(followers: &Followers, group: &PodGroup) -> bool {
+    let Some(gateway) = group.gateway() else { return false };
+    let place = (group.workload.namespace.to_string(), gateway.to_owned());
+    followers.gateways.contains(&place) || followers.unnamed_gateways.contains(&place)
+}
+
+fn add(pods: &mut Vec<(WorkloadId, u32)>, group: &PodGroup) {
+    match pods.iter_mut().find(|(workload, _)| *workload == group.workload) {
+        Some((_, number)) => *number += group.pods,
+        None => pods.push((group.workload.clone(), group.pods)),
+    }
+}

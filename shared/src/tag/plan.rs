@@ -1,0 +1,769 @@
+//! What `set`, `undo` and `remove` are going to write, or why they do not.
+
+use serde_json::{Value, json};
+
+use super::effect::{Changes, Effect};
+use super::followers::{Followers, followers};
+use super::history::{Move, history, text, with_move};
+use super::injectors::{deactivated, entries, entries_of, inherited_labels, is_deactivated, merged, reactivated};
+use super::service::{service, service_name};
+use super::validator::{is_of_default_tag, pointed_to, released};
+use super::{DEFAULT, ownership};
+use crate::census::Census;
+use crate::change::{Action, Change, Subject};
+use crate::control_plane::{ControlPlane, Read, Readiness, UNREVISIONED};
+use crate::injector::Injector;
+use crate::installation::{DEFAULT_VALIDATOR, Installation, label, name, namespace};
+use crate::labels;
+use crate::object::{Resource, WebhookConfiguration};
+use crate::owner::{Owner, owner_of};
+use crate::refusal::Refusal;
+use crate::terminal::words::plural;
+use crate::version::Version;
+
+/// A tag to make or to move.
+#[derive(Clone, Debug)]
+pub struct SetRequest<'a> {
+    /// The tag.
+    pub tag: &'a str,
+    /// Where it is to point.
+    pub revision: &'a str,
+    /// Where it must point now.
+    pub from: Option<&'a str>,
+    /// Whether a tag that is there may be moved without `from`.
+    pub may_overwrite: bool,
+    /// Whether gateways may be replaced at once.
+    pub may_restart_gateways: bool,
+    /// The control plane's namespace, where the user names it.
+    pub istio_namespace: Option<&'a str>,
+    /// Now, RFC 3339.
+    pub time: &'a str,
+    /// The plugin's version.
+    pub version: &'a str,
+}
+
+/// A tag to remove.
+#[derive(Clone, Copy, Debug)]
+pub struct RemoveRequest<'a> {
+    /// The tag.
+    pub tag: &'a str,
+    /// The control plane's namespace, where the user names it.
+    pub istio_namespace: Option<&'a str>,
+}
+
+/// What is going to be done to a tag.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TagPlan {
+    /// The tag.
+    pub tag: String,
+    /// Where it will point; `None` when it will be gone.
+    pub revision: Option<String>,
+    /// Where it points now; `None` when it is not there.
+    pub previous: Option<String>,
+    /// What is written, in this order. Those that change nothing are left out.
+    pub changes: Vec<Change>,
+    /// What is worth saying besides.
+    pub notes: Vec<String>,
+    /// What it does to those who follow.
+    pub effect: Effect,
+    /// The tag in the form of the operator that owns its revision, where that is the one to make it.
+    pub form_of_owner: Option<Value>,
+}
+
+impl TagPlan {
+    /// Whether everything is as it should be.
+    pub fn is_done(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+/// Why there is no plan.
+type Planned<T> = Result<T, Refusal>;
+
+/// Plans to make or to move a tag.
+///
+/// # Errors
+/// A [`Refusal`] names everything that is in the way.
+pub fn plan_set(installation: &Installation, census: &Census, request: &SetRequest<'_>) -> Planned<TagPlan> {
+    plan_move(installation, census, request, Remember::Move)
+}
+
+/// What happens to the history.
+enum Remember {
+    /// The move is added.
+    Move,
+    /// The newest move is taken back.
+    Undo,
+}
+
+fn plan_move(installation: &Installation, census: &Census, request: &SetRequest<'_>, remember: Remember) -> Planned<TagPlan> {
+    let SetRequest { tag, revision, .. } = *request;
+    let target = target(installation, revision, request.istio_namespace)?;
+    check_name(installation, tag, &target)?;
+    let present = Present::find(installation, tag, &target.namespace)?;
+    check_existing(&present, request)?;
+    check_ready(installation, &target)?;
+    let mut notes = Vec::new();
+    let webhook = webhook(installation, request, &target, &present, remember, &mut notes)?;
+    let mut changes = Vec::new();
+    changes.extend(service_change(request.tag, &target, &present));
+    changes.push(webhook);
+    if tag == DEFAULT {
+        changes.extend(deactivations(installation));
+        changes.extend(validator_change(installation, &target, &mut notes));
+    }
+    changes.retain(|change| change.action() != Action::None);
+    let followers = followers_of_tag(installation, census, tag);
+    let is_new_answer = gateway_revision(installation, &present, tag).as_deref() != Some(revision);
+    let kind = if is_new_answer && gateway_revision(installation, &present, tag).is_some() {
+        Changes::Revision
+    } else {
+        Changes::Objects
+    };
+    let effect = Effect::new(&followers, revision, kind);
+    let plan = TagPlan {
+        tag: tag.to_owned(),
+        revision: Some(revision.to_owned()),
+        previous: present.revision.clone(),
+        changes,
+        notes,
+        effect,
+        form_of_owner: target.form_of_owner(tag),
+    };
+    if plan.is_done() {
+        return Ok(plan);
+    }
+    check_overlaps(installation, &plan)?;
+    ownership::check(&plan.changes, tag, Some(revision))?;
+    if plan.form_of_owner.is_some() && plan.changes.iter().any(|change| change.action() == Action::Create) {
+        return Err(Refusal::new(
+            format!("revision {revision} belongs to the Sail operator, which would not count a tag made here as a use of it"),
+            format!("kubectl mesh-tag generate {tag} --revision {revision} | kubectl apply -f -"),
+        ));
+    }
+    check_gateways(&plan, request, &target)?;
+    Ok(plan)
+}
+
+/// Plans to take the last move back.
+///
+/// # Errors
+/// A [`Refusal`], also when there is nothing to go back to.
+pub fn plan_undo(installation: &Installation, census: &Census, request: &SetRequest<'_>) -> Planned<TagPlan> {
+    let tag = request.tag;
+    let mut webhooks = installation.tag_webhooks(tag);
+    let webhook = webhooks.next().ok_or_else(|| no_such_tag(installation, tag))?;
+    let Some(last) = history(webhook).pop() else {
+        return Err(Refusal::new(
+            format!("nothing is known of where tag {tag} pointed before: only kubectl mesh-tag set leaves a note of that"),
+            format!("kubectl mesh-tag set {tag} --revision REVISION --overwrite"),
+        ));
+    };
+    match &last.from {
+        Some(revision) => {
+            let request = SetRequest { revision, may_overwrite: true, from: None, ..request.clone() };
+            plan_move(installation, census, &request, Remember::Undo)
+        }
+        None => {
+            let request = RemoveRequest { tag, istio_namespace: request.istio_namespace };
+            plan_removal(installation, census, request, Unserved::Refused)
+        }
+    }
+}
+
+/// Plans to remove a tag.
+///
+/// # Errors
+/// A [`Refusal`] that names everybody who follows the tag.
+pub fn plan_remove(installation: &Installation, census: &Census, request: RemoveRequest<'_>) -> Planned<TagPlan> {
+    plan_removal(installation, census, request, Unserved::AnyFollower)
+}
+
+/// Which followers forbid a removal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unserved {
+    /// Any.
+    AnyFollower,
+    /// Those whom nothing else would serve.
+    Refused,
+}
+
+fn plan_removal(
+    installation: &Installation,
+    census: &Census,
+    request: RemoveRequest<'_>,
+    unserved: Unserved,
+) -> Planned<TagPlan> {
+    let tag = request.tag;
+    let is_here =
+        |object: &&Value| request.istio_namespace.is_none_or(|wanted| namespace_of(object).is_none_or(|found| found == wanted));
+    let webhooks: Vec<&Value> = installation.tag_webhooks(tag).filter(is_here).collect();
+    let services: Vec<&Value> = installation.tag_services(tag).filter(|service| is_here(service)).collect();
+    if webhooks.is_empty() && services.is_empty() {
+        return Err(no_such_tag(installation, tag));
+    }
+    check_one_namespace(tag, webhooks.iter().chain(&services).filter_map(|object| namespace_of(object)))?;
+    let mut notes = Vec::new();
+    let mut changes: Vec<Change> = Vec::new();
+    let mut serves_default = false;
+    if tag == DEFAULT {
+        let reactivations = reactivations(installation, &mut notes);
+        serves_default = !reactivations.is_empty() || has_active_default(installation);
+        changes.extend(reactivations);
+    }
+    let gone = |resource: Resource, object: &Value| Change {
+        subject: Subject::new(resource, Some(namespace(object)), name(object)),
+        before: Some(object.clone()),
+        after: None,
+    };
+    changes.extend(webhooks.iter().map(|webhook| gone(Resource::MutatingWebhookConfigurations, webhook)));
+    changes.extend(services.iter().map(|service| gone(Resource::Services, service)));
+    if tag == DEFAULT {
+        changes.extend(validator_release(installation, &mut notes));
+    }
+    changes.retain(|change| change.action() != Action::None);
+    let followers = followers_of_tag(installation, census, tag);
+    let is_served_otherwise = unserved == Unserved::Refused && serves_default;
+    if !followers.is_empty() && !is_served_otherwise {
+        return Err(followed(tag, &followers));
+    }
+    let previous = webhooks.first().or(services.first()).and_then(|object| label(object, labels::REVISION)).map(str::to_owned);
+    ownership::check(&changes, tag, None)?;
+    Ok(TagPlan {
+        tag: tag.to_owned(),
+        revision: None,
+        effect: Effect::new(&followers, UNREVISIONED, Changes::Objects),
+        previous,
+        changes,
+        notes,
+        form_of_owner: None,
+    })
+}
+
+/// The revision that a tag is to point to.
+struct Target<'a> {
+    revision: &'a str,
+    webhook: &'a Value,
+    namespace: String,
+    service: Option<&'a Value>,
+    control_plane: Option<&'a ControlPlane>,
+}
+
+impl Target<'_> {
+    fn version(&self) -> Option<Version> {
+        self.control_plane.and_then(ControlPlane::version)
+    }
+
+    /// From 1.28 on istiod looks at the Services of tags too.
+    fn knows_services(&self) -> bool {
+        self.version().is_some_and(|version| version.line() >= (1, 28))
+    }
+
+    fn form_of_owner(&self, tag: &str) -> Option<Value> {
+        matches!(owner_of(self.webhook), Owner::Sail { .. }).then(|| ownership::sail_form(tag, self.revision))
+    }
+}
+
+fn target<'a>(installation: &'a Installation, revision: &'a str, istio_namespace: Option<&str>) -> Planned<Target<'a>> {
+    let snapshot = &installation.snapshot;
+    if let Some(unread) = snapshot.unread(Resource::MutatingWebhookConfigurations, "") {
+        return Err(Refusal::new(
+            format!("{} could not be read, so nothing is known of any tag", unread.resource),
+            "--explain-rbac prints what this command needs",
+        ));
+    }
+    let is_here =
+        |webhook: &&Value| istio_namespace.is_none_or(|wanted| namespace_of(webhook).is_none_or(|found| found == wanted));
+    let webhooks: Vec<&Value> = installation.revision_webhooks(revision).filter(is_here).collect();
+    let webhook = match &webhooks[..] {
+        [webhook] => *webhook,
+        [] => return Err(no_such_revision(installation, revision)),
+        several => {
+            let details =
+                several.iter().map(|webhook| format!("{} in namespace {}", name(webhook), namespace_of(webhook).unwrap_or("?")));
+            let refusal =
+                Refusal::new(format!("several control planes have the revision {revision}"), "name one with --istio-namespace");
+            return Err(refusal.with(details.collect()));
+        }
+    };
+    let control_planes = || snapshot.control_planes_of(revision);
+    let service_reference = entries_of(webhook).find_map(|entry| {
+        let service = &entry["clientConfig"]["service"];
+        Some((service["namespace"].as_str()?, service["name"].as_str()?))
+    });
+    let namespace_found = service_reference.map(|(namespace, _)| namespace.to_owned());
+    let namespace = namespace_found
+        .or_else(|| istio_namespace.map(str::to_owned))
+        .or_else(|| control_planes().next().map(|control_plane| control_plane.namespace.clone()).filter(|name| !name.is_empty()))
+        .unwrap_or_else(|| "istio-system".to_owned());
+    let service = service_reference.and_then(|(in_namespace, wanted)| {
+        installation.services.iter().find(|service| self::namespace(service) == in_namespace && name(service) == wanted)
+    });
+    let control_plane =
+        control_planes().find(|control_plane| control_plane.namespace == namespace).or_else(|| control_planes().next());
+    Ok(Target { revision, webhook, namespace, service, control_plane })
+}
+
+/// The namespace of the control plane that a webhook or Service belongs to; `None` when it is elsewhere.
+fn namespace_of(object: &Value) -> Option<&str> {
+    let own = namespace(object);
+    if !own.is_empty() {
+        return Some(own);
+    }
+    entries_of(object).find_map(|entry| entry["clientConfig"]["service"]["namespace"].as_str())
+}
+
+/// The tag as it is.
+struct Present<'a> {
+    webhook: Option<&'a Value>,
+    service: Option<&'a Value>,
+    revision: Option<String>,
+}
+
+impl<'a> Present<'a> {
+    fn find(installation: &'a Installation, tag: &'a str, in_namespace: &str) -> Planned<Present<'a>> {
+        let webhooks: Vec<&Value> = installation.tag_webhooks(tag).collect();
+        let services: Vec<&Value> = installation.tag_services(tag).collect();
+        let elsewhere =
+            webhooks.iter().chain(&services).filter_map(|object| namespace_of(object)).find(|found| *found != in_namespace);
+        if let Some(elsewhere) = elsewhere {
+            // The label is cluster-wide: two tags of one name would both select its namespaces.
+            return Err(Refusal::new(
+                format!("tag {tag} belongs to a control plane in namespace {elsewhere}, not in {in_namespace}"),
+                "choose another name, or remove that tag first",
+            ));
+        }
+        if webhooks.len() > 1 {
+            let details = webhooks.iter().map(|webhook| name(webhook).to_owned()).collect();
+            let refusal = Refusal::new(
+                format!("tag {tag} has several webhooks, so nobody can say where it points"),
+                "delete those that nobody needs",
+            );
+            return Err(refusal.with(details));
+        }
+        let (webhook, service) = (webhooks.first().copied(), services.first().copied());
+        let revision = webhook.or(service).and_then(|object| label(object, labels::REVISION)).map(str::to_owned);
+        Ok(Present { webhook, service, revision })
+    }
+}
+
+/// Whether a name may be a tag's: a DNS label, since the name of a Service is made from it, in lower case. Real limits:
+/// label values have 63 characters, the names of Services too.
+pub fn may_be_tag(tag: &str, limit: usize) -> Result<(), String> {
+    let is_inner = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
+    let is_outer = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
+    let outer = [tag.chars().next(), tag.chars().last()].into_iter().flatten();
+    if tag.is_empty() {
+        Err("a tag needs a name".to_owned())
+    } else if !tag.chars().all(is_inner) || !outer.into_iter().all(is_outer) {
+        Err(format!("{tag:?} is no name for a tag: lower-case letters, digits and '-' inside, as in prod-stable"))
+    } else if tag.len() > limit {
+        Err(format!("{tag:?} is too long for a tag: {} characters, and {limit} are allowed", tag.len()))
+    } else {
+        Ok(())
+    }
+}
+
+fn check_name(installation: &Installation, tag: &str, target: &Target<'_>) -> Planned<()> {
+    // `istiod-revision-tag-` and the tag are the name of a Service.
+    let limit = if target.knows_services() { 63 - service_name("").len() } else { 63 };
+    may_be_tag(tag, limit).map_err(|why| Refusal::new(why, "choose another name"))?;
+    let is_revision = installation.snapshot.revisions().contains(&tag) || installation.revision_webhooks(tag).next().is_some();
+    if is_revision && tag != DEFAULT {
+        return Err(Refusal::new(
+            format!("{tag} is the name of a revision: a tag of that name would inject its namespaces a second time"),
+            "choose another name",
+        ));
+    }
+    Ok(())
+}
+
+fn check_existing(present: &Present<'_>, request: &SetRequest<'_>) -> Planned<()> {
+    let SetRequest { tag, revision, from, .. } = *request;
+    let is_there_already = present.revision.as_deref() == Some(revision);
+    match (&present.revision, from) {
+        _ if is_there_already => Ok(()),
+        (None, Some(from)) => Err(Refusal::new(
+            format!("tag {tag} is not there, so it does not point to revision {from}"),
+            format!("kubectl mesh-tag set {tag} --revision {revision}"),
+        )),
+        (Some(current), Some(from)) if current != from => Err(Refusal::new(
+            format!("tag {tag} points to revision {current}, not to {from}: somebody has moved it"),
+            format!("kubectl mesh-tag describe {tag}"),
+        )),
+        (Some(current), None) if !request.may_overwrite => Err(Refusal::new(
+            format!("tag {tag} is there already and points to revision {current}"),
+            format!("kubectl mesh-tag set {tag} --revision {revision} --from {current}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A revision that cannot answer must not be pointed to: with failurePolicy Fail nobody who follows gets a pod.
+fn check_ready(installation: &Installation, target: &Target<'_>) -> Planned<()> {
+    let mut problems = Vec::new();
+    for entry in entries_of(target.webhook) {
+        let is_service = entry["clientConfig"]["service"].is_object();
+        if is_service && entry["clientConfig"]["caBundle"].as_str().unwrap_or_default().is_empty() {
+            problems.push(format!(
+                "entry {} of {} has no caBundle",
+                entry["name"].as_str().unwrap_or_default(),
+                name(target.webhook)
+            ));
+        }
+    }
+    let is_external = entries_of(target.webhook).any(|entry| entry["clientConfig"]["url"].is_string());
+    match target.control_plane {
+        None => problems.push("no control plane of it was found".to_owned()),
+        Some(control_plane) => {
+            problems.extend(control_plane_problems(control_plane));
+            match &control_plane.injector_config {
+                Read::Known(_) => {}
+                Read::Absent if is_external => {}
+                Read::Absent => {
+                    problems.push(format!("its injector ConfigMap in namespace {} is not there", control_plane.namespace))
+                }
+                Read::Broken(why) => problems.push(format!("its injector ConfigMap cannot be understood: {why}")),
+                Read::Unread => problems.push("its injector ConfigMap could not be read".to_owned()),
+            }
+        }
+    }
+    if !is_external && target.service.is_none() {
+        let unread = installation.snapshot.unread(Resource::Services, &target.namespace).is_some();
+        problems.push(if unread { "its Service could not be read" } else { "its Service is not there" }.to_owned());
+    }
+    problems.sort();
+    problems.dedup();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let refusal = Refusal::new(
+        format!("revision {} is not ready: new pods of whoever follows would be refused", target.revision),
+        format!("kubectl -n {} get deployment,endpointslices -l {}={}", target.namespace, labels::REVISION, target.revision),
+    );
+    Err(refusal.with(problems))
+}
+
+fn control_plane_problems(control_plane: &ControlPlane) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Some(istiod) = &control_plane.deployment {
+        if !istiod.is_observed {
+            problems.push(format!("deployment {} is being changed: its controller has not caught up", istiod.name));
+        }
+        if istiod.ready_replicas < 1 {
+            problems.push(format!("deployment {} has no ready pod", istiod.name));
+        }
+    }
+    match control_plane.readiness {
+        Readiness::Ready => {}
+        Readiness::NotReady => problems.push("its Service has no ready endpoint".to_owned()),
+        Readiness::Unknown => problems.push("whether it is ready could not be read".to_owned()),
+    }
+    problems
+}
+
+/// The webhook of the tag as it is to be.
+fn webhook(
+    installation: &Installation,
+    request: &SetRequest<'_>,
+    target: &Target<'_>,
+    present: &Present<'_>,
+    remember: Remember,
+    notes: &mut Vec<String>,
+) -> Planned<Change> {
+    let tag = request.tag;
+    let serving_default: Vec<&Value> = present.webhook.into_iter().chain(installation.revision_webhooks(UNREVISIONED)).collect();
+    let mut wanted = entries(target.webhook, tag, &serving_default)?;
+    notes.append(&mut wanted.notes);
+    let mut after = match present.webhook {
+        Some(live) => {
+            let live_entries: Vec<Value> = entries_of(live).cloned().collect();
+            // What the tag was made from, as far as that revision is still there.
+            let old = present.revision.as_deref().and_then(|revision| installation.revision_webhooks(revision).next());
+            let old = old.and_then(|canonical| entries(canonical, tag, &serving_default).ok());
+            let mut merged =
+                merged(&live_entries, &old.map_or_else(|| wanted.entries.clone(), |old| old.entries), &wanted.entries);
+            notes.append(&mut merged.notes);
+            let mut after = live.clone();
+            after["webhooks"] = same_order(&live_entries, merged.entries);
+            drop_copied_annotations(&mut after);
+            after
+        }
+        None => json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+            "metadata": {"name": webhook_name(tag, &target.namespace), "labels": inherited_labels(target.webhook)},
+            "webhooks": wanted.entries,
+        }),
+    };
+    for (key, value) in [(labels::TAG, tag), (labels::REVISION, target.revision), (labels::APP, "sidecar-injector")] {
+        after["metadata"]["labels"][key] = value.into();
+    }
+    let moves = present.webhook.map(history).unwrap_or_default();
+    let moves = match remember {
+        Remember::Move if present.webhook.is_some() && present.revision.as_deref() == Some(target.revision) => moves,
+        Remember::Move => {
+            let from = present.webhook.and(present.revision.clone());
+            with_move(moves, Move { from, time: request.time.to_owned(), version: request.version.to_owned() })
+        }
+        Remember::Undo => moves[..moves.len().saturating_sub(1)].to_vec(),
+    };
+    if moves.is_empty() {
+        if let Some(annotations) = after["metadata"]["annotations"].as_object_mut() {
+            annotations.remove(labels::HISTORY);
+        }
+    } else {
+        after["metadata"]["annotations"][labels::HISTORY] = text(&moves).into();
+    }
+    let subject = Subject::new(Resource::MutatingWebhookConfigurations, None, name(&after));
+    Ok(Change { subject, before: present.webhook.cloned(), after: Some(after) })
+}
+
+/// The name that istioctl gives (pkg/kube/client.go): with the namespace unless that is Istio's own.
+fn webhook_name(tag: &str, namespace: &str) -> String {
+    if namespace == "istio-system" {
+        format!("istio-revision-tag-{tag}")
+    } else {
+        format!("istio-revision-tag-{tag}-{namespace}")
+    }
+}
+
+/// Entries in the order in which the live ones stand, so that nothing differs that does not matter.
+fn same_order(live: &[Value], mut entries: Vec<Value>) -> Value {
+    let place = |entry: &Value| live.iter().position(|live| live["name"] == entry["name"]).unwrap_or(live.len());
+    entries.sort_by_key(place);
+    Value::Array(entries)
+}
+
+/// `istioctl tag set` copies all annotations of the revision's webhook, by which Helm and Argo CD take the tag for theirs.
+fn drop_copied_annotations(webhook: &mut Value) {
+    if !matches!(owner_of(webhook), Owner::IstioctlTag | Owner::Mesh) {
+        return;
+    }
+    let is_foreign = |key: &str| {
+        key.starts_with("meta.helm.sh/")
+            || key.contains("argocd.argoproj.io/")
+            || key == "kubectl.kubernetes.io/last-applied-configuration"
+    };
+    if let Some(annotations) = webhook["metadata"]["annotations"].as_object_mut() {
+        annotations.retain(|key, _| !is_foreign(key));
+    }
+}
+
+fn service_change(tag: &str, target: &Target<'_>, present: &Present<'_>) -> Option<Change> {
+    // An older istiod needs no Service; but one that is there must not point elsewhere.
+    let canonical = target.service.filter(|_| target.knows_services() || present.service.is_some())?;
+    let mut after = service(canonical, tag, present.service);
+    after["metadata"]["labels"][labels::REVISION] = target.revision.into();
+    let subject = Subject::new(Resource::Services, Some(namespace(&after)), name(&after));
+    Some(Change { subject, before: present.service.cloned(), after: Some(after) })
+}
+
+/// The injectors without a revision give way to the `default` tag.
+fn deactivations(installation: &Installation) -> Vec<Change> {
+    installation.revision_webhooks(UNREVISIONED).map(|webhook| changed(webhook, deactivated(webhook))).collect()
+}
+
+fn changed(webhook: &Value, after: Value) -> Change {
+    let subject = Subject::new(Resource::MutatingWebhookConfigurations, None, name(webhook));
+    Change { subject, before: Some(webhook.clone()), after: Some(after) }
+}
+
+/// They come back when the tag goes, if somebody is there to answer.
+fn reactivations(installation: &Installation, notes: &mut Vec<String>) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for webhook in installation.revision_webhooks(UNREVISIONED).filter(|webhook| entries_of(webhook).any(is_deactivated)) {
+        if installation.snapshot.readiness(UNREVISIONED) == Readiness::Ready {
+            changes.push(changed(webhook, reactivated(webhook)));
+        } else {
+            notes.push(format!("{} stays switched off: no control plane without a revision is ready to answer", name(webhook)));
+        }
+    }
+    changes
+}
+
+fn has_active_default(installation: &Installation) -> bool {
+    let mut webhooks = installation.revision_webhooks(UNREVISIONED);
+    webhooks.any(|webhook| entries_of(webhook).any(|entry| !is_deactivated(entry)))
+        && installation.snapshot.readiness(UNREVISIONED) == Readiness::Ready
+}
+
+fn validator_change(installation: &Installation, target: &Target<'_>, notes: &mut Vec<String>) -> Option<Change> {
+    let live = installation.default_validator();
+    let own = installation.revision_validator(target.revision);
+    let Some(after) = pointed_to(target.webhook, own, live) else {
+        notes.push("there is no validator of configuration to point to the revision: validation is switched off".to_owned());
+        return None;
+    };
+    let subject = Subject::new(Resource::ValidatingWebhookConfigurations, None, DEFAULT_VALIDATOR);
+    Some(Change { subject, before: live.cloned(), after: Some(after) })
+}
+
+fn validator_release(installation: &Installation, notes: &mut Vec<String>) -> Option<Change> {
+    let live = installation.default_validator().filter(|validator| is_of_default_tag(validator))?;
+    let mut after = released(live);
+    // Going back to a revision that is gone would leave nobody able to write configuration.
+    if let Some(previous) = &after
+        && let Some(revision) = label(previous, labels::REVISION)
+        && installation.snapshot.readiness(revision) != Readiness::Ready
+        && Some(revision) != label(live, labels::REVISION)
+    {
+        notes.push(format!(
+            "{DEFAULT_VALIDATOR} stays with the revision that answers now: {revision}, where it was before, is not ready"
+        ));
+        let mut kept = live.clone();
+        if let Some(labels) = kept["metadata"]["labels"].as_object_mut() {
+            labels.remove(labels::TAG);
+        }
+        after = Some(kept);
+    }
+    let subject = Subject::new(Resource::ValidatingWebhookConfigurations, None, DEFAULT_VALIDATOR);
+    Some(Change { subject, before: Some(live.clone()), after })
+}
+
+/// Two injectors that match one pod inject it twice; none may come to be that was not there before.
+fn check_overlaps(installation: &Installation, plan: &TagPlan) -> Planned<()> {
+    let configurations = |webhook: &Value| serde_json::from_value::<WebhookConfiguration>(webhook.clone()).unwrap_or_default();
+    let injectors_of = |webhook: &Value| -> Vec<Injector> {
+        Injector::all_of(&configurations(webhook)).into_iter().filter(|injector| !injector.is_deactivated()).collect()
+    };
+    let after_of = |webhook: &Value| -> Vec<Injector> {
+        let change = plan
+            .changes
+            .iter()
+            .find(|change| change.subject.kind == "MutatingWebhookConfiguration" && change.subject.name == name(webhook));
+        match change {
+            Some(change) => change.after.as_ref().map(injectors_of).unwrap_or_default(),
+            None => injectors_of(webhook),
+        }
+    };
+    let webhook = plan.changes.iter().find(|change| {
+        change.subject.kind == "MutatingWebhookConfiguration"
+            && change.after.as_ref().is_some_and(|after| label(after, labels::TAG) == Some(&plan.tag))
+    });
+    let Some(webhook) = webhook else { return Ok(()) };
+    let before = webhook.before.as_ref().map(injectors_of).unwrap_or_default();
+    let after = webhook.after.as_ref().map(injectors_of).unwrap_or_default();
+    let mut details = Vec::new();
+    for other in installation.injectors.iter().filter(|other| name(other) != webhook.subject.name) {
+        let others = after_of(other);
+        let overlaps =
+            |own: &[Injector], others: &[Injector]| own.iter().any(|own| others.iter().any(|other| own.overlaps(other)));
+        let was_so = overlaps(&before, &injectors_of(other));
+        if overlaps(&after, &others) && !was_so {
+            details.push(format!("{} selects pods that {} would select too", name(other), webhook.subject.name));
+        }
+    }
+    if details.is_empty() {
+        return Ok(());
+    }
+    let refusal = Refusal::new(
+        format!("with tag {} some pods would be injected twice", plan.tag),
+        "remove the other webhook, or choose another name",
+    );
+    Err(refusal.with(details))
+}
+
+/// Until Istio 1.31 a gateway that istiod re-makes loses its connections.
+fn check_gateways(plan: &TagPlan, request: &SetRequest<'_>, target: &Target<'_>) -> Planned<()> {
+    let is_gentle = target.version().is_some_and(|version| version.line() >= (1, 31));
+    if plan.effect.gateways.is_empty() || request.may_restart_gateways || is_gentle {
+        return Ok(());
+    }
+    let count = plural(plan.effect.gateways.len() as u64, "gateway", "gateways");
+    let refusal = Refusal::new(
+        format!("istiod would replace {count} at once, which costs traffic until Istio 1.31"),
+        "the same command with --accept-gateway-restart, or give them a revision of their own by their label istio.io/rev",
+    );
+    Err(refusal.with(plan.effect.gateways.clone()))
+}
+
+/// The revision whose istiod makes the tag's gateways now (`IsMine`, pkg/revisions/tag_watcher.go).
+fn gateway_revision(installation: &Installation, present: &Present<'_>, tag: &str) -> Option<String> {
+    let of_validator = || installation.snapshot.default_validator.clone().filter(|_| tag == DEFAULT);
+    present.revision.clone().or_else(of_validator)
+}
+
+/// Who follows a tag: by label, and by what its injectors select. Before the `default` tag is made, the injector without
+/// a revision answers for its followers.
+fn followers_of_tag(installation: &Installation, census: &Census, tag: &str) -> Followers {
+    let exists = installation.tag_webhooks(tag).next().is_some();
+    followers(installation, census, tag, |injector| match injector.tag.as_deref() {
+        Some(own) => own == tag,
+        None => !exists && tag == DEFAULT && injector.revision.as_deref() == Some(UNREVISIONED),
+    })
+}
+
+fn followed(tag: &str, followers: &Followers) -> Refusal {
+    let mut details: Vec<String> = followers.namespaces.iter().map(|name| format!("namespaces/{name}")).collect();
+    details.extend(followers.pods.iter().map(|(workload, pods)| {
+        format!("{} -n {} by its pods' own label ({pods})", workload.qualified_name(), workload.namespace)
+    }));
+    details.extend(
+        followers.gateways.iter().map(|(namespace, name)| format!("gateways.gateway.networking.k8s.io/{name} -n {namespace}")),
+    );
+    let advice = if followers.namespaces.is_empty() {
+        format!("take the label {}={tag} off them first", labels::REVISION)
+    } else {
+        let names = followers.namespaces.iter().cloned().collect::<Vec<_>>().join(" ");
+        format!("kubectl mesh-tag attach REVISION {names} --overwrite, or kubectl mesh-tag detach {names}")
+    };
+    Refusal::new(format!("tag {tag} is followed: without it they get no proxies, or those of nobody"), advice).with(details)
+}
+
+fn check_one_namespace<'a>(tag: &str, namespaces: impl Iterator<Item = &'a str>) -> Planned<()> {
+    let mut namespaces: Vec<&str> = namespaces.collect();
+    namespaces.sort_unstable();
+    namespaces.dedup();
+    if namespaces.len() < 2 {
+        return Ok(());
+    }
+    let refusal =
+        Refusal::new(format!("tag {tag} stands in several control planes' namespaces"), "name one with --istio-namespace");
+    Err(refusal.with(namespaces.into_iter().map(|name| format!("namespaces/{name}")).collect()))
+}
+
+fn no_such_tag(installation: &Installation, tag: &str) -> Refusal {
+    let tags = installation.snapshot.tags();
+    Refusal::not_found(format!("there is no tag {tag}{}", nearest(tag, &tags)), "kubectl mesh-tag list")
+}
+
+fn no_such_revision(installation: &Installation, revision: &str) -> Refusal {
+    let snapshot = &installation.snapshot;
+    if let Some(points_to) = snapshot.revision_of_tag(revision) {
+        return Refusal::not_found(
+            format!("{revision} is a tag, not a revision; it points to revision {points_to}"),
+            format!("the same command with --revision {points_to}"),
+        );
+    }
+    let mut revisions = snapshot.revisions();
+    if revisions.contains(&revision) {
+        return Refusal::not_found(
+            format!("revision {revision} has no injector of its own, from which a tag could be made"),
+            format!("kubectl get mutatingwebhookconfigurations -l {}={revision}", labels::REVISION),
+        );
+    }
+    revisions.retain(|name| !name.is_empty());
+    if revisions.is_empty() {
+        return Refusal::not_found(
+            "there is no mesh here: no control plane and no injector",
+            "kubectl mesh-upgrade start installs one",
+        );
+    }
+    Refusal::not_found(format!("there is no revision {revision}{}", nearest(revision, &revisions)), "kubectl mesh-tag list")
+}
+
+/// The name that was probably meant, and all that there are.
+fn nearest(typed: &str, names: &[&str]) -> String {
+    let similar = names.iter().map(|name| (strsim::jaro_winkler(typed, name), name)).filter(|(similarity, _)| *similarity > 0.8);
+    let best = similar.max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, name)| name);
+    match (best, names) {
+        (Some(best), _) => format!("; did you mean {best}?"),
+        (None, []) => String::new(),
+        (None, names) => format!("; there are {}", names.join(", ")),
+    }
+}
+
+/// Whether two webhooks select and answer the same, whatever their metadata.
+pub fn same_entries(one: &Value, other: &Value) -> bool {
+    one["webhooks"] == other["webhooks"]
+}
