@@ -18,7 +18,9 @@ pub use effect::Effect;
 pub use followers::{Followers, followers, followers_by_label};
 pub use history::{Move, history};
 pub use listing::{Entry, EntryKind, Fault, default_answers, listing};
-pub use plan::{RemoveRequest, SetRequest, TagPlan, may_be_tag, plan_remove, plan_set, plan_undo, same_entries};
+pub use plan::{
+    Generated, RemoveRequest, SetRequest, TagPlan, check_answers, generated, may_be_tag, plan_remove, plan_set, plan_undo,
+};
 
 /// The tag that answers for `istio-injection=enabled` and for what names no revision.
 pub const DEFAULT: &str = "default";

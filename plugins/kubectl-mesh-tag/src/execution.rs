@@ -219,7 +219,9 @@ impl Execution<'_> {
             (Some(revision), _) => writeln!(err, "Tag {} points to revision {revision}.", plan.tag)?,
         }
         let next = match &plan.revision {
-            Some(_) if plan.effect.stale_after > 0 => Some(advisor.plugin("mesh-upgrade", "restart -A")),
+            Some(_) if plan.effect.stale_after > 0 => {
+                Some(advisor.plugin("mesh-upgrade", &format!("restart {}", place(&plan.effect.namespaces))))
+            }
             Some(_) if plan.effect.namespaces.is_empty() && plan.effect.proxies == 0 => {
                 Some(advisor.plugin("mesh-tag", &format!("attach {} NAMESPACE", plan.tag)))
             }
@@ -309,4 +311,12 @@ fn interruption() -> Arc<AtomicBool> {
         }
     });
     interrupted
+}
+
+/// The flag that reaches these namespaces.
+fn place(namespaces: &[String]) -> String {
+    match namespaces {
+        [one] => format!("-n {one}"),
+        _ => "-A".to_owned(),
+    }
 }

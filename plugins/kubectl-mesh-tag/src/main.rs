@@ -1,8 +1,11 @@
 //! `kubectl mesh-tag`: revision tags that cannot hurt, and namespaces that follow them.
 
 mod args;
+mod attach;
+mod describe;
 mod examples;
 mod execution;
+mod generate;
 mod list;
 mod look;
 mod render;
@@ -40,9 +43,12 @@ async fn dispatch(args: &Args, terminal: &mut Terminal) -> Result<Exit, Stop> {
             Err(Stop::Usage("-o and --no-stale before the verb belong to list: put them behind the verb".to_owned()))
         }
         Some(Verb::List(list)) => list::run(common, list, terminal).await,
+        Some(Verb::Describe(describe)) => describe::run(common, describe, terminal).await,
         Some(Verb::Set(set)) => set::set(common, set, terminal).await,
         Some(Verb::Undo(undo)) => set::undo(common, undo, terminal).await,
         Some(Verb::Remove(remove)) => set::remove(common, remove, terminal).await,
-        Some(_) => Err(Stop::Message(String::new())),
+        Some(Verb::Generate(generate)) => generate::run(common, generate, terminal).await,
+        Some(Verb::Attach(attach)) => attach::attach(common, attach, terminal).await,
+        Some(Verb::Detach(detach)) => attach::detach(common, detach, terminal).await,
     }
 }

@@ -11,8 +11,9 @@ use serde::Deserialize;
 
 use super::failure::{Cause, Failure};
 use super::json_stream::{JsonStream, Piece};
-use super::read::Observer;
+use super::read::{Observer, Whole};
 use crate::finding::{Finding, Severity};
+use crate::installation::Installation;
 use crate::object::{Object, Resource};
 use crate::snapshot::{Detail, Origin, Snapshot, SnapshotBuilder, Unread, UnreadCause};
 
@@ -33,6 +34,28 @@ pub fn read_files(paths: &[PathBuf], detail: Detail, observer: &impl Observer) -
         }
     }
     Ok(reading.builder.build())
+}
+
+/// Reads what is installed from files, whole.
+///
+/// # Errors
+/// As [`read_files`]; and when the files hold only what verdicts need, from which nothing can be written.
+pub fn read_installation_files(paths: &[PathBuf]) -> Result<Installation, Failure> {
+    let whole = Whole::default();
+    let snapshot = read_files(paths, Detail::Workloads, &whole)?;
+    let installation = whole.installation(snapshot);
+    let mut entries = installation.injectors.iter().flat_map(|webhook| webhook["webhooks"].as_array().into_iter().flatten());
+    // The API server demands this field of every entry, and --save leaves it out.
+    if let Some(entry) = entries.find(|entry| entry["sideEffects"].is_null()) {
+        let why = format!("its entry {} is not whole: it was written by --save", entry["name"].as_str().unwrap_or_default());
+        let mut failure = Failure::new("reading MutatingWebhookConfigurations", Cause::Decode(why));
+        failure.hint = Some(
+            "kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations,namespaces,services,deployments,configmaps -A -o yaml writes it"
+                .to_owned(),
+        );
+        return Err(failure);
+    }
+    Ok(installation)
 }
 
 struct Reading<'a, O> {
@@ -131,7 +154,12 @@ impl<O: Observer> Reading<'_, O> {
         let Some(resource) = Resource::of_kind(&head.api_version, &head.kind) else { return Ok(()) };
         match Object::from_json(resource, json) {
             Ok(object) if object.metadata().name.is_empty() => self.broken_kind(name, resource, "it has no name"),
-            Ok(object) => self.object(&object),
+            Ok(object) => {
+                if let Ok(json) = std::str::from_utf8(json) {
+                    self.observer.whole(resource, json);
+                }
+                self.object(&object);
+            }
             Err(error) => self.broken_kind(name, resource, &error.to_string()),
         }
         Ok(())

@@ -17,7 +17,7 @@ mod save;
 mod scope;
 pub mod watch;
 
-pub use file::read_files;
+pub use file::{read_files, read_installation_files};
 pub use read::{Observer, read, read_census, read_installation};
 pub use save::Saved;
 pub use scope::Scope;

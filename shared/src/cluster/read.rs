@@ -27,6 +27,8 @@ pub trait Observer {
     fn object(&self, object: &Object);
     /// A list begins again; its objects will come once more.
     fn restart(&self, resource: Resource);
+    /// The same object as it came, where it came as JSON.
+    fn whole(&self, _resource: Resource, _json: &str) {}
 }
 
 /// Selects the Deployments of control planes, wherever they are.
@@ -39,7 +41,7 @@ const ISTIOD: &str = "app=istiod";
 /// else that is denied or breaks off stands in the snapshot, as [`Unread`] and as a finding.
 pub async fn read(connection: &Connection, scope: &Scope, detail: Detail, observer: &impl Observer) -> Result<Snapshot, Failure> {
     let builder = RefCell::new(SnapshotBuilder::new(Origin::Cluster, detail));
-    let reading = Reading { connection, scope, observer, builder, whole: None };
+    let reading = Reading { connection, scope, observer, builder };
     let (pods, others) = futures::join!(reading.pods(), reading.others());
     pods?;
     others?;
@@ -54,7 +56,8 @@ pub async fn read(connection: &Connection, scope: &Scope, detail: Detail, observ
 pub async fn read_installation(connection: &Connection, istio_namespace: Option<&str>) -> Result<Installation, Failure> {
     let scope = Scope { istio_namespace: istio_namespace.map(str::to_owned), ..Scope::default() };
     let builder = RefCell::new(SnapshotBuilder::new(Origin::Cluster, Detail::Workloads));
-    let reading = Reading { connection, scope: &scope, observer: &Nobody, builder, whole: Some(RefCell::default()) };
+    let whole = Whole::default();
+    let reading = Reading { connection, scope: &scope, observer: &whole, builder };
     let lists = [
         List::everywhere(Resource::ValidatingWebhookConfigurations),
         List::everywhere(Resource::Gateways),
@@ -64,8 +67,8 @@ pub async fn read_installation(connection: &Connection, istio_namespace: Option<
     let (lists, control_planes) = futures::join!(lists, reading.control_planes());
     lists.into_iter().collect::<Result<(), _>>()?;
     control_planes?;
-    let whole = reading.whole.map(RefCell::into_inner).unwrap_or_default();
-    Ok(whole.installation(reading.builder.into_inner().build()))
+    let snapshot = reading.builder.into_inner().build();
+    Ok(whole.installation(snapshot))
 }
 
 /// Counts pods by their metadata. `selector` is a label selector in kubectl's syntax.
@@ -104,31 +107,44 @@ impl Sink for Counting {
     }
 }
 
-/// Sees nothing.
-struct Nobody;
-
-impl Observer for Nobody {
-    fn object(&self, _object: &Object) {}
-    fn restart(&self, _resource: Resource) {}
-}
-
 struct Reading<'a, O> {
     connection: &'a Connection,
     scope: &'a Scope,
     observer: &'a O,
     builder: RefCell<SnapshotBuilder>,
-    /// The objects of control planes as they came, where somebody wants them.
-    whole: Option<RefCell<Whole>>,
 }
 
-/// Objects as they came, by their lists.
+/// The objects of control planes as they come, by their lists.
 #[derive(Default)]
-struct Whole(BTreeMap<Resource, Vec<Value>>);
+pub(super) struct Whole(RefCell<BTreeMap<Resource, Vec<Value>>>);
+
+impl Observer for Whole {
+    fn object(&self, _object: &Object) {}
+
+    fn restart(&self, resource: Resource) {
+        self.0.borrow_mut().remove(&resource);
+    }
+
+    fn whole(&self, resource: Resource, json: &str) {
+        let is_wanted = matches!(
+            resource,
+            Resource::MutatingWebhookConfigurations
+                | Resource::ValidatingWebhookConfigurations
+                | Resource::Services
+                | Resource::Gateways
+        );
+        if let (true, Ok(object)) = (is_wanted, serde_json::from_str(json)) {
+            self.0.borrow_mut().entry(resource).or_default().push(object);
+        }
+    }
+}
 
 impl Whole {
-    fn installation(mut self, snapshot: Snapshot) -> Installation {
+    /// The installation of which `snapshot` is the linked form.
+    pub(super) fn installation(self, snapshot: Snapshot) -> Installation {
+        let mut objects_of = self.0.into_inner();
         let mut take = |resource: Resource| -> Vec<Value> {
-            let mut objects = self.0.remove(&resource).unwrap_or_default();
+            let mut objects = objects_of.remove(&resource).unwrap_or_default();
             for object in &mut objects {
                 object["apiVersion"] = resource.api_version().into();
                 object["kind"] = resource.kind().into();
@@ -278,9 +294,7 @@ impl<O: Observer> Reading<'_, O> {
 
 impl<O: Observer> Sink for Reading<'_, O> {
     fn whole(&self, list: &List, json: &str) {
-        if let (Some(whole), Ok(object)) = (&self.whole, serde_json::from_str(json)) {
-            whole.borrow_mut().0.entry(list.resource).or_default().push(object);
-        }
+        self.observer.whole(list.resource, json);
     }
 
     fn object(&self, object: &Object) {
@@ -308,9 +322,6 @@ impl<O: Observer> Sink for Reading<'_, O> {
         let mut builder = self.builder.borrow_mut();
         if list.resource == Resource::Pods {
             builder.forget_pods();
-        }
-        if let Some(whole) = &self.whole {
-            whole.borrow_mut().0.remove(&list.resource);
         }
         self.observer.restart(list.resource);
         builder.finding(Finding {

@@ -12,10 +12,11 @@ use super::{DEFAULT, ownership};
 use crate::census::Census;
 use crate::change::{Action, Change, Subject};
 use crate::control_plane::{ControlPlane, Read, Readiness, UNREVISIONED};
-use crate::injector::Injector;
+use crate::injection::answering_revision;
+use crate::injector::{Injector, Match};
 use crate::installation::{DEFAULT_VALIDATOR, Installation, label, name, namespace};
 use crate::labels;
-use crate::object::{Resource, WebhookConfiguration};
+use crate::object::{Resource, StringMap, WebhookConfiguration};
 use crate::owner::{Owner, owner_of};
 use crate::refusal::Refusal;
 use crate::terminal::words::plural;
@@ -94,6 +95,8 @@ enum Remember {
     Move,
     /// The newest move is taken back.
     Undo,
+    /// None is kept.
+    Nothing,
 }
 
 fn plan_move(installation: &Installation, census: &Census, request: &SetRequest<'_>, remember: Remember) -> Planned<TagPlan> {
@@ -238,6 +241,118 @@ fn plan_removal(
         notes,
         form_of_owner: None,
     })
+}
+
+/// A tag for Git.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Generated {
+    /// Its objects, or the form in which its owner makes it.
+    pub objects: Vec<Value>,
+    /// What is worth saying besides.
+    pub notes: Vec<String>,
+}
+
+/// The objects of a tag, as `set` would leave them in a cluster that has no such tag. For a revision of the Sail operator
+/// it is the operator's own kind; for a tag that a Helm release holds, the release's values.
+///
+/// # Errors
+/// A [`Refusal`] when the revision is not there or the name cannot be a tag's. Readiness is not asked: Git is applied at
+/// another time.
+pub fn generated(installation: &Installation, request: &SetRequest<'_>) -> Planned<Generated> {
+    let SetRequest { tag, revision, .. } = *request;
+    let target = target(installation, revision, request.istio_namespace)?;
+    check_name(installation, tag, &target)?;
+    if let Some(form) = target.form_of_owner(tag) {
+        let note = format!("revision {revision} belongs to the Sail operator: it makes the tag from this object");
+        return Ok(Generated { objects: vec![form], notes: vec![note] });
+    }
+    let owner = installation.tag_webhooks(tag).map(owner_of).find(|owner| matches!(owner, Owner::Helm { .. }));
+    if let Some(Owner::Helm { release, namespace }) = owner {
+        let note = format!(
+            "tag {tag} is held by Helm release {release} -n {namespace}: these are values for the release of revision {revision}"
+        );
+        return Ok(Generated { objects: vec![json!({"revisionTags": [tag]})], notes: vec![note] });
+    }
+    let absent = Present { webhook: None, service: None, revision: None };
+    let mut notes = Vec::new();
+    let webhook = webhook(installation, request, &target, &absent, Remember::Nothing, &mut notes)?;
+    let mut changes: Vec<Change> = service_change(tag, &target, &absent).into_iter().collect();
+    changes.push(webhook);
+    if tag == DEFAULT {
+        let fresh = pointed_to(target.webhook, installation.revision_validator(revision), None);
+        let subject = Subject::new(Resource::ValidatingWebhookConfigurations, None, DEFAULT_VALIDATOR);
+        changes.extend(fresh.map(|after| Change { subject, before: None, after: Some(after) }));
+        notes.extend(installation.revision_webhooks(UNREVISIONED).map(|webhook| {
+            format!(
+                "{} answers for istio-injection=enabled too: it has to go, or kubectl mesh-tag set switches it off",
+                name(webhook)
+            )
+        }));
+    }
+    let objects = changes.into_iter().filter_map(|change| change.after).map(without_own_notes).collect();
+    Ok(Generated { objects, notes })
+}
+
+/// Without the annotations by which a later command goes back: Git has its own history.
+fn without_own_notes(mut object: Value) -> Value {
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("annotations");
+    }
+    object
+}
+
+/// Refuses a tag or revision that no injector answers, and namespaces that its injector would not select with these labels.
+///
+/// # Errors
+/// A [`Refusal`] with the cause.
+pub fn check_answers(installation: &Installation, target: &str, namespaces: &[(String, StringMap)]) -> Planned<()> {
+    let snapshot = &installation.snapshot;
+    if let Some(unread) = snapshot.unread(Resource::MutatingWebhookConfigurations, "") {
+        let reason = format!("{} could not be read, so nobody can say who answers for {target}", unread.resource);
+        return Err(Refusal::new(reason, "--explain-rbac prints what this command needs"));
+    }
+    let is_named = |injector: &&Injector| match &injector.tag {
+        Some(tag) => tag == target,
+        None => injector.revision.as_deref() == Some(target),
+    };
+    let own: Vec<&Injector> = snapshot.injectors.iter().filter(is_named).filter(|injector| !injector.is_deactivated()).collect();
+    if own.is_empty() {
+        let names = known_names(installation);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let reason = format!("no injector answers for {target}{}", nearest(target, &names));
+        return Err(Refusal::not_found(reason, "kubectl mesh-tag list"));
+    }
+    if let Some(fault) = own.iter().find_map(|injector| answering_revision(snapshot, injector).err()) {
+        let reason = format!("nobody answers for {target}: {}", fault.why);
+        return Err(Refusal::new(reason, "kubectl mesh-tag list shows what is wrong"));
+    }
+    let pod = StringMap::new();
+    let mut details = Vec::new();
+    for (namespace, labels) in namespaces {
+        let asked: Vec<&Injector> =
+            snapshot.injectors.iter().filter(|injector| injector.matches(labels, &pod) != Match::No).collect();
+        if !asked.iter().any(is_named) {
+            details
+                .push(format!("namespaces/{namespace} is not selected by the injector of {target}: its other labels forbid it"));
+        } else if let Some(other) = asked.iter().find(|injector| !is_named(injector)) {
+            details.push(format!("namespaces/{namespace} would be selected by {} too", other.configuration));
+        }
+    }
+    if details.is_empty() {
+        return Ok(());
+    }
+    let reason = format!("pods of these namespaces would not get the proxy of {target}");
+    Err(Refusal::new(reason, "kubectl get namespaces --show-labels").with(details))
+}
+
+/// Everything that namespaces may name: tags and revisions with an injector.
+fn known_names(installation: &Installation) -> Vec<String> {
+    let injectors = installation.snapshot.injectors.iter();
+    let mut names: Vec<String> =
+        injectors.filter_map(|injector| injector.tag.clone().or_else(|| injector.revision.clone())).collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// The revision that a tag is to point to.
@@ -506,6 +621,7 @@ fn webhook(
             with_move(moves, Move { from, time: request.time.to_owned(), version: request.version.to_owned() })
         }
         Remember::Undo => moves[..moves.len().saturating_sub(1)].to_vec(),
+        Remember::Nothing => Vec::new(),
     };
     if moves.is_empty() {
         if let Some(annotations) = after["metadata"]["annotations"].as_object_mut() {
@@ -761,9 +877,4 @@ fn nearest(typed: &str, names: &[&str]) -> String {
         (None, []) => String::new(),
         (None, names) => format!("; there are {}", names.join(", ")),
     }
-}
-
-/// Whether two webhooks select and answer the same, whatever their metadata.
-pub fn same_entries(one: &Value, other: &Value) -> bool {
-    one["webhooks"] == other["webhooks"]
 }

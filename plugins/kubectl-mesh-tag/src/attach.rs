@@ -1,0 +1,312 @@
+//! `mesh-tag attach` and `detach`: the labels by which namespaces follow a tag or a revision.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Read;
+
+use mesh::change::Subject;
+use mesh::cluster::access::{manifest, namespace_permissions};
+use mesh::cluster::apply::{is_uncertain, merge_patch};
+use mesh::cluster::connection::Connection;
+use mesh::cluster::failure::Failure;
+use mesh::cluster::raw::{read_list, read_object};
+use mesh::cluster::{Observer, Scope, read, read_installation};
+use mesh::installation::{Installation, label, name};
+use mesh::labels;
+use mesh::object::{LabelSelector, Object, Resource, StringMap};
+use mesh::owner::owner_of;
+use mesh::refusal::Refusal;
+use mesh::snapshot::Detail;
+use mesh::state::State;
+use mesh::tag::check_answers;
+use mesh::terminal::Terminal;
+use mesh::terminal::exit::Exit;
+use mesh::terminal::flags::CommonArgs;
+use mesh::terminal::stop::Stop;
+use mesh::terminal::words::plural;
+use mesh::verdict::verdicts;
+use owo_colors::OwoColorize;
+use serde_json::{Value, json};
+
+use crate::args::{AttachArgs, DetachArgs, DryRun, NamespacesArgs};
+use crate::look::USER_AGENT;
+
+/// So many namespaces are looked at one by one; more are read with all others.
+const ONE_BY_ONE: usize = 8;
+
+/// One namespace to label.
+struct Relabelling {
+    namespace: Value,
+    /// What its labels become: `None` removes one.
+    labels: BTreeMap<&'static str, Option<String>>,
+}
+
+/// Lets namespaces follow a tag or revision.
+pub async fn attach(common: &CommonArgs, args: &AttachArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    if common.explain_rbac {
+        return explain_rbac(common, "mesh-tag-attach", terminal);
+    }
+    let connection = common.connect(USER_AGENT).await?;
+    let installation = read_installation(&connection, common.istio_namespace.as_deref()).await?;
+    let namespaces = find_namespaces(&connection, &args.namespaces).await?;
+    let wanted = BTreeMap::from([(labels::REVISION, Some(args.target.clone())), (labels::INJECTION, None)]);
+    check_target(&installation, &args.target, &namespaces)?;
+    let changes = changes(namespaces, &wanted);
+    check_owners(&changes)?;
+    if !args.namespaces.overwrite {
+        check_free(&changes, &args.target)?;
+    }
+    relabel(common, &connection, &args.namespaces, changes, &format!("follows {}", args.target), terminal).await
+}
+
+/// Lets namespaces follow nothing.
+pub async fn detach(common: &CommonArgs, args: &DetachArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    if common.explain_rbac {
+        return explain_rbac(common, "mesh-tag-detach", terminal);
+    }
+    let connection = common.connect(USER_AGENT).await?;
+    let namespaces = find_namespaces(&connection, &args.namespaces).await?;
+    let wanted = BTreeMap::from([(labels::REVISION, None), (labels::INJECTION, None)]);
+    let changes = changes(namespaces, &wanted);
+    check_owners(&changes)?;
+    relabel(common, &connection, &args.namespaces, changes, "follows nothing", terminal).await
+}
+
+fn explain_rbac(common: &CommonArgs, name: &str, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    let rules = manifest(&namespace_permissions(common.istio_namespace.as_deref()), name);
+    terminal.out.write_all(rules.as_bytes())?;
+    Ok(Exit::Done)
+}
+
+/// The namespaces that are meant, whole. When one of them is not there, none is changed.
+async fn find_namespaces(connection: &Connection, args: &NamespacesArgs) -> Result<Vec<Value>, Stop> {
+    let path = Resource::Namespaces.path(None);
+    if let Some(selector) = &args.selector {
+        if !args.names.is_empty() {
+            return Err(Stop::Usage("give names or -l, not both".to_owned()));
+        }
+        let selector: LabelSelector =
+            selector.parse().map_err(|error: mesh::object::InvalidSelector| Stop::Usage(error.to_string()))?;
+        let all = read_list(connection, &path, "listing namespaces").await?;
+        let labels_of = |namespace: &Value| -> StringMap {
+            serde_json::from_value(namespace["metadata"]["labels"].clone()).unwrap_or_default()
+        };
+        let found: Vec<Value> = all.into_iter().filter(|namespace| selector.matches(&labels_of(namespace)) == Ok(true)).collect();
+        if found.is_empty() {
+            return Err(Refusal::not_found("no namespace has these labels", "kubectl get namespaces --show-labels").into());
+        }
+        return Ok(found);
+    }
+    let names = typed_names(&args.names)?;
+    let mut found = Vec::new();
+    let mut missing = Vec::new();
+    for name in &names {
+        match read_object(connection, &Subject::new(Resource::Namespaces, None, name)).await? {
+            Some(namespace) => found.push(namespace),
+            None => missing.push(format!("namespaces/{name}")),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(found);
+    }
+    let reason = "these namespaces do not exist; none was changed";
+    Err(Refusal::not_found(reason, "kubectl get namespaces").with(missing).into())
+}
+
+/// The names that were typed, with `-` replaced by those on standard input. `namespace/x`, as kubectl prints it, is x.
+fn typed_names(names: &[String]) -> Result<BTreeSet<String>, Stop> {
+    let mut found = BTreeSet::new();
+    for name in names {
+        if name == "-" {
+            let mut text = String::new();
+            std::io::stdin().lock().read_to_string(&mut text).map_err(Stop::Output)?;
+            let before = found.len();
+            found.extend(text.split_whitespace().map(plain_name));
+            if found.len() == before {
+                return Err(Stop::Message("standard input names no namespace; nothing was changed".to_owned()));
+            }
+        } else {
+            found.insert(plain_name(name));
+        }
+    }
+    if found.is_empty() {
+        return Err(Stop::Usage("which namespaces? Give names, - for standard input, or -l".to_owned()));
+    }
+    Ok(found)
+}
+
+fn plain_name(name: &str) -> String {
+    let prefixes = ["namespace/", "namespaces/", "ns/"];
+    prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name).to_owned()
+}
+
+/// A target that nobody answers would leave the namespaces without proxies, or without pods.
+fn check_target(installation: &Installation, target: &str, namespaces: &[Value]) -> Result<(), Refusal> {
+    let labels_after = |namespace: &Value| -> StringMap {
+        let mut labels: StringMap = serde_json::from_value(namespace["metadata"]["labels"].clone()).unwrap_or_default();
+        labels.remove(labels::INJECTION);
+        labels.insert(labels::REVISION.to_owned(), target.to_owned());
+        labels
+    };
+    let after: Vec<(String, StringMap)> =
+        namespaces.iter().map(|namespace| (name(namespace).to_owned(), labels_after(namespace))).collect();
+    check_answers(installation, target, &after)
+}
+
+fn changes(namespaces: Vec<Value>, wanted: &BTreeMap<&'static str, Option<String>>) -> Vec<Relabelling> {
+    let differs = |namespace: &Value| wanted.iter().any(|(key, value)| label(namespace, key) != value.as_deref());
+    let relabelling = |namespace: Value| {
+        let labels = if differs(&namespace) { wanted.clone() } else { BTreeMap::new() };
+        Relabelling { namespace, labels }
+    };
+    namespaces.into_iter().map(relabelling).collect()
+}
+
+fn check_owners(changes: &[Relabelling]) -> Result<(), Refusal> {
+    let owned = changes.iter().filter(|change| !change.labels.is_empty()).filter_map(|change| {
+        let owner = owner_of(&change.namespace);
+        (!owner.is_ours_to_write()).then(|| format!("namespaces/{} belongs to {owner}", name(&change.namespace)))
+    });
+    let owned: Vec<String> = owned.collect();
+    if owned.is_empty() {
+        return Ok(());
+    }
+    let advice = format!("change the labels {} and {} in the source of their owner", labels::REVISION, labels::INJECTION);
+    Err(Refusal::new("these namespaces are not ours to change: their owner would put the labels back", advice).with(owned))
+}
+
+/// As `kubectl label`: a value that is there is not replaced unasked; nor is a refusal of injection.
+fn check_free(changes: &[Relabelling], target: &str) -> Result<(), Refusal> {
+    let taken = changes.iter().filter(|change| !change.labels.is_empty()).filter_map(|change| {
+        let (revision, injection) = (label(&change.namespace, labels::REVISION), label(&change.namespace, labels::INJECTION));
+        let (key, value) = match (revision, injection) {
+            (Some(revision), _) if revision != target => (labels::REVISION, revision),
+            (_, Some(injection)) if injection != "enabled" => (labels::INJECTION, injection),
+            _ => return None,
+        };
+        Some(format!("namespaces/{} has {key}={value}", name(&change.namespace)))
+    });
+    let taken: Vec<String> = taken.collect();
+    if taken.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new("these namespaces follow something else already; none was changed", "the same command with --overwrite")
+        .with(taken))
+}
+
+/// Writes the labels, namespace by namespace, and says what is stale then.
+async fn relabel(
+    common: &CommonArgs,
+    connection: &Connection,
+    args: &NamespacesArgs,
+    changes: Vec<Relabelling>,
+    what: &str,
+    terminal: &mut Terminal,
+) -> Result<Exit, Stop> {
+    let mut done = Vec::new();
+    for (number, change) in changes.iter().enumerate() {
+        let name = name(&change.namespace).to_owned();
+        if change.labels.is_empty() {
+            writeln!(terminal.out, "namespace/{name} {what} already")?;
+            done.push(name);
+            continue;
+        }
+        if let Err(failure) = write(connection, change, args.dry_run).await {
+            terminal.flush()?;
+            let left: Vec<String> =
+                changes[number..].iter().map(|change| format!("namespaces/{}", self::name(&change.namespace))).collect();
+            return Err(if done.is_empty() {
+                Stop::Failure(failure)
+            } else {
+                Stop::Partly(Refusal::new(failure.to_string(), "the same command continues").with(left))
+            });
+        }
+        let gone = change.labels.iter().filter(|(key, value)| value.is_none() && label(&change.namespace, key).is_some());
+        let gone: Vec<String> =
+            gone.map(|(key, _)| format!("{key}={} removed", label(&change.namespace, key).unwrap_or_default())).collect();
+        let gone = if gone.is_empty() { String::new() } else { format!(" ({})", gone.join(", ")) };
+        writeln!(terminal.out, "namespace/{name} {what}{gone}{}", args.dry_run.suffix())?;
+        done.push(name);
+    }
+    terminal.flush()?;
+    if args.dry_run == DryRun::None {
+        tell_stale(common, connection, &done, terminal).await?;
+    }
+    Ok(Exit::Done)
+}
+
+/// One patch, on the state that was read. A lost answer is looked up: the patch has happened when the labels are there.
+async fn write(connection: &Connection, change: &Relabelling, dry_run: DryRun) -> Result<(), Failure> {
+    let Some(persistence) = dry_run.persistence() else { return Ok(()) };
+    let metadata = &change.namespace["metadata"];
+    let subject = Subject::new(Resource::Namespaces, None, name(&change.namespace));
+    let patch =
+        json!({"metadata": {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"], "labels": change.labels}});
+    let failure = match merge_patch(connection, &subject, &patch, persistence).await {
+        Ok(_) => return Ok(()),
+        Err(failure) => failure,
+    };
+    if !is_uncertain(&failure.cause) {
+        return Err(failure);
+    }
+    let live = read_object(connection, &subject).await?.unwrap_or_default();
+    let has_happened = change.labels.iter().all(|(key, value)| label(&live, key) == value.as_deref());
+    if has_happened { Ok(()) } else { Err(failure) }
+}
+
+/// Which workloads of these namespaces a restart would change now.
+async fn tell_stale(
+    common: &CommonArgs,
+    connection: &Connection,
+    namespaces: &[String],
+    terminal: &mut Terminal,
+) -> Result<(), Stop> {
+    let scope = |namespace: Option<&str>| Scope {
+        namespace: namespace.map(str::to_owned),
+        selector: None,
+        istio_namespace: common.istio_namespace.clone(),
+    };
+    let scopes: Vec<Scope> = if namespaces.len() > ONE_BY_ONE {
+        vec![scope(None)]
+    } else {
+        namespaces.iter().map(|namespace| scope(Some(namespace))).collect()
+    };
+    let mut changing: BTreeMap<String, Vec<(State, String)>> = BTreeMap::new();
+    for scope in scopes {
+        let snapshot = read(connection, &scope, Detail::Workloads, &Nobody).await?;
+        for verdict in verdicts(&snapshot, &HashMap::new()) {
+            let namespace = verdict.workload.namespace.to_string();
+            let changes = verdict.state.is_stale() || matches!(verdict.state, State::Missing | State::Leaving);
+            if namespaces.contains(&namespace) && changes {
+                changing.entry(namespace).or_default().push((verdict.state, verdict.workload.type_name()));
+            }
+        }
+    }
+    let hint = terminal.err_styles.hint;
+    for (namespace, workloads) in &changing {
+        let count = plural(workloads.len() as u64, "workload changes", "workloads change");
+        let shown: Vec<String> = workloads.iter().take(5).map(|(state, workload)| format!("{workload} is {state}")).collect();
+        let more = if workloads.len() > 5 { format!(" and {} more", workloads.len() - 5) } else { String::new() };
+        writeln!(terminal.err, "{namespace}: {count} with the next pod: {}{more}", shown.join(", "))?;
+    }
+    let states: BTreeSet<&str> =
+        changing.values().flatten().map(|(state, _)| if state.is_stale() { "stale,orphaned" } else { state.as_str() }).collect();
+    let Some((first, _)) = changing.first_key_value() else { return Ok(()) };
+    let place = if changing.len() == 1 { format!("-n {first}") } else { "-A".to_owned() };
+    let states: Vec<&str> = states.into_iter().collect();
+    let states = if states == ["stale,orphaned"] { String::new() } else { format!(" --state {}", states.join(",")) };
+    writeln!(
+        terminal.err,
+        "{} {}",
+        "Next:".style(hint),
+        common.advisor().plugin("mesh-upgrade", &format!("restart {place}{states}"))
+    )?;
+    Ok(())
+}
+
+/// Sees nothing.
+struct Nobody;
+
+impl Observer for Nobody {
+    fn object(&self, _object: &Object) {}
+    fn restart(&self, _resource: Resource) {}
+}

@@ -1,0 +1,212 @@
+//! `mesh-tag describe`.
+
+use std::io::Write;
+
+use mesh::cluster::access::{installation_permissions, manifest};
+use mesh::refusal::Refusal;
+use mesh::tag::{Effect, Entry, EntryKind, Move, SetRequest, history, listing, plan_set};
+use mesh::terminal::Terminal;
+use mesh::terminal::exit::Exit;
+use mesh::terminal::findings;
+use mesh::terminal::flags::CommonArgs;
+use mesh::terminal::stop::Stop;
+use mesh::terminal::words::plural;
+use owo_colors::OwoColorize;
+use serde_json::{Value, json};
+
+use crate::args::{DescribeArgs, Output};
+use crate::look::{Pods, Sight, USER_AGENT, look};
+use crate::render::{self, Columns};
+use crate::set::VERSION;
+
+/// Everything that is known of one tag.
+struct Description {
+    entry: Entry,
+    history: Vec<Move>,
+    moves: Vec<PossibleMove>,
+}
+
+/// What a move to one revision would do.
+struct PossibleMove {
+    revision: String,
+    version: Option<String>,
+    /// The effect, and what would be written: or why it would be refused.
+    outcome: Result<(Effect, Vec<String>), Refusal>,
+}
+
+/// Describes a tag or an untagged revision.
+pub async fn run(common: &CommonArgs, args: &DescribeArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    if common.explain_rbac {
+        let rules = manifest(&installation_permissions(common.istio_namespace.as_deref()), "mesh-tag-describe");
+        terminal.out.write_all(rules.as_bytes())?;
+        return Ok(Exit::Done);
+    }
+    let connection = common.connect(USER_AGENT).await?;
+    let sight = look(&connection, common, Pods::All).await?;
+    let description = describe(common, args, &sight)?;
+    match args.output {
+        Output::Json => render::json(&document(&description), &mut terminal.out)?,
+        Output::Yaml => render::yaml(&document(&description), &mut terminal.out)?,
+        Output::Name => writeln!(terminal.out, "{}", description.entry.name)?,
+        Output::Table | Output::Wide => text(&description, terminal)?,
+    }
+    terminal.flush()?;
+    let faults: Vec<_> = description.entry.faults.iter().map(|fault| fault.finding()).collect();
+    let styles = terminal.err_styles;
+    findings::write(faults.iter().map(|finding| (None, finding)), common.v, &styles, &mut terminal.err)?;
+    Ok(Exit::Done)
+}
+
+fn describe(common: &CommonArgs, args: &DescribeArgs, sight: &Sight) -> Result<Description, Stop> {
+    let entries = listing(&sight.installation, &sight.census);
+    let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    let Some(entry) = entries.iter().find(|entry| entry.name == args.tag) else {
+        let reason = format!(
+            "there is no tag {}; there are {}",
+            args.tag,
+            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        );
+        return Err(Refusal::not_found(reason, common.advisor().plugin("mesh-tag", "list")).into());
+    };
+    let webhook = sight.installation.tag_webhooks(&args.tag).next();
+    let is_tag = entry.kind == EntryKind::Tag;
+    let revisions = sight.installation.snapshot.revisions();
+    let others = revisions.into_iter().filter(|revision| is_tag && entry.revision.as_deref() != Some(revision));
+    Ok(Description {
+        history: webhook.map(history).unwrap_or_default(),
+        moves: others.map(|revision| possible_move(common, sight, &args.tag, revision)).collect(),
+        entry: entry.clone(),
+    })
+}
+
+/// Plans the move as `set` would, with nothing in its way but what is unsafe.
+fn possible_move(common: &CommonArgs, sight: &Sight, tag: &str, revision: &str) -> PossibleMove {
+    let request = SetRequest {
+        tag,
+        revision,
+        from: None,
+        may_overwrite: true,
+        may_restart_gateways: true,
+        istio_namespace: common.istio_namespace.as_deref(),
+        time: "1970-01-01T00:00:00Z",
+        version: VERSION,
+    };
+    let outcome = plan_set(&sight.installation, &sight.census, &request).map(|plan| {
+        let writes = plan.changes.iter().map(|change| format!("{} {}", change.action().as_str(), change.subject)).collect();
+        (plan.effect, writes)
+    });
+    let mut control_planes = sight.installation.snapshot.control_planes_of(revision);
+    let version = control_planes.find_map(|control_plane| control_plane.version()).map(|version| version.to_string());
+    PossibleMove { revision: revision.to_owned(), version, outcome }
+}
+
+fn text(description: &Description, terminal: &mut Terminal) -> Result<(), Stop> {
+    let Description { entry, history, moves } = description;
+    let heading = terminal.out_styles.heading;
+    let out = &mut terminal.out;
+    let mut field =
+        |name: &str, value: &str| writeln!(out, "{} {value}", format_args!("{:<12}", format!("{name}:")).style(heading));
+    field("Name", &entry.name)?;
+    field("Kind", if entry.kind == EntryKind::Tag { "tag" } else { "revision" })?;
+    let version = entry.version.as_ref().map_or(String::new(), |version| format!(" (Istio {version})"));
+    field("Revision", &format!("{}{version}", entry.revision.as_deref().unwrap_or("none")))?;
+    field("Ready", render::readiness_text(entry.readiness))?;
+    field("Webhook", &or_none(&entry.webhooks.join(", ")))?;
+    field("Service", &or_none(&entry.services.join(", ")))?;
+    field("Owner", &entry.owner.to_string())?;
+    field("Followers", &render::followers_text(&entry.followers))?;
+    for namespace in &entry.followers.namespaces {
+        writeln!(terminal.out, "  namespaces/{namespace}{}", in_namespace(entry, namespace))?;
+    }
+    for (workload, pods) in &entry.followers.pods {
+        let pods = plural(u64::from(*pods), "pod", "pods");
+        writeln!(terminal.out, "  {} -n {} by label, {pods}", workload.qualified_name(), workload.namespace)?;
+    }
+    for (namespace, name) in entry.followers.gateways.iter().chain(&entry.followers.unnamed_gateways) {
+        writeln!(terminal.out, "  gateways/{name} -n {namespace}")?;
+    }
+    writeln!(
+        terminal.out,
+        "{} {}/{}",
+        format_args!("{:<12}", "Stale:").style(heading),
+        entry.stale_count(),
+        entry.followers.proxy_count()
+    )?;
+    if !history.is_empty() {
+        writeln!(terminal.out, "{}", "History:".style(heading))?;
+    }
+    for one in history.iter().rev() {
+        let from = one.from.as_deref().map_or("made".to_owned(), |from| format!("moved away from {from}"));
+        writeln!(terminal.out, "  {} {from} (by version {})", one.time, one.version)?;
+    }
+    for possible in moves {
+        let version = possible.version.as_ref().map_or(String::new(), |version| format!(" (Istio {version})"));
+        writeln!(terminal.out, "{} {}{version}", "A move to revision".style(heading), possible.revision)?;
+        match &possible.outcome {
+            Ok((effect, writes)) => {
+                let lines = effect.lines();
+                let nobody = "nobody is affected".to_owned();
+                for line in if lines.is_empty() { vec![nobody] } else { lines } {
+                    writeln!(terminal.out, "  {line}")?;
+                }
+                for write in writes {
+                    writeln!(terminal.out, "  would {write}")?;
+                }
+            }
+            Err(refusal) => {
+                writeln!(terminal.out, "  would be refused: {}", refusal.reason)?;
+                for detail in &refusal.details {
+                    writeln!(terminal.out, "    {detail}")?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How many workloads and proxies of a namespace follow.
+fn in_namespace(entry: &Entry, namespace: &str) -> String {
+    let here = || entry.followers.proxies.iter().filter(|(workload, ..)| &*workload.namespace == namespace);
+    let mut workloads: Vec<_> = here().map(|(workload, ..)| workload).collect();
+    workloads.dedup();
+    let proxies: u32 = here().map(|(_, _, pods)| pods).sum();
+    if proxies == 0 {
+        return String::new();
+    }
+    let workloads = plural(workloads.len() as u64, "workload", "workloads");
+    format!(": {workloads}, {}", plural(u64::from(proxies), "proxy", "proxies"))
+}
+
+fn or_none(text: &str) -> String {
+    if text.is_empty() { "<none>".to_owned() } else { text.to_owned() }
+}
+
+fn document(description: &Description) -> Value {
+    let columns = Columns { with_cluster: false, with_stale: true, wide: true };
+    let mut value = render::entry(&description.entry, columns);
+    value["history"] = description.history.iter().map(|one| json!(one)).collect();
+    value["moves"] = description.moves.iter().map(possible_document).collect();
+    value["findings"] = description.entry.faults.iter().map(|fault| findings::document(&fault.finding())).collect();
+    let kind = value["kind"].take();
+    value["of"] = kind;
+    value["apiVersion"] = "kubectl-mesh/v1".into();
+    value["kind"] = "TagDescription".into();
+    value
+}
+
+fn possible_document(possible: &PossibleMove) -> Value {
+    let mut value = json!({"revision": possible.revision, "version": possible.version});
+    match &possible.outcome {
+        Ok((effect, writes)) => {
+            value["effect"] = json!({
+                "namespaces": effect.namespaces, "workloads": effect.workloads, "proxies": effect.proxies,
+                "staleAfter": effect.stale_after, "gatewaysReplaced": effect.gateways,
+            });
+            value["writes"] = json!(writes);
+        }
+        Err(refusal) => {
+            value["refused"] = json!({"reason": refusal.reason, "details": refusal.details, "advice": refusal.advice})
+        }
+    }
+    value
+}
