@@ -93,8 +93,9 @@ pub(crate) fn answers_for_another(snapshot: &Snapshot, injector: &Injector) -> O
     let Target::Service(service) = &injector.target else { return None };
     let facts = snapshot.services.get(&(service.namespace.clone(), service.name.clone()))?;
     let (label, answers) = (injector.revision.as_deref()?, facts.revision.as_deref()?);
+    let is_here = snapshot.control_planes_of(label).next().is_some();
     let advice = match &injector.tag {
-        Some(tag) => format!("kubectl mesh-tag set {tag} --revision {label} --overwrite"),
+        Some(tag) => format!("kubectl mesh-tag set {tag} --revision {} --overwrite", if is_here { label } else { answers }),
         None => "point both to the same revision".to_owned(),
     };
     (label != answers).then(|| Finding {

@@ -15,7 +15,7 @@ mod service;
 mod validator;
 
 pub use effect::Effect;
-pub use followers::{Followers, followers, followers_by_label};
+pub use followers::{Followers, Maker, Proxies, followers, followers_by_label};
 pub use history::{Move, history};
 pub use listing::{Entry, EntryKind, Fault, default_answers, listing};
 pub use plan::{

@@ -22,6 +22,16 @@ pub(crate) fn of(output: &Output) -> String {
     text
 }
 
+/// Compares a command's transcript with `tests/snapshots/FOLDER/NAME.snap`: whole output, as it was when somebody last
+/// looked at it.
+pub fn check(folder: &str, name: &str, output: &Output) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("snapshots").join(folder));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, output.transcript()));
+}
+
 /// `text` with addresses of the cluster, home folders, ages and generated names replaced. The width of table columns
 /// depends on these, so a gap behind one is always three spaces.
 pub fn stable(text: &str) -> String {
@@ -59,6 +69,9 @@ fn stable_word(word: &str) -> String {
     if is_age(word) {
         return "<age>".to_owned();
     }
+    if is_time(word) {
+        return "<time>".to_owned();
+    }
     if let Some((before, after)) = split_cluster_address(word) {
         return format!("{before}ADDRESS{after}");
     }
@@ -79,6 +92,13 @@ fn is_age(word: &str) -> bool {
         }
     }
     any
+}
+
+/// RFC 3339, to the second, in UTC.
+fn is_time(word: &str) -> bool {
+    let pattern = "dddd-dd-ddTdd:dd:ddZ";
+    word.len() == pattern.len()
+        && word.chars().zip(pattern.chars()).all(|(c, p)| if p == 'd' { c.is_ascii_digit() } else { c == p })
 }
 
 /// A 127.X.Y.Z of a test cluster, with its port.
@@ -122,6 +142,7 @@ mod tests {
             "NAME   AGE     NODE\nweb    12s     a\napi    3m20s   a\n",
             "NAME   AGE   NODE\nweb    <age>   a\napi    <age>   a\n",
         );
+        check("at 2026-11-23T13:06:46Z made", "at <time> made");
         check("dial tcp 127.64.255.1:34567: connect refused", "dial tcp ADDRESS: connect refused");
         check("https://127.64.255.1:34567/api/v1", "https://ADDRESS/api/v1");
         check("/tmp/mesh-tests-aB3dE/out.json missing", "HOME/out.json missing");

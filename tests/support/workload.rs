@@ -55,6 +55,11 @@ impl Cluster {
         Ok(Namespace { cluster: self, name: name.to_owned() })
     }
 
+    /// A namespace that is there already.
+    pub fn namespace_named(&self, name: &str) -> Namespace<'_> {
+        Namespace { cluster: self, name: name.to_owned() }
+    }
+
     /// Creates or changes any object, as `kubectl apply --server-side --force-conflicts` does.
     pub fn apply(&self, object: &Value) -> Result<Value> {
         self.api().apply(&path_of(object)?, object)

@@ -166,10 +166,10 @@ fn text(description: &Description, terminal: &mut Terminal) -> Result<(), Stop> 
 
 /// How many workloads and proxies of a namespace follow.
 fn in_namespace(entry: &Entry, namespace: &str) -> String {
-    let here = || entry.followers.proxies.iter().filter(|(workload, ..)| &*workload.namespace == namespace);
-    let mut workloads: Vec<_> = here().map(|(workload, ..)| workload).collect();
+    let here = || entry.followers.proxies.iter().filter(|proxies| &*proxies.workload.namespace == namespace);
+    let mut workloads: Vec<_> = here().map(|proxies| &proxies.workload).collect();
     workloads.dedup();
-    let proxies: u32 = here().map(|(_, _, pods)| pods).sum();
+    let proxies: u32 = here().map(|proxies| proxies.pods).sum();
     if proxies == 0 {
         return String::new();
     }

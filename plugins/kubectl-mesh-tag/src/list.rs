@@ -3,6 +3,7 @@
 use futures::future::join_all;
 use mesh::cluster::access::{installation_permissions, manifest};
 use mesh::health;
+use mesh::object::Resource;
 use mesh::tag::{Entry, listing};
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
@@ -66,10 +67,10 @@ pub async fn run(common: &CommonArgs, args: &ListArgs, terminal: &mut Terminal) 
 
 fn tags_of(cluster: Option<String>, sight: &Sight) -> ClusterTags {
     let entries = listing(&sight.installation, &sight.census);
-    // What is wrong with tags stands in their rows; the rest is about namespaces and lists.
-    let told: Vec<&str> = entries.iter().flat_map(|entry| &entry.faults).map(|fault| fault.subject.as_str()).collect();
+    // What is wrong with injectors stands in the rows of their tags; the rest is about namespaces and lists.
+    let injectors = format!("{}/", Resource::MutatingWebhookConfigurations.plural());
     let mut findings = health::findings(&sight.installation.snapshot);
-    findings.retain(|finding| !told.contains(&finding.subject.as_str()));
+    findings.retain(|finding| !finding.subject.starts_with(&injectors));
     let has_mesh = sight.installation.snapshot.has_mesh();
     ClusterTags { cluster, entries, findings, has_mesh }
 }

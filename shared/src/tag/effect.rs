@@ -12,7 +12,7 @@ pub struct Effect {
     pub workloads: usize,
     /// Their proxies.
     pub proxies: u32,
-    /// Proxies that run another revision than the one moved to: they change with their next pod.
+    /// Proxies of another revision than the one moved to, until their workloads are restarted.
     pub stale_after: u32,
     /// Pods that name the tag themselves.
     pub labelled_pods: u32,
@@ -29,7 +29,7 @@ impl Effect {
             namespaces: followers.namespaces.iter().cloned().collect(),
             workloads: followers.workloads().len(),
             proxies: followers.proxy_count(),
-            stale_after: followers.stale_count(revision),
+            stale_after: followers.restart_count(revision),
             labelled_pods: followers.pods.iter().map(|(_, pods)| pods).sum(),
             gateways: if changes == Changes::Revision { gateways.collect() } else { Vec::new() },
         }
@@ -40,15 +40,19 @@ impl Effect {
         let mut lines = Vec::new();
         if !self.namespaces.is_empty() {
             let count = plural(self.namespaces.len() as u64, "namespace", "namespaces");
-            lines.push(format!("{count} follow it: {}", some_of(&self.namespaces)));
+            lines.push(format!("followed by {count}: {}", some_of(&self.namespaces)));
         }
         if self.labelled_pods > 0 {
-            lines.push(format!("{} follow it by their own label", plural(u64::from(self.labelled_pods), "pod", "pods")));
+            lines.push(format!("followed by {} with a label of their own", plural(u64::from(self.labelled_pods), "pod", "pods")));
         }
         if self.proxies > 0 {
             let workloads = plural(self.workloads as u64, "workload", "workloads");
             let proxies = plural(u64::from(self.proxies), "proxy", "proxies");
-            lines.push(format!("{workloads} with {proxies}; {} run another revision until they are restarted", self.stale_after));
+            let after = match self.stale_after {
+                0 => "none of which has to be restarted".to_owned(),
+                some => format!("{some} of another revision until they are restarted"),
+            };
+            lines.push(format!("{workloads} with {proxies}, {after}"));
         }
         if !self.gateways.is_empty() {
             let count = plural(self.gateways.len() as u64, "gateway is", "gateways are");

@@ -23,9 +23,30 @@ pub struct Followers {
     pub gateways: BTreeSet<(String, String)>,
     /// Gateways that name nothing and so belong to the default revision (`IsMine`, pkg/revisions/tag_watcher.go).
     pub unnamed_gateways: BTreeSet<(String, String)>,
-    /// Pods with a proxy that its injector would ask for again, and those of its gateways: workload, revision that runs,
-    /// number.
-    pub proxies: Vec<(WorkloadId, String, u32)>,
+    /// Pods with a proxy that its injector would be asked for again, and those of its gateways.
+    pub proxies: Vec<Proxies>,
+}
+
+/// Equal proxies of one workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxies {
+    /// The workload.
+    pub workload: WorkloadId,
+    /// The revision that they are of.
+    pub revision: String,
+    /// How many.
+    pub pods: u32,
+    /// Who brings new ones.
+    pub maker: Maker,
+}
+
+/// Who makes pods with a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maker {
+    /// Their workload, when it is restarted.
+    Workload,
+    /// istiod, for a Gateway, as soon as the revision changes.
+    Istiod,
 }
 
 impl Followers {
@@ -36,22 +57,23 @@ impl Followers {
 
     /// All proxies.
     pub fn proxy_count(&self) -> u32 {
-        self.proxies.iter().map(|(_, _, pods)| pods).sum()
+        self.proxies.iter().map(|proxies| proxies.pods).sum()
     }
 
     /// The workloads of the proxies.
     pub fn workloads(&self) -> BTreeSet<&WorkloadId> {
-        self.proxies.iter().map(|(workload, ..)| workload).collect()
+        self.proxies.iter().map(|proxies| &proxies.workload).collect()
     }
 
     /// Pods whose proxy is not of this revision.
     pub fn stale_count(&self, revision: &str) -> u32 {
-        self.proxies.iter().filter(|(_, running, _)| running != revision).map(|(_, _, pods)| pods).sum()
+        self.proxies.iter().filter(|proxies| proxies.revision != revision).map(|proxies| proxies.pods).sum()
     }
 
-    /// Workloads with a proxy that is not of this revision.
-    pub fn stale_workloads(&self, revision: &str) -> BTreeSet<&WorkloadId> {
-        self.proxies.iter().filter(|(_, running, _)| running != revision).map(|(workload, ..)| workload).collect()
+    /// Pods whose proxy is not of this revision, and stays so until their workload is restarted.
+    pub fn restart_count(&self, revision: &str) -> u32 {
+        let stale = self.proxies.iter().filter(|proxies| proxies.revision != revision && proxies.maker == Maker::Workload);
+        stale.map(|proxies| proxies.pods).sum()
     }
 }
 
@@ -74,7 +96,9 @@ pub fn followers(installation: &Installation, census: &Census, value: &str, is_o
         if let Some(revision) = &group.revision
             && (is_asked || follows_as_gateway(&followers, group))
         {
-            followers.proxies.push((group.workload.clone(), revision.to_string(), group.pods));
+            let maker = if group.gateway().is_some() { Maker::Istiod } else { Maker::Workload };
+            let (workload, revision) = (group.workload.clone(), revision.to_string());
+            followers.proxies.push(Proxies { workload, revision, pods: group.pods, maker });
         }
     }
     followers

@@ -1,0 +1,8 @@
+//! `kubectl mesh-tag`, end to end on real clusters.
+
+mod attach;
+mod gateways;
+mod generate;
+mod list;
+mod moves;
+mod owners;
