@@ -260,11 +260,19 @@ fn rendered_selectors(prefix: &str, revision: &str) -> Option<Value> {
     Some(json!({"namespaceSelector": {"matchExpressions": namespaces}, "objectSelector": {"matchExpressions": pods}}))
 }
 
-/// What a configuration of a revision hands on to a tag of it: its labels, but for those by which its installer or a GitOps
-/// tool finds what is its own.
+/// What an object of a revision hands on to a tag of it: its labels, but for those by which an installer, a Helm release or
+/// a GitOps tool finds what is its own. A tag outlives the release of the revision that it was made from.
 pub(super) fn inherited_labels(canonical: &Value) -> Map<String, Value> {
-    let foreign = ["operator.istio.io", "argocd.argoproj.io", "fluxcd.io", "kubernetes.azure.com/", "addonmanager.kubernetes.io"];
-    let is_foreign = |key: &str| foreign.iter().any(|part| key.contains(part));
+    let foreign = [
+        "operator.istio.io",
+        "argocd.argoproj.io",
+        "fluxcd.io",
+        "kubernetes.azure.com/",
+        "addonmanager.kubernetes.io",
+        "helm.sh/",
+    ];
+    let of_release = ["release", "app.kubernetes.io/instance", "app.kubernetes.io/managed-by", "app.kubernetes.io/version"];
+    let is_foreign = |key: &str| foreign.iter().any(|part| key.contains(part)) || of_release.contains(&key);
     let labels = canonical["metadata"]["labels"].as_object().cloned().unwrap_or_default();
     labels.into_iter().filter(|(key, _)| !is_foreign(key)).collect()
 }
