@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -60,7 +61,9 @@ pub type Judge = dyn Fn(&Call) -> Fate + Send + Sync;
 pub struct Interceptor {
     address: String,
     seen: Arc<Mutex<Vec<String>>>,
-    upstream: Option<Child>,
+    held: Arc<AtomicUsize>,
+    upstream: Option<(String, u32)>,
+    proxy: Option<Child>,
 }
 
 impl Interceptor {
@@ -86,6 +89,12 @@ impl Interceptor {
         Self::start(None, None, judge)
     }
 
+    /// One more in front of the same cluster, which counts for itself. It costs no process of its own, and serves only as
+    /// long as this one.
+    pub fn beside(&self, judge: impl Fn(&Call) -> Fate + Send + Sync + 'static) -> Result<Self> {
+        Self::start(self.upstream.clone(), None, judge)
+    }
+
     fn start(
         upstream: Option<(String, u32)>,
         child: Option<Child>,
@@ -94,14 +103,16 @@ impl Interceptor {
         let listener = TcpListener::bind("127.0.0.1:0").context("listening")?;
         let address = format!("http://{}", listener.local_addr()?);
         let seen: Arc<Mutex<Vec<String>>> = Arc::default();
-        let (record, judge): (_, Arc<Judge>) = (Arc::clone(&seen), Arc::new(judge));
+        let held: Arc<AtomicUsize> = Arc::default();
+        let (record, hold, judge): (_, _, Arc<Judge>) = (Arc::clone(&seen), Arc::clone(&held), Arc::new(judge));
+        let server = upstream.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (record, judge, upstream) = (Arc::clone(&record), Arc::clone(&judge), upstream.clone());
-                thread::spawn(move || serve(stream, upstream.as_ref(), &record, &*judge));
+                let (record, hold, judge, server) = (Arc::clone(&record), Arc::clone(&hold), Arc::clone(&judge), server.clone());
+                thread::spawn(move || serve(stream, server.as_ref(), &record, &hold, &*judge));
             }
         });
-        Ok(Self { address, seen, upstream: child })
+        Ok(Self { address, seen, held, upstream, proxy: child })
     }
 
     /// Where it listens, for `--server`.
@@ -113,11 +124,16 @@ impl Interceptor {
     pub fn requests(&self) -> Vec<String> {
         self.seen.lock().map(|seen| seen.clone()).unwrap_or_default()
     }
+
+    /// How many answers it has kept back so far ([`Fate::Hang`]): what was asked for is done.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::SeqCst)
+    }
 }
 
 impl Drop for Interceptor {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.upstream {
+        if let Some(child) = &mut self.proxy {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -125,7 +141,7 @@ impl Drop for Interceptor {
 }
 
 /// Serves one request a connection: simple, and every client copes with it.
-fn serve(mut client: TcpStream, upstream: Option<&(String, u32)>, seen: &Mutex<Vec<String>>, judge: &Judge) {
+fn serve(mut client: TcpStream, upstream: Option<&(String, u32)>, seen: &Mutex<Vec<String>>, held: &AtomicUsize, judge: &Judge) {
     let Some(head) = read_head(&mut client) else { return };
     let Some(body) = read_body(&mut client, &head) else { return };
     let first = head.lines().next().unwrap_or_default();
@@ -150,7 +166,7 @@ fn serve(mut client: TcpStream, upstream: Option<&(String, u32)>, seen: &Mutex<V
         Fate::Pass | Fate::Stall | Fate::Cut | Fate::Lose | Fate::Hang => match upstream {
             Some((upstream, page)) => {
                 let head = head.replacen("limit=500", &format!("limit={page}"), 1);
-                forward(&mut client, upstream, &head, &body, fate)
+                forward(&mut client, upstream, &head, &body, fate, held)
             }
             None => Ok(()),
         },
@@ -194,7 +210,14 @@ fn status(code: u16) -> String {
     )
 }
 
-fn forward(client: &mut TcpStream, upstream: &str, head: &str, body: &[u8], fate: Fate) -> std::io::Result<()> {
+fn forward(
+    client: &mut TcpStream,
+    upstream: &str,
+    head: &str,
+    body: &[u8],
+    fate: Fate,
+    held: &AtomicUsize,
+) -> std::io::Result<()> {
     let mut server = TcpStream::connect(upstream)?;
     let lines = head.trim_end().lines().filter(|line| {
         let line = line.to_lowercase();
@@ -211,6 +234,7 @@ fn forward(client: &mut TcpStream, upstream: &str, head: &str, body: &[u8], fate
     match fate {
         Fate::Lose => return Ok(()),
         Fate::Hang => {
+            held.fetch_add(1, Ordering::SeqCst);
             thread::sleep(Duration::from_secs(60));
             return Ok(());
         }
