@@ -17,7 +17,7 @@ mod validator;
 pub use effect::Effect;
 pub use followers::{Followers, Maker, Proxies, followers, followers_by_label};
 pub use history::{Move, history};
-pub use listing::{Entry, EntryKind, Fault, default_answers, listing};
+pub use listing::{Entry, EntryKind, Fault, listing, validator_findings};
 pub use plan::{
     Generated, RemoveRequest, SetRequest, TagPlan, check_answers, generated, may_be_tag, plan_remove, plan_set, plan_undo,
 };

@@ -89,3 +89,18 @@ fn one_list_a_kind_is_asked_for_however_many_tags_there_are() -> Result<()> {
     assert_eq!(lists.len(), count, "a list was asked for twice: {:#?}", interceptor.requests());
     Ok(())
 }
+
+#[test]
+fn a_validator_that_nobody_answers_is_told() -> Result<()> {
+    let cluster = Cluster::start(&Options::default())?;
+    let revision = Revision::of(IstioVersion::V1_28_2);
+    cluster.install(&revision)?;
+    cluster.kubectl(["delete", "service", "istiod-1-28-2", "-n", "istio-system"])?;
+    let listed = plugin("mesh-tag")?.on(&cluster).run(["mesh-tag", "list", "-o", "json"])?.json()?;
+    let findings: Vec<&Value> =
+        listed["findings"].as_array().into_iter().flatten().filter(|finding| finding["code"] == "dangling-validator").collect();
+    let subjects: Vec<&str> = findings.iter().filter_map(|finding| finding["subject"].as_str()).collect();
+    let kind = "validatingwebhookconfigurations";
+    assert_eq!(subjects, [format!("{kind}/istio-validator-1-28-2-istio-system"), format!("{kind}/istiod-default-validator")]);
+    Ok(())
+}

@@ -4,7 +4,7 @@ use futures::future::join_all;
 use mesh::cluster::access::{installation_permissions, manifest};
 use mesh::health;
 use mesh::object::Resource;
-use mesh::tag::{Entry, listing};
+use mesh::tag::{Entry, listing, validator_findings};
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
 use mesh::terminal::findings;
@@ -71,6 +71,7 @@ fn tags_of(cluster: Option<String>, sight: &Sight) -> ClusterTags {
     let injectors = format!("{}/", Resource::MutatingWebhookConfigurations.plural());
     let mut findings = health::findings(&sight.installation.snapshot);
     findings.retain(|finding| !finding.subject.starts_with(&injectors));
+    findings.extend(validator_findings(&sight.installation));
     let has_mesh = sight.installation.snapshot.has_mesh();
     ClusterTags { cluster, entries, findings, has_mesh }
 }

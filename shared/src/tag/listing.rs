@@ -9,7 +9,7 @@ use crate::control_plane::{ControlPlane, Readiness, UNREVISIONED};
 use crate::finding::{Finding, Severity};
 use crate::health::{answers_for_another, fault_of};
 use crate::injector::Injector;
-use crate::installation::{Installation, label, name};
+use crate::installation::{DEFAULT_VALIDATOR, Installation, label, name};
 use crate::labels;
 use crate::object::Resource;
 use crate::owner::{Owner, owner_of};
@@ -239,6 +239,48 @@ fn validator_faults(installation: &Installation, revision: Option<&str>) -> Opti
     })
 }
 
+/// Validators whose Service nobody answers: with failurePolicy Fail nobody can write Istio's configuration then.
+pub fn validator_findings(installation: &Installation) -> Vec<Finding> {
+    let snapshot = &installation.snapshot;
+    let mut findings = Vec::new();
+    for validator in &installation.validators {
+        let mut services: Vec<(&str, &str)> = validator["webhooks"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| {
+                let service = &entry["clientConfig"]["service"];
+                Some((service["namespace"].as_str()?, service["name"].as_str()?))
+            })
+            .collect();
+        services.sort_unstable();
+        services.dedup();
+        for (namespace, service) in
+            services.into_iter().filter(|(namespace, _)| snapshot.unread(Resource::Services, namespace).is_none())
+        {
+            let facts = snapshot.services.get(&(namespace.to_owned(), service.to_owned()));
+            let fault = match facts.map(|facts| (facts.readiness, facts.is_external)) {
+                None => "does not exist",
+                Some((Readiness::NotReady, false)) => "has no ready endpoints",
+                Some(_) => continue,
+            };
+            findings.push(Finding {
+                severity: Severity::Error,
+                code: "dangling-validator",
+                subject: format!("{}/{}", Resource::ValidatingWebhookConfigurations.plural(), name(validator)),
+                message: format!("service {service} -n {namespace} {fault}: Istio configuration that it validates is refused"),
+                advice: match name(validator) {
+                    DEFAULT_VALIDATOR => {
+                        "kubectl mesh-tag set default --revision REVISION --overwrite, to a revision that is ready".to_owned()
+                    }
+                    other => format!("kubectl get validatingwebhookconfiguration {other} -o yaml"),
+                },
+            });
+        }
+    }
+    findings
+}
+
 /// What is wrong with the way of a webhook to its istiod, and with whom it selects.
 fn webhook_faults(installation: &Installation, webhook: &Value) -> Vec<Fault> {
     let snapshot = &installation.snapshot;
@@ -283,10 +325,4 @@ fn subject(webhook: &Value) -> String {
 
 fn service_subject(service: &Value) -> String {
     format!("services/{} -n {}", name(service), crate::installation::namespace(service))
-}
-
-/// Who answers for the default revision: the `default` tag's revision, else the one without a name.
-pub fn default_answers(installation: &Installation) -> Option<&str> {
-    let by_tag = installation.tag_webhooks(DEFAULT).next().and_then(|webhook| label(webhook, labels::REVISION));
-    by_tag.or_else(|| installation.revision_webhooks(UNREVISIONED).next().and_then(|webhook| label(webhook, labels::REVISION)))
 }
