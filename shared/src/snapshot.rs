@@ -84,6 +84,11 @@ impl Snapshot {
             .find(|unread| unread.resource == resource && unread.namespace.as_deref().is_none_or(|unread| unread == namespace))
     }
 
+    /// What to tell of the lists that are not there: what depends on them is not known.
+    pub fn unread_findings(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| matches!(finding.code, "forbidden" | "unread"))
+    }
+
     /// The control planes of a revision, in whichever namespace.
     pub fn control_planes_of(&self, revision: &str) -> impl Iterator<Item = &ControlPlane> {
         self.control_planes.iter().filter(move |control_plane| control_plane.revision == revision)

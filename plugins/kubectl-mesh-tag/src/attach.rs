@@ -20,6 +20,7 @@ use mesh::state::State;
 use mesh::tag::check_answers;
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
+use mesh::terminal::findings;
 use mesh::terminal::flags::CommonArgs;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
@@ -271,8 +272,10 @@ async fn tell_stale(
         namespaces.iter().map(|namespace| scope(Some(namespace))).collect()
     };
     let mut changing: BTreeMap<String, Vec<(State, String)>> = BTreeMap::new();
+    let mut unread = BTreeSet::new();
     for scope in scopes {
         let snapshot = read(connection, &scope, Detail::Workloads, &Nobody).await?;
+        unread.extend(snapshot.unread_findings().cloned());
         for verdict in verdicts(&snapshot, &HashMap::new()) {
             let namespace = verdict.workload.namespace.to_string();
             let changes = verdict.state.is_stale() || matches!(verdict.state, State::Missing | State::Leaving);
@@ -281,7 +284,9 @@ async fn tell_stale(
             }
         }
     }
-    let hint = terminal.err_styles.hint;
+    let styles = terminal.err_styles;
+    findings::write(unread.iter().map(|finding| (None, finding)), common.v, &styles, &mut terminal.err)?;
+    let hint = styles.hint;
     for (namespace, workloads) in &changing {
         let count = plural(workloads.len() as u64, "workload changes", "workloads change");
         let shown: Vec<String> = workloads.iter().take(5).map(|(state, workload)| format!("{workload} is {state}")).collect();

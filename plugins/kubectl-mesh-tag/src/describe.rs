@@ -3,6 +3,8 @@
 use std::io::Write;
 
 use mesh::cluster::access::{installation_permissions, manifest};
+use mesh::finding::Finding;
+use mesh::object::Resource;
 use mesh::refusal::Refusal;
 use mesh::tag::{Effect, Entry, EntryKind, Move, SetRequest, history, listing, plan_set};
 use mesh::terminal::Terminal;
@@ -24,6 +26,8 @@ struct Description {
     entry: Entry,
     history: Vec<Move>,
     moves: Vec<PossibleMove>,
+    /// Its faults, and what could not be read.
+    findings: Vec<Finding>,
 }
 
 /// What a move to one revision would do.
@@ -51,13 +55,17 @@ pub async fn run(common: &CommonArgs, args: &DescribeArgs, terminal: &mut Termin
         Output::Table | Output::Wide => text(&description, terminal)?,
     }
     terminal.flush()?;
-    let faults: Vec<_> = description.entry.faults.iter().map(|fault| fault.finding()).collect();
     let styles = terminal.err_styles;
-    findings::write(faults.iter().map(|finding| (None, finding)), common.v, &styles, &mut terminal.err)?;
+    findings::write(description.findings.iter().map(|finding| (None, finding)), common.v, &styles, &mut terminal.err)?;
     Ok(Exit::Done)
 }
 
 fn describe(common: &CommonArgs, args: &DescribeArgs, sight: &Sight) -> Result<Description, Stop> {
+    let snapshot = &sight.installation.snapshot;
+    if let Some(unread) = snapshot.unread(Resource::MutatingWebhookConfigurations, "") {
+        let reason = format!("{} could not be read, so nothing is known of any tag", unread.resource);
+        return Err(Refusal::new(reason, "--explain-rbac prints what this command needs").into());
+    }
     let entries = listing(&sight.installation, &sight.census);
     let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
     let Some(entry) = entries.iter().find(|entry| entry.name == args.tag) else {
@@ -70,11 +78,12 @@ fn describe(common: &CommonArgs, args: &DescribeArgs, sight: &Sight) -> Result<D
     };
     let webhook = sight.installation.tag_webhooks(&args.tag).next();
     let is_tag = entry.kind == EntryKind::Tag;
-    let revisions = sight.installation.snapshot.revisions();
+    let revisions = snapshot.revisions();
     let others = revisions.into_iter().filter(|revision| is_tag && entry.revision.as_deref() != Some(revision));
     Ok(Description {
         history: webhook.map(history).unwrap_or_default(),
         moves: others.map(|revision| possible_move(common, sight, &args.tag, revision)).collect(),
+        findings: entry.faults.iter().map(|fault| fault.finding()).chain(snapshot.unread_findings().cloned()).collect(),
         entry: entry.clone(),
     })
 }
@@ -101,7 +110,7 @@ fn possible_move(common: &CommonArgs, sight: &Sight, tag: &str, revision: &str) 
 }
 
 fn text(description: &Description, terminal: &mut Terminal) -> Result<(), Stop> {
-    let Description { entry, history, moves } = description;
+    let Description { entry, history, moves, findings: _ } = description;
     let heading = terminal.out_styles.heading;
     let out = &mut terminal.out;
     let mut field =
@@ -186,7 +195,7 @@ fn document(description: &Description) -> Value {
     let mut value = render::entry(&description.entry, columns);
     value["history"] = description.history.iter().map(|one| json!(one)).collect();
     value["moves"] = description.moves.iter().map(possible_document).collect();
-    value["findings"] = description.entry.faults.iter().map(|fault| findings::document(&fault.finding())).collect();
+    value["findings"] = description.findings.iter().map(findings::document).collect();
     let kind = value["kind"].take();
     value["of"] = kind;
     value["apiVersion"] = "kubectl-mesh/v1".into();
