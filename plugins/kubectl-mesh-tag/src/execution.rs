@@ -141,10 +141,11 @@ impl Execution<'_> {
             if interrupted.load(Ordering::Relaxed) {
                 return Err(Stop::Interrupted(unfinished(plan, written.len())));
             }
-            match carry_out(self.connection, change, Persistence::Stored).await {
+            let change = after_earlier(change, &written);
+            match carry_out(self.connection, &change, Persistence::Stored).await {
                 Ok(object) => {
                     writeln!(terminal.err, "{} {}", past(change.action()), change.subject)?;
-                    written.push((change.clone(), object));
+                    written.push((change, object));
                 }
                 Err(failure) => {
                     return Err(self.take_back(&written, Stop::Failure(failure), terminal).await);
@@ -232,6 +233,16 @@ impl Execution<'_> {
         }
         Ok(())
     }
+}
+
+/// A change of an object that was written before, on the state that it has since then.
+fn after_earlier(change: &Change, written: &[(Change, Option<Value>)]) -> Change {
+    let mut change = change.clone();
+    let earlier = written.iter().rfind(|(earlier, _)| earlier.subject == change.subject);
+    if let (Some((_, Some(object))), Some(before)) = (earlier, &mut change.before) {
+        before["metadata"]["resourceVersion"] = object["metadata"]["resourceVersion"].clone();
+    }
+    change
 }
 
 fn announce(plan: &TagPlan, terminal: &mut Terminal) -> Result<(), Stop> {

@@ -179,8 +179,52 @@ pub(super) fn is_deactivated(entry: &Value) -> bool {
         .any(|selector| entry[*selector]["matchLabels"].get(labels::DEACTIVATED).is_some())
 }
 
+/// The name of the condition under which an injector leaves alone what another one has injected.
+const YIELDS: &str = "not-injected.mesh.kubectl";
+
+/// The injector without a revision, leaving alone what another one has injected before it. For as long as both it and the
+/// `default` tag select the same pods: two releases of Istio that inject one pod may make a pod that the API server refuses,
+/// one with the proxy as a native sidecar and the other not.
+///
+/// Webhooks are called in the order of their names and see what those before them have made of the pod, so the tag's
+/// (`istio-revision-tag-default`) comes first. API servers before 1.28 know no conditions and leave them out.
+pub(super) fn yielding(webhook: &Value) -> Value {
+    let mut webhook = freed(webhook);
+    let condition = json!({
+        "name": YIELDS,
+        "expression": format!("!has(object.metadata.annotations) || !('{}' in object.metadata.annotations)", labels::STATUS),
+    });
+    let entries = webhook["webhooks"].as_array_mut().into_iter().flatten();
+    for entry in entries.filter(|entry| !is_deactivated(entry)) {
+        match entry.get_mut("matchConditions").and_then(Value::as_array_mut) {
+            Some(conditions) => conditions.push(condition.clone()),
+            None => entry["matchConditions"] = json!([condition]),
+        }
+    }
+    webhook
+}
+
+/// The same without that condition.
+pub(super) fn freed(webhook: &Value) -> Value {
+    let mut webhook = webhook.clone();
+    for entry in webhook["webhooks"].as_array_mut().into_iter().flatten() {
+        let Some(conditions) = entry.get_mut("matchConditions").and_then(Value::as_array_mut) else { continue };
+        conditions.retain(|condition| condition["name"] != YIELDS);
+        if conditions.is_empty() {
+            entry.as_object_mut().map(|fields| fields.remove("matchConditions"));
+        }
+    }
+    webhook
+}
+
+/// Whether an injector carries that condition.
+pub(super) fn is_yielding(webhook: &Value) -> bool {
+    freed(webhook) != *webhook
+}
+
 /// The injector without a revision, selecting nothing any more; its selectors are kept in an annotation.
 pub(super) fn deactivated(webhook: &Value) -> Value {
+    let webhook = &freed(webhook);
     let kept: Vec<Value> = entries_of(webhook)
         .filter(|entry| !is_deactivated(entry))
         .map(|entry| {
@@ -313,7 +357,10 @@ pub(super) fn merged(live: &[Value], old: &[Value], new: &[Value]) -> Entries {
         if find(old, &entry["name"]).is_none() {
             result.notes.push(format!("somebody added the entry {name} to the tag's webhook: it is kept"));
             let mut entry = entry.clone();
-            if let Some(answers) = new.first() {
+            // One more way to be injected moves with the tag; what calls somebody else goes on calling them.
+            let calls = |other: &Value| ["service", "url"].map(|field| other["clientConfig"][field].clone());
+            let is_injecting = live.iter().any(|known| find(new, &known["name"]).is_some() && calls(known) == calls(&entry));
+            if let (true, Some(answers)) = (is_injecting, new.first()) {
                 entry["clientConfig"] = answers["clientConfig"].clone();
             }
             result.entries.push(entry);
@@ -371,6 +418,27 @@ mod tests {
     }
 
     #[test]
+    fn an_injector_that_gives_way_keeps_its_own_conditions() {
+        let own = json!({"name": "own", "expression": "true"});
+        let webhook = json!({
+            "metadata": {"labels": {labels::REVISION: "default"}},
+            "webhooks": [{"name": "a.sidecar-injector.istio.io"}, {"name": "b.sidecar-injector.istio.io", "matchConditions": [own]}],
+        });
+        let gives_way = yielding(&webhook);
+        let names = |entry: usize| -> Vec<&str> {
+            let conditions = gives_way["webhooks"][entry]["matchConditions"].as_array().into_iter().flatten();
+            conditions.filter_map(|condition| condition["name"].as_str()).collect()
+        };
+        assert_eq!((names(0), names(1)), (vec![YIELDS], vec!["own", YIELDS]));
+        assert!(is_yielding(&gives_way) && !is_yielding(&webhook));
+        assert_eq!(yielding(&gives_way), gives_way, "once is enough");
+        assert_eq!(freed(&gives_way), webhook);
+        let off = deactivated(&gives_way);
+        assert!(!is_yielding(&off) && yielding(&off) == off, "who selects nothing has nothing to leave alone");
+        assert_eq!(freed(&reactivated(&off))["webhooks"][1]["matchConditions"], json!([own]));
+    }
+
+    #[test]
     fn a_tag_asks_for_itself_and_keeps_the_platforms_terms() {
         let entries = entries(&revision("x"), "prod", &[]).unwrap().entries;
         assert_eq!(names(&entries), ["rev.namespace.", "rev.object."]);
@@ -419,6 +487,23 @@ mod tests {
         odd["webhooks"] = json!([{"name": "other.example.com", "clientConfig": {}}]);
         let refusal = entries(&odd, "prod", &[]).unwrap_err();
         assert!(refusal.reason.contains("istio-sidecar-injector-x"), "{refusal:?}");
+    }
+
+    #[test]
+    fn an_entry_that_somebody_added_moves_only_if_it_injects() {
+        let old = entries(&revision("x"), "prod", &[]).unwrap().entries;
+        let mut new = old.clone();
+        new.iter_mut().for_each(|entry| entry["clientConfig"]["service"]["name"] = "istiod-y".into());
+        let mut live = old.clone();
+        let mut injecting = old[0].clone();
+        injecting["name"] = "more.sidecar-injector.istio.io".into();
+        live.push(injecting);
+        live.push(json!({"name": "policy.example.com", "clientConfig": {"service": {"name": "policy"}, "caBundle": "UA=="}}));
+        let result = merged(&live, &old, &new);
+        let calls: Vec<&Value> = result.entries.iter().map(|entry| &entry["clientConfig"]["service"]["name"]).collect();
+        assert_eq!(calls, ["istiod-y", "istiod-y", "istiod-y", "policy"]);
+        assert_eq!(result.entries[3], live[3]);
+        assert_eq!(result.notes.len(), 2, "{:?}", result.notes);
     }
 
     #[test]

@@ -4,8 +4,10 @@ use serde_json::{Value, json};
 
 use super::effect::{Changes, Effect};
 use super::followers::{Followers, followers};
-use super::history::{Move, history, text, with_move};
-use super::injectors::{deactivated, entries, entries_of, inherited_labels, is_deactivated, merged, reactivated};
+use super::history::{Move, history, text, with_move, with_undo};
+use super::injectors::{
+    deactivated, entries, entries_of, freed, inherited_labels, is_deactivated, is_yielding, merged, reactivated, yielding,
+};
 use super::service::{service, service_name};
 use super::validator::{is_of_default_tag, pointed_to, released};
 use super::{DEFAULT, ownership};
@@ -101,6 +103,7 @@ enum Remember {
 
 fn plan_move(installation: &Installation, census: &Census, request: &SetRequest<'_>, remember: Remember) -> Planned<TagPlan> {
     let SetRequest { tag, revision, .. } = *request;
+    check_seen(installation, tag)?;
     let target = target(installation, revision, request.istio_namespace)?;
     check_name(installation, tag, &target)?;
     let present = Present::find(installation, tag, &target.namespace)?;
@@ -110,9 +113,11 @@ fn plan_move(installation: &Installation, census: &Census, request: &SetRequest<
     let webhook = webhook(installation, request, &target, &present, remember, &mut notes)?;
     let mut changes = Vec::new();
     changes.extend(service_change(request.tag, &target, &present));
+    let (yields, deactivations) = if tag == DEFAULT { deactivations(installation) } else { (Vec::new(), Vec::new()) };
+    changes.extend(yields);
     changes.push(webhook);
     if tag == DEFAULT {
-        changes.extend(deactivations(installation));
+        changes.extend(deactivations);
         changes.extend(validator_change(installation, &target, &mut notes));
     }
     changes.retain(|change| change.action() != Action::None);
@@ -148,29 +153,37 @@ fn plan_move(installation: &Installation, census: &Census, request: &SetRequest<
     Ok(plan)
 }
 
-/// Plans to take the last move back.
+/// Plans to take the last move back. One that was taken back already is not taken back again: whatever of that was left is
+/// completed.
 ///
 /// # Errors
 /// A [`Refusal`], also when there is nothing to go back to.
 pub fn plan_undo(installation: &Installation, census: &Census, request: &SetRequest<'_>) -> Planned<TagPlan> {
     let tag = request.tag;
-    let mut webhooks = installation.tag_webhooks(tag);
-    let webhook = webhooks.next().ok_or_else(|| no_such_tag(installation, tag))?;
+    check_seen(installation, tag)?;
+    let removal = RemoveRequest { tag, istio_namespace: request.istio_namespace };
+    let Some(webhook) = installation.tag_webhooks(tag).next() else {
+        // An undo that was interrupted has removed the webhook first.
+        return plan_removal(installation, census, removal, Unserved::Refused);
+    };
     let Some(last) = history(webhook).pop() else {
         return Err(Refusal::new(
             format!("nothing is known of where tag {tag} pointed before: only kubectl mesh-tag set leaves a note of that"),
             format!("kubectl mesh-tag set {tag} --revision REVISION --overwrite"),
         ));
     };
-    match &last.from {
-        Some(revision) => {
-            let request = SetRequest { revision, may_overwrite: true, from: None, ..request.clone() };
-            plan_move(installation, census, &request, Remember::Undo)
+    let to = |revision: &str, remember: Remember| {
+        let request = SetRequest { revision, may_overwrite: true, from: None, ..request.clone() };
+        plan_move(installation, census, &request, remember)
+    };
+    match (&last.from, label(webhook, labels::REVISION)) {
+        (Some(_), Some(present)) if last.undone => {
+            let mut plan = to(present, Remember::Move)?;
+            plan.notes.push(format!("the last move of tag {tag} was undone before; any other one is made by set"));
+            Ok(plan)
         }
-        None => {
-            let request = RemoveRequest { tag, istio_namespace: request.istio_namespace };
-            plan_removal(installation, census, request, Unserved::Refused)
-        }
+        (Some(revision), _) => to(revision, Remember::Undo),
+        (None, _) => plan_removal(installation, census, removal, Unserved::Refused),
     }
 }
 
@@ -198,21 +211,28 @@ fn plan_removal(
     unserved: Unserved,
 ) -> Planned<TagPlan> {
     let tag = request.tag;
+    check_seen(installation, tag)?;
     let is_here =
         |object: &&Value| request.istio_namespace.is_none_or(|wanted| namespace_of(object).is_none_or(|found| found == wanted));
     let webhooks: Vec<&Value> = installation.tag_webhooks(tag).filter(is_here).collect();
     let services: Vec<&Value> = installation.tag_services(tag).filter(|service| is_here(service)).collect();
-    if webhooks.is_empty() && services.is_empty() {
+    // The validator is the last that a removal changes, so an interrupted one may have left that alone.
+    let is_begun = tag == DEFAULT
+        && (installation.default_validator().is_some_and(is_of_default_tag)
+            || installation.revision_webhooks(UNREVISIONED).any(is_yielding));
+    if webhooks.is_empty() && services.is_empty() && !is_begun {
         return Err(no_such_tag(installation, tag));
     }
     check_one_namespace(tag, webhooks.iter().chain(&services).filter_map(|object| namespace_of(object)))?;
     let mut notes = Vec::new();
     let mut changes: Vec<Change> = Vec::new();
     let mut serves_default = false;
+    let mut freeing = Vec::new();
     if tag == DEFAULT {
-        let reactivations = reactivations(installation, &mut notes);
+        let (reactivations, later) = reactivations(installation, &mut notes);
         serves_default = !reactivations.is_empty() || has_active_default(installation);
         changes.extend(reactivations);
+        freeing = later;
     }
     let gone = |resource: Resource, object: &Value| Change {
         subject: Subject::new(resource, Some(namespace(object)), name(object)),
@@ -220,6 +240,7 @@ fn plan_removal(
         after: None,
     };
     changes.extend(webhooks.iter().map(|webhook| gone(Resource::MutatingWebhookConfigurations, webhook)));
+    changes.extend(freeing);
     changes.extend(services.iter().map(|service| gone(Resource::Services, service)));
     if tag == DEFAULT {
         changes.extend(validator_release(installation, &mut notes));
@@ -353,6 +374,29 @@ fn known_names(installation: &Installation) -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+/// What could not be read may be a part of the tag, or follow it.
+fn check_seen(installation: &Installation, tag: &str) -> Planned<()> {
+    let matters = |resource: Resource| match resource {
+        Resource::MutatingWebhookConfigurations | Resource::Services | Resource::Namespaces | Resource::Gateways => true,
+        Resource::ValidatingWebhookConfigurations => tag == DEFAULT,
+        _ => false,
+    };
+    let unread = installation.snapshot.unread.iter().filter(|unread| matters(unread.resource));
+    let mut details: Vec<String> = unread
+        .map(|unread| match &unread.namespace {
+            Some(namespace) => format!("{} -n {namespace}", unread.resource),
+            None => unread.resource.to_string(),
+        })
+        .collect();
+    details.sort();
+    details.dedup();
+    if details.is_empty() {
+        return Ok(());
+    }
+    let reason = format!("not everything could be read, so nobody can say what belongs to tag {tag} and who follows it");
+    Err(Refusal::new(reason, "--explain-rbac prints what this command needs").with(details))
 }
 
 /// The revision that a tag is to point to.
@@ -618,9 +662,10 @@ fn webhook(
         Remember::Move if present.webhook.is_some() && present.revision.as_deref() == Some(target.revision) => moves,
         Remember::Move => {
             let from = present.webhook.and(present.revision.clone());
-            with_move(moves, Move { from, time: request.time.to_owned(), version: request.version.to_owned() })
+            let new = Move { from, time: request.time.to_owned(), version: request.version.to_owned(), undone: false };
+            with_move(moves, new)
         }
-        Remember::Undo => moves[..moves.len().saturating_sub(1)].to_vec(),
+        Remember::Undo => with_undo(moves),
         Remember::Nothing => Vec::new(),
     };
     if moves.is_empty() {
@@ -674,9 +719,15 @@ fn service_change(tag: &str, target: &Target<'_>, present: &Present<'_>) -> Opti
     Some(Change { subject, before: present.service.cloned(), after: Some(after) })
 }
 
-/// The injectors without a revision give way to the `default` tag.
-fn deactivations(installation: &Installation) -> Vec<Change> {
-    installation.revision_webhooks(UNREVISIONED).map(|webhook| changed(webhook, deactivated(webhook))).collect()
+/// The injectors without a revision give way to the `default` tag: first to what it has injected, so that no pod is injected
+/// twice while both select it, then altogether.
+fn deactivations(installation: &Installation) -> (Vec<Change>, Vec<Change>) {
+    let webhooks = installation.revision_webhooks(UNREVISIONED);
+    let steps = webhooks.map(|webhook| {
+        let between = yielding(webhook);
+        (changed(webhook, between.clone()), changed(&between, deactivated(&between)))
+    });
+    steps.unzip()
 }
 
 fn changed(webhook: &Value, after: Value) -> Change {
@@ -684,17 +735,21 @@ fn changed(webhook: &Value, after: Value) -> Change {
     Change { subject, before: Some(webhook.clone()), after: Some(after) }
 }
 
-/// They come back when the tag goes, if somebody is there to answer.
-fn reactivations(installation: &Installation, notes: &mut Vec<String>) -> Vec<Change> {
-    let mut changes = Vec::new();
-    for webhook in installation.revision_webhooks(UNREVISIONED).filter(|webhook| entries_of(webhook).any(is_deactivated)) {
-        if installation.snapshot.readiness(UNREVISIONED) == Readiness::Ready {
-            changes.push(changed(webhook, reactivated(webhook)));
-        } else {
+/// They come back when the tag goes, if somebody is there to answer: first only to what the tag does not inject, then, when
+/// it is gone, to everything.
+fn reactivations(installation: &Installation, notes: &mut Vec<String>) -> (Vec<Change>, Vec<Change>) {
+    let mut steps = (Vec::new(), Vec::new());
+    for webhook in installation.revision_webhooks(UNREVISIONED) {
+        let is_off = entries_of(webhook).any(is_deactivated);
+        if is_off && installation.snapshot.readiness(UNREVISIONED) != Readiness::Ready {
             notes.push(format!("{} stays switched off: no control plane without a revision is ready to answer", name(webhook)));
+        } else if is_off || is_yielding(webhook) {
+            let between = yielding(&reactivated(webhook));
+            steps.1.push(changed(&between, freed(&between)));
+            steps.0.push(changed(webhook, between));
         }
     }
-    changes
+    steps
 }
 
 fn has_active_default(installation: &Installation) -> bool {
@@ -743,10 +798,11 @@ fn check_overlaps(installation: &Installation, plan: &TagPlan) -> Planned<()> {
         Injector::all_of(&configurations(webhook)).into_iter().filter(|injector| !injector.is_deactivated()).collect()
     };
     let after_of = |webhook: &Value| -> Vec<Injector> {
+        // Its last one: an injector that gives way does so in two steps.
         let change = plan
             .changes
             .iter()
-            .find(|change| change.subject.kind == "MutatingWebhookConfiguration" && change.subject.name == name(webhook));
+            .rfind(|change| change.subject.kind == "MutatingWebhookConfiguration" && change.subject.name == name(webhook));
         match change {
             Some(change) => change.after.as_ref().map(injectors_of).unwrap_or_default(),
             None => injectors_of(webhook),
@@ -876,5 +932,30 @@ fn nearest(typed: &str, names: &[&str]) -> String {
         (Some(best), _) => format!("; did you mean {best}?"),
         (None, []) => String::new(),
         (None, names) => format!("; there are {}", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::{Unread, UnreadCause};
+
+    fn unread(resource: Resource, namespace: Option<&str>) -> Unread {
+        Unread { resource, namespace: namespace.map(str::to_owned), cause: UnreadCause::Forbidden }
+    }
+
+    #[test]
+    fn what_could_not_be_read_stands_in_the_way() {
+        let mut installation = Installation::default();
+        assert_eq!(check_seen(&installation, "prod"), Ok(()));
+        // Neither says anything about a tag that is not the default.
+        installation.snapshot.unread =
+            vec![unread(Resource::ValidatingWebhookConfigurations, None), unread(Resource::EndpointSlices, Some("istio-system"))];
+        assert_eq!(check_seen(&installation, "prod"), Ok(()));
+        let refusal = check_seen(&installation, DEFAULT).unwrap_err();
+        assert_eq!(refusal.details, ["validatingwebhookconfigurations.admissionregistration.k8s.io"]);
+        installation.snapshot.unread = vec![unread(Resource::Services, Some("istio-system")), unread(Resource::Gateways, None)];
+        let refusal = check_seen(&installation, "prod").unwrap_err();
+        assert_eq!(refusal.details, ["gateways.gateway.networking.k8s.io", "services -n istio-system"]);
     }
 }
