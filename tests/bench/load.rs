@@ -8,11 +8,14 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use support::{Cluster, Follows, IstioVersion, Revision, Workload, say};
 
-/// Pods of a Deployment, and Deployments of a namespace.
+/// Pods of a Deployment.
 const PODS: usize = 10;
-const DEPLOYMENTS: usize = 10;
 /// Requests under way at once.
 const THREADS: usize = 12;
+/// Whole objects, in the API server's shorter form.
+pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+/// The metadata of objects, in that form.
+pub const METADATA: &str = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 const HASH: &str = "5d4f8c7b9d";
 
 /// A cluster full of pods, its controllers held still so that they neither adopt nor remove any.
@@ -45,15 +48,13 @@ fn signal(processes: &[libc::pid_t], signal: libc::c_int) {
     }
 }
 
-/// Fills a cluster: half of the namespaces follow the revision that injected the pods, half the newer one.
-pub fn fill(cluster: &Cluster, pods: usize) -> Result<Load> {
-    let (old, new) = (Revision::of(IstioVersion::V1_26_0), Revision::of(IstioVersion::V1_28_2));
-    cluster.install(&old)?;
-    cluster.install(&new)?;
+/// Fills a cluster with so many pods, which the older revision has injected, and so many Deployments to a namespace. What
+/// the namespace of a number follows then, `follows` says.
+pub fn fill(cluster: &Cluster, pods: usize, deployments: usize, follows: impl Fn(usize) -> String + Sync) -> Result<Load> {
     let model = cluster.namespace("model", Follows::Revision("1-26-0"))?;
     model.run(&Workload::deployment("model"))?;
     let model = model.pods()?.into_iter().next().context("the model has a pod")?;
-    let namespaces: Vec<String> = (0..pods.div_ceil(PODS * DEPLOYMENTS)).map(|number| format!("load-{number}")).collect();
+    let namespaces: Vec<String> = (0..pods.div_ceil(PODS * deployments)).map(|number| format!("load-{number}")).collect();
     side_by_side(namespaces.len(), |number| cluster.namespace(&namespaces[number], Follows::Nothing).map(|_| ()))?;
 
     let controllers =
@@ -62,7 +63,7 @@ pub fn fill(cluster: &Cluster, pods: usize) -> Result<Load> {
     signal(&held, libc::SIGSTOP);
     let load = Load { deployments: pods.div_ceil(PODS), held };
     side_by_side(load.deployments, |number| {
-        let namespace = &namespaces[number / DEPLOYMENTS];
+        let namespace = &namespaces[number / deployments];
         let name = format!("workload-{number}");
         let mut deployment = Workload::deployment(&name).replicas(10).manifest();
         deployment["metadata"]["namespace"] = json!(namespace);
@@ -70,8 +71,7 @@ pub fn fill(cluster: &Cluster, pods: usize) -> Result<Load> {
         (0..PODS).try_for_each(|pod| create_pod(cluster, &model, namespace, &name, pod))
     })?;
     side_by_side(namespaces.len(), |number| {
-        let revision = if number % 2 == 0 { "1-26-0" } else { "1-28-2" };
-        let patch = json!({"metadata": {"labels": {"istio.io/rev": revision}}});
+        let patch = json!({"metadata": {"labels": {"istio.io/rev": follows(number)}}});
         cluster.api().patch(&format!("/api/v1/namespaces/{}", namespaces[number]), &patch).map(|_| ())
     })?;
     Ok(load)
@@ -115,20 +115,28 @@ fn side_by_side(number: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Res
     })
 }
 
-/// The paths of all pages of the list of pods. A token says where a page begins, whatever the encoding.
-pub fn pages(cluster: &Cluster) -> Result<Vec<String>> {
-    let mut pages = vec!["/api/v1/pods?limit=500".to_owned()];
+/// The two revisions, the older one first.
+pub fn install(cluster: &Cluster) -> Result<()> {
+    cluster.install(&Revision::of(IstioVersion::V1_26_0))?;
+    cluster.install(&Revision::of(IstioVersion::V1_28_2))
+}
+
+/// The paths of all pages of the list of pods; `query` is what is asked for besides. A token says where a page begins,
+/// whatever the encoding.
+pub fn pages(cluster: &Cluster, query: &str) -> Result<Vec<String>> {
+    let first = format!("/api/v1/pods?limit=500{query}");
+    let mut pages = vec![first.clone()];
     loop {
         let page = cluster.api().get(pages.last().context("there is a first page")?)?;
         match page["metadata"]["continue"].as_str().filter(|token| !token.is_empty()) {
-            Some(token) => pages.push(format!("/api/v1/pods?limit=500&continue={token}")),
+            Some(token) => pages.push(format!("{first}&continue={token}")),
             None => return Ok(pages),
         }
     }
 }
 
-/// What makes one curl process fetch all pages on one connection, as protobuf, and throw them away.
-pub fn curl_config(cluster: &Cluster, pages: &[String]) -> String {
+/// What makes one curl process fetch all pages on one connection, of this type, and throw them away.
+pub fn curl_config(cluster: &Cluster, pages: &[String], accept: &str) -> String {
     let kubeconfig = cluster.kubeconfig();
     let mut config = String::new();
     for (number, page) in pages.iter().enumerate() {
@@ -136,7 +144,7 @@ pub fn curl_config(cluster: &Cluster, pages: &[String]) -> String {
         writeln!(
             config,
             "{next}url = \"{}{page}\"\ncacert = \"{}\"\nheader = \"Authorization: Bearer {}\"\n\
-             header = \"Accept: application/vnd.kubernetes.protobuf\"\noutput = /dev/null",
+             header = \"Accept: {accept}\"\noutput = /dev/null",
             kubeconfig.server,
             kubeconfig.authority.display(),
             kubeconfig.token

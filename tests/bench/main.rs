@@ -2,6 +2,7 @@
 
 mod load;
 mod measure;
+mod tags;
 
 use std::env;
 use std::fs;
@@ -20,12 +21,13 @@ fn main() -> ExitCode {
     if env::args().nth(1).as_deref() == Some("measure") {
         return end(measure::start_and_tell(env::args_os().skip(2)));
     }
+    let is_of_tags = env::args().any(|word| word == "tags");
     let words: Vec<usize> = env::args().skip(1).filter_map(|word| word.parse().ok()).collect();
     let Some((runs, counts)) = words.split_first() else {
-        say(format_args!("usage: bench RUNS PODS …; see tests/bench/run --help"));
+        say(format_args!("usage: bench RUNS PODS … | bench RUNS tags PODS …; see tests/bench/run --help"));
         return ExitCode::from(2);
     };
-    end(counts.iter().try_for_each(|pods| bench(*runs, *pods)))
+    end(counts.iter().try_for_each(|pods| if is_of_tags { tags::bench(*runs, *pods) } else { bench(*runs, *pods) }))
 }
 
 fn end(result: Result<()>) -> ExitCode {
@@ -38,22 +40,26 @@ fn end(result: Result<()>) -> ExitCode {
     }
 }
 
-fn plugin() -> PathBuf {
+/// The release build of a plugin, by its file's name.
+fn plugin(file: &str) -> PathBuf {
     let target =
         env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
-    target.join("release/kubectl-mesh_proxyver")
+    target.join("release").join(file)
 }
 
 fn bench(runs: usize, pods: usize) -> Result<()> {
     say(format_args!("a cluster of {pods} pods"));
     let cluster = Cluster::start(&Options::default())?;
-    let load = load::fill(&cluster, pods)?;
+    load::install(&cluster)?;
+    // Half of the namespaces follow the revision that injected the pods, half the newer one.
+    let follows = |number: usize| if number.is_multiple_of(2) { "1-26-0" } else { "1-28-2" }.to_owned();
+    let load = load::fill(&cluster, pods, 10, follows)?;
     say(format_args!("{pods} pods; measuring, {runs} runs of each"));
     let environment = |command: &mut Command| {
         command.env("KUBECONFIG", cluster.kubeconfig_file());
     };
     let ours = |arguments: &[&str]| {
-        let mut command = Command::new(plugin());
+        let mut command = Command::new(plugin("kubectl-mesh_proxyver"));
         command.args(arguments);
         environment(&mut command);
         command
@@ -74,9 +80,9 @@ fn bench(runs: usize, pods: usize) -> Result<()> {
             .to_vec();
     for run in 0..=runs {
         // In turn, so that a slow moment of the machine falls on all of them. The first round only warms up.
-        let pages = load::pages(&cluster)?;
+        let pages = load::pages(&cluster, "")?;
         let config = cluster.folder().join("curl");
-        fs::write(&config, load::curl_config(&cluster, &pages))?;
+        fs::write(&config, load::curl_config(&cluster, &pages, load::PROTOBUF))?;
         let mut curl = Command::new("curl");
         curl.args(["--silent", "--show-error", "--fail", "--config"]).arg(&config);
         let figures =
@@ -103,13 +109,19 @@ fn bench(runs: usize, pods: usize) -> Result<()> {
     let size =
         if file.exists() { format!("; the file has {} MB", fs::metadata(&file)?.len() / 1_000_000) } else { String::new() };
     writeln!(out, "\n{pods} pods in {} Deployments{size}\n", load.deployments)?;
+    table(&mut out, &rows, floor)?;
+    load.release();
+    Ok(())
+}
+
+/// The medians of the runs, a row a command, and how they stand to the floor.
+fn table(out: &mut impl Write, rows: &[(&str, Vec<Figures>)], floor: f64) -> Result<()> {
     writeln!(out, "| command | wall s | CPU s | peak MB | wall / floor |\n|---|---|---|---|---|")?;
     for (name, figures) in rows.iter().filter(|(_, figures)| !figures.is_empty()) {
         let [wall, cpu] = [median(figures, |figures| figures.wall), median(figures, |figures| figures.cpu)];
         let memory = median(figures, |figures| figures.memory);
         let ratio = wall / floor;
-        writeln!(out, "| {name} | {wall:.2} | {cpu:.2} | {memory:.1} | {ratio:.2} |")?;
+        writeln!(out, "| {name} | {wall:.3} | {cpu:.3} | {memory:.1} | {ratio:.2} |")?;
     }
-    load.release();
     Ok(())
 }
