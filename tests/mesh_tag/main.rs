@@ -1,9 +1,15 @@
 //! `kubectl mesh-tag`, end to end on real clusters.
 
 mod attach;
+mod bad_input;
+mod concurrency;
+mod default_tag;
 mod flaws;
 mod gateways;
 mod generate;
+mod interruption;
 mod list;
 mod moves;
 mod owners;
+mod permissions;
+mod tags;

@@ -99,6 +99,11 @@ impl Api {
         self.expect(Method::PATCH, path, "application/merge-patch+json", patch)
     }
 
+    /// Replaces the object at `path` by `object`, whose resourceVersion, if it has one, must be that of the one that is there.
+    pub fn replace(&self, path: &str, object: &Value) -> Result<Value> {
+        self.expect(Method::PUT, path, JSON, object)
+    }
+
     /// Deletes the object at `path`.
     pub fn delete(&self, path: &str) -> Result<Value> {
         self.expect(Method::DELETE, path, JSON, &Value::Null)

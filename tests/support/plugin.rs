@@ -172,6 +172,11 @@ impl Session {
         self.spawn(file, arguments)?.finish()
     }
 
+    /// Starts any file on the session's PATH.
+    pub fn start_file<I: AsRef<OsStr>>(&self, file: &str, arguments: impl IntoIterator<Item = I>) -> Result<Running> {
+        self.spawn(file, arguments)
+    }
+
     /// Runs a shell pipeline. It fails when any of its commands does.
     pub fn shell(&self, script: &str) -> Result<Output> {
         let mut output = self.spawn("bash", ["-o", "pipefail", "-c", script])?.finish()?;
@@ -250,6 +255,11 @@ impl Running {
     /// Kills it and all that it started, as nothing can refuse.
     pub fn kill_now(mut self) {
         self.kill();
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait().context("waiting for a command")?.is_some())
     }
 
     /// What it has written to stderr so far.
