@@ -10,9 +10,7 @@ use crate::tags::{NEW, OLD, Saved};
 /// One permission: a namespace or none, the API group, the resource and the verb.
 type Permission = (Option<String>, String, String, String);
 
-/// What `--explain-rbac` prints, one by one. Its form is that of [`mesh`'s manifests]: one line a field.
-///
-/// [`mesh`'s manifests]: https://kubernetes.io/docs/reference/access-authn-authz/rbac/
+/// What `--explain-rbac` prints, permission by permission. It is YAML of a fixed form: a field a line, lists in brackets.
 fn explained(session: &Session, words: &[&str]) -> Result<Vec<Permission>> {
     let output = session.run(["mesh-tag"].iter().chain(words).chain(&["--explain-rbac"]))?;
     ensure!(output.code == Some(0) && output.stderr.is_empty(), "{}", output.transcript());
