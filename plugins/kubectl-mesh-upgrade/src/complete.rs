@@ -1,0 +1,17 @@
+//! `mesh-upgrade complete`.
+
+use clap::Args;
+use mesh::terminal::Terminal;
+use mesh::terminal::exit::Exit;
+use mesh::terminal::stop::Stop;
+
+use crate::args::Invocation;
+
+/// Arguments of `complete`.
+#[derive(Args, Clone, Debug)]
+pub struct CompleteArgs {}
+
+/// Runs it.
+pub async fn run(_invocation: &Invocation, _args: &CompleteArgs, _terminal: &mut Terminal) -> Result<Exit, Stop> {
+    Err(Stop::Message("not built yet".to_owned()))
+}

@@ -1,0 +1,17 @@
+//! `mesh-upgrade precheck`.
+
+use clap::Args;
+use mesh::terminal::Terminal;
+use mesh::terminal::exit::Exit;
+use mesh::terminal::stop::Stop;
+
+use crate::args::Invocation;
+
+/// Arguments of `precheck`.
+#[derive(Args, Clone, Debug)]
+pub struct PrecheckArgs {}
+
+/// Runs it.
+pub async fn run(_invocation: &Invocation, _args: &PrecheckArgs, _terminal: &mut Terminal) -> Result<Exit, Stop> {
+    Err(Stop::Message("not built yet".to_owned()))
+}

@@ -1,0 +1,17 @@
+//! `mesh-upgrade targets`.
+
+use clap::Args;
+use mesh::terminal::Terminal;
+use mesh::terminal::exit::Exit;
+use mesh::terminal::stop::Stop;
+
+use crate::args::Invocation;
+
+/// Arguments of `targets`.
+#[derive(Args, Clone, Debug)]
+pub struct TargetsArgs {}
+
+/// Runs it.
+pub async fn run(_invocation: &Invocation, _args: &TargetsArgs, _terminal: &mut Terminal) -> Result<Exit, Stop> {
+    Err(Stop::Message("not built yet".to_owned()))
+}

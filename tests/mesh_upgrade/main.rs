@@ -1,0 +1,1 @@
+//! `kubectl mesh-upgrade`, end to end on real clusters.
