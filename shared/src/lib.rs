@@ -27,6 +27,7 @@ pub mod installation;
 pub mod labels;
 pub mod object;
 pub mod owner;
+pub mod platform;
 pub mod proof;
 pub mod proxy;
 pub mod refusal;

@@ -3,12 +3,16 @@
 mod args;
 mod complete;
 mod examples;
+mod output;
 mod plan;
 mod precheck;
 mod restart;
+mod revisions;
 mod rollback;
 mod start;
 mod status;
+mod support;
+mod survey;
 mod targets;
 
 use std::process::ExitCode;

@@ -1,17 +1,227 @@
-//! `mesh-upgrade status`.
+//! `mesh-upgrade status`: how far the upgrade is, what is left and why, and what comes next.
 
-use clap::Args;
-use mesh::terminal::Terminal;
+mod certificate;
+mod document;
+mod junit;
+mod model;
+mod page;
+mod prom;
+
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use mesh::cluster::access::Permission;
+use mesh::cluster::connection::Connection;
+use mesh::cluster::watch;
+use mesh::health;
+use mesh::terminal::advisor::Advisor;
 use mesh::terminal::exit::Exit;
+use mesh::terminal::findings;
 use mesh::terminal::stop::Stop;
+use mesh::terminal::{Audience, Terminal};
+use owo_colors::OwoColorize;
 
 use crate::args::Invocation;
+use crate::output::{write_json, write_yaml};
+use crate::status::model::{NoSuchRevision, Status, status};
+use crate::survey::{Survey, rbac, scope, survey};
+
+/// The least time between two looks of `--watch`.
+const WATCH_PAUSE: Duration = Duration::from_secs(1);
 
 /// Arguments of `status`.
 #[derive(Args, Clone, Debug)]
-pub struct StatusArgs {}
+pub struct StatusArgs {
+    /// The revision that everything moves to; the newest that is ready when left out
+    #[arg(long, value_name = "REVISION")]
+    pub to: Option<String>,
+
+    /// Only one namespace; all of them when left out
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// All namespaces, which is what is meant anyway
+    #[arg(short = 'A', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+
+    /// Exit with 3 while anything is left
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
+    pub exit_code: bool,
+
+    /// Go on, and show each change
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
+    pub watch: bool,
+
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Table, hide_default_value = true, ignore_case = true)]
+    pub output: Output,
+}
+
+/// Output formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Revisions, bars, and what is left in groups
+    Table,
+    /// The same, and every workload that is left
+    Wide,
+    /// One JSON document
+    Json,
+    /// One YAML document
+    Yaml,
+    /// Prometheus' text format
+    Prom,
+    /// JUnit XML
+    Junit,
+}
 
 /// Runs it.
-pub async fn run(_invocation: &Invocation, _args: &StatusArgs, _terminal: &mut Terminal) -> Result<Exit, Stop> {
-    Err(Stop::Message("not built yet".to_owned()))
+pub async fn run(invocation: &Invocation, args: &StatusArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    if invocation.common.explain_rbac {
+        terminal.out.write_all(rbac(invocation, args.namespace.as_deref(), "status", &watch_rules(args)).as_bytes())?;
+        return Ok(Exit::Done);
+    }
+    if args.watch && matches!(args.output, Output::Yaml | Output::Prom | Output::Junit) {
+        return Err(Stop::Usage("--watch goes with tables and with -o json".to_owned()));
+    }
+    let connection = invocation.connect().await?;
+    if args.watch {
+        return follow(&connection, invocation, args, terminal).await;
+    }
+    let survey = survey(&connection, invocation, args.namespace.as_deref(), terminal).await?;
+    let status = decide(&survey, args)?;
+    print(&survey, &status, invocation, args, terminal)?;
+    terminal.flush()?;
+    tell(&survey, &status, invocation, args, terminal)?;
+    Ok(if args.exit_code && status.has_left() { Exit::Found } else { Exit::Done })
+}
+
+/// `watch` on what is watched, beside `list`.
+fn watch_rules(args: &StatusArgs) -> Vec<Permission> {
+    let rule = |group, resource, namespace: Option<&String>| Permission {
+        namespace: namespace.cloned(),
+        group,
+        resource,
+        verb: "watch",
+    };
+    let namespace = args.namespace.as_ref();
+    let rules = [
+        rule("", "pods", namespace),
+        rule("apps", "deployments", namespace),
+        rule("", "namespaces", None),
+        rule("admissionregistration.k8s.io", "mutatingwebhookconfigurations", None),
+    ];
+    if args.watch { rules.to_vec() } else { Vec::new() }
+}
+
+fn decide(survey: &Survey, args: &StatusArgs) -> Result<Status, Stop> {
+    status(&survey.snapshot, &survey.revisions, args.to.as_deref()).map_err(|NoSuchRevision { name, here }| {
+        let here = if here.is_empty() { "none".to_owned() } else { here.join(", ") };
+        Stop::Message(format!("there is no revision {name}; here are: {here}"))
+    })
+}
+
+fn print(
+    survey: &Survey,
+    status: &Status,
+    invocation: &Invocation,
+    args: &StatusArgs,
+    terminal: &mut Terminal,
+) -> Result<(), Stop> {
+    let advisor = invocation.common.advisor();
+    let out = &mut terminal.out;
+    match args.output {
+        Output::Table | Output::Wide => {
+            let lines = lines(survey, status, args, &advisor, terminal);
+            for line in lines {
+                writeln!(terminal.out, "{line}")?;
+            }
+        }
+        Output::Json => write_json(&document::document(survey, status, &advisor), out)?,
+        Output::Yaml => write_yaml(&document::document(survey, status, &advisor), out)?,
+        Output::Prom => prom::prom(survey, status, out)?,
+        Output::Junit => junit::junit(status, &advisor, out)?,
+    }
+    Ok(())
+}
+
+fn lines(survey: &Survey, status: &Status, args: &StatusArgs, advisor: &Advisor, terminal: &Terminal) -> Vec<String> {
+    let look = page::Look { width: terminal.width, styles: terminal.out_styles, is_wide: args.output == Output::Wide };
+    page::lines(survey, status, advisor, args.namespace.as_deref(), look)
+}
+
+/// What stands on stderr: findings, and the next command.
+fn tell(
+    survey: &Survey,
+    status: &Status,
+    invocation: &Invocation,
+    args: &StatusArgs,
+    terminal: &mut Terminal,
+) -> Result<(), Stop> {
+    let styles = terminal.err_styles;
+    let told = health::findings(&survey.snapshot);
+    findings::write(told.iter().map(|finding| (None, finding)), invocation.common.v, &styles, &mut terminal.err)?;
+    if survey.revisions.is_empty() {
+        let place = if args.namespace.is_some() { " in this namespace; -A looks in all" } else { "" };
+        writeln!(terminal.err, "No mesh here: there is no control plane and no proxy{place}.")?;
+    }
+    if let Some(next) = status.next_command(&invocation.common.advisor(), args.namespace.as_deref()) {
+        writeln!(terminal.err, "{} {next}", "Next:".style(styles.hint))?;
+    }
+    Ok(())
+}
+
+/// Looks again whenever something has changed. On a terminal the page is drawn over the last one; elsewhere it is printed once
+/// more, and with `-o json` one document a line.
+async fn follow(
+    connection: &Connection,
+    invocation: &Invocation,
+    args: &StatusArgs,
+    terminal: &mut Terminal,
+) -> Result<Exit, Stop> {
+    let scope = scope(invocation, args.namespace.as_deref());
+    let mut shown: Option<String> = None;
+    loop {
+        let moment = watch::now(connection, &scope).await?;
+        let started = Instant::now();
+        let survey = survey(connection, invocation, args.namespace.as_deref(), terminal).await?;
+        let status = decide(&survey, args)?;
+        let text = if args.output == Output::Json {
+            format!("{}\n", document::document(&survey, &status, &invocation.common.advisor()))
+        } else {
+            watched_page(&survey, &status, invocation, args, terminal)
+        };
+        if shown.as_ref() != Some(&text) {
+            let is_drawn = terminal.out_audience == Audience::Person && args.output != Output::Json;
+            match (is_drawn, &shown) {
+                (true, last) => {
+                    let drawing = if last.is_none() { page::Drawing::First } else { page::Drawing::Again };
+                    terminal.out.write_all(page::redrawn(&text, drawing, terminal.height).as_bytes())?;
+                }
+                (false, Some(_)) if args.output != Output::Json => write!(terminal.out, "\n{text}")?,
+                (false, _) => terminal.out.write_all(text.as_bytes())?,
+            }
+            terminal.flush()?;
+            if shown.is_none() && !is_drawn {
+                tell(&survey, &status, invocation, args, terminal)?;
+            }
+            shown = Some(text);
+        }
+        // A large cluster changes all the time: reading it takes at most a fifth of the time.
+        tokio::time::sleep(WATCH_PAUSE.max(started.elapsed() * 4)).await;
+        watch::changed(connection, &scope, &moment).await?;
+    }
+}
+
+/// The page of `--watch`, which has the next command on it: what stderr says is gone with the next drawing.
+fn watched_page(survey: &Survey, status: &Status, invocation: &Invocation, args: &StatusArgs, terminal: &Terminal) -> String {
+    let advisor = invocation.common.advisor();
+    let mut lines = lines(survey, status, args, &advisor, terminal);
+    if terminal.out_audience == Audience::Person
+        && let Some(next) = status.next_command(&advisor, args.namespace.as_deref())
+    {
+        lines.push(String::new());
+        let next = format!("{} {next}", "Next:".style(terminal.out_styles.hint));
+        lines.extend(page::wrapped(&next, "      ", terminal.width));
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }

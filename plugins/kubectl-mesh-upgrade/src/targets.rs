@@ -1,17 +1,120 @@
-//! `mesh-upgrade targets`.
+//! `mesh-upgrade targets`: which revisions are here, and which may come next.
 
-use clap::Args;
+mod next;
+mod render;
+
+use clap::{Args, ValueEnum};
+use jiff::tz::TimeZone;
+use mesh::cluster::access::Permission;
+use mesh::cluster::connection::Connection;
+use mesh::cluster::failure::Failure;
+use mesh::cluster::raw::read_path;
+use mesh::health;
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
+use mesh::terminal::findings;
 use mesh::terminal::stop::Stop;
+use owo_colors::OwoColorize;
 
 use crate::args::Invocation;
+use crate::output::{write_json, write_yaml};
+use crate::support::{Releases, line_of};
+use crate::survey::{rbac, survey};
+use crate::targets::next::{Target, Verdict, targets};
 
 /// Arguments of `targets`.
 #[derive(Args, Clone, Debug)]
-pub struct TargetsArgs {}
+pub struct TargetsArgs {
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Table, hide_default_value = true, ignore_case = true)]
+    pub output: Output,
+}
+
+/// Output formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Two tables: what is here, and what may come next
+    Table,
+    /// One JSON document
+    Json,
+    /// One YAML document
+    Yaml,
+}
 
 /// Runs it.
-pub async fn run(_invocation: &Invocation, _args: &TargetsArgs, _terminal: &mut Terminal) -> Result<Exit, Stop> {
-    Err(Stop::Message("not built yet".to_owned()))
+pub async fn run(invocation: &Invocation, args: &TargetsArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    if invocation.common.explain_rbac {
+        // Everybody who is known to a cluster may read its version: no rule is needed for it.
+        let none: [Permission; 0] = [];
+        terminal.out.write_all(rbac(invocation, None, "targets", &none).as_bytes())?;
+        return Ok(Exit::Done);
+    }
+    let connection = invocation.connect().await?;
+    let (survey, kubernetes) = {
+        let kubernetes = kubernetes_version(&connection);
+        let survey = survey(&connection, invocation, None, terminal);
+        let (survey, kubernetes) = futures::join!(survey, kubernetes);
+        (survey?, kubernetes?)
+    };
+    let releases = Releases::known();
+    let today = survey.now.to_zoned(TimeZone::UTC).date();
+    let targets = targets(&survey.revisions, releases, kubernetes, today);
+    let page = render::Page { survey: &survey, targets: &targets, releases, kubernetes, today };
+    match args.output {
+        Output::Table => {
+            render::table(&page, invocation.common.header(), &terminal.out_styles, &mut terminal.out)?;
+        }
+        Output::Json => write_json(&render::document(&page), &mut terminal.out)?,
+        Output::Yaml => write_yaml(&render::document(&page), &mut terminal.out)?,
+    }
+    terminal.flush()?;
+    let told = health::findings(&survey.snapshot);
+    let styles = terminal.err_styles;
+    findings::write(told.iter().map(|finding| (None, finding)), invocation.common.v, &styles, &mut terminal.err)?;
+    if survey.revisions.is_empty() {
+        writeln!(terminal.err, "No mesh here: there is no control plane and no proxy.")?;
+        return Ok(Exit::Done);
+    }
+    if let Some(note) = end_of_knowledge(&targets, releases) {
+        writeln!(terminal.err, "{note}")?;
+    }
+    if let Some(next) = next_command(invocation, &targets) {
+        writeln!(terminal.err, "{} {next}", "Next:".style(styles.hint))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// The version of Kubernetes: major and minor number, where the API server tells.
+pub async fn kubernetes_version(connection: &Connection) -> Result<Option<(u32, u32)>, Failure> {
+    match read_path(connection, "/version", "reading the version of Kubernetes").await {
+        Ok(version) => Ok(version["gitVersion"].as_str().and_then(line_of)),
+        Err(failure) if failure.cause.is_tolerable() => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// A list of releases ends somewhere: what lies behind is not known, rather than not possible.
+fn end_of_knowledge(targets: &[Target], releases: &Releases) -> Option<String> {
+    let newest = releases.newest_line();
+    let reaches_it = targets.is_empty() || targets.iter().any(|target| target.line >= newest);
+    reaches_it.then(|| {
+        format!(
+            "This build knows Istio's releases up to {}.{}, as of {}: https://istio.io/latest/docs/releases/supported-releases/ \
+             has newer ones.",
+            newest.0, newest.1, releases.as_of
+        )
+    })
+}
+
+/// From the oldest revision that proxies still run, to the best of what may come next: one that is here, one that is supported,
+/// the newest.
+fn next_command(invocation: &Invocation, targets: &[Target]) -> Option<String> {
+    let possible = || targets.iter().filter(|target| target.verdict != Verdict::No && target.serves_proxies);
+    let from = &possible().next()?.from;
+    let best = possible().filter(|target| target.from == *from).max_by_key(|target| {
+        (!target.here.is_empty(), target.is_supported == Some(true), target.verdict == Verdict::Yes, target.line)
+    })?;
+    let advisor = invocation.common.advisor();
+    let to = best.here.last().cloned().unwrap_or_else(|| format!("{}.{}", best.line.0, best.line.1));
+    Some(advisor.plugin("mesh-upgrade", &format!("precheck --to {to}")))
 }

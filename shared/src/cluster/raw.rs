@@ -23,6 +23,14 @@ pub async fn read_object(connection: &Connection, subject: &Subject) -> Result<O
     }
 }
 
+/// Reads whatever JSON stands behind a path: `/version`, or what discovery tells.
+///
+/// # Errors
+/// Also [`Cause::NotFound`] when the API server does not serve it.
+pub async fn read_path(connection: &Connection, path: &str, what: &str) -> Result<Value, Failure> {
+    parse(what, &get_json(connection, path, what).await?)
+}
+
 /// Reads a list, page by page. `path` is the URL path of the collection, and may end in a query: `?labelSelector=…`.
 /// Items get the `apiVersion` and `kind` that a list leaves out.
 ///

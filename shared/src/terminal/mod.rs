@@ -43,6 +43,8 @@ pub struct Terminal {
     pub err_styles: Styles,
     /// Columns of the terminal that stdout is, `None` when it is none. Tables ignore it, as kubectl's do.
     pub width: Option<u16>,
+    /// Rows of the terminal that stdout is, `None` when it is none.
+    pub height: Option<u16>,
 }
 
 impl Terminal {
@@ -54,6 +56,7 @@ impl Terminal {
             is_dumb: std::env::var("TERM").is_ok_and(|term| term == "dumb"),
         };
         let audience = |is_terminal| if is_terminal { Audience::Person } else { Audience::Program };
+        let size = terminal_size::terminal_size();
         let (out_audience, err_audience) = (audience(io::stdout().is_terminal()), audience(io::stderr().is_terminal()));
         Terminal {
             out: Box::new(BufWriter::with_capacity(64 * 1024, io::stdout())),
@@ -62,7 +65,8 @@ impl Terminal {
             err_audience,
             out_styles: Styles::new(uses_color(color, environment, out_audience)),
             err_styles: Styles::new(uses_color(color, environment, err_audience)),
-            width: terminal_size::terminal_size().filter(|_| out_audience == Audience::Person).map(|(width, _)| width.0),
+            width: size.filter(|_| out_audience == Audience::Person).map(|(width, _)| width.0),
+            height: size.filter(|_| out_audience == Audience::Person).map(|(_, height)| height.0),
         }
     }
 
@@ -77,6 +81,7 @@ impl Terminal {
             out_styles: Styles::default(),
             err_styles: Styles::default(),
             width: None,
+            height: None,
         };
         (terminal, out, err)
     }

@@ -1,0 +1,327 @@
+//! What a status says: pure decisions over a snapshot and its verdicts.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use mesh::labels;
+use mesh::object::Lookup;
+use mesh::proxy::{Proxy, ProxyType};
+use mesh::snapshot::Snapshot;
+use mesh::state::{Reason, State};
+use mesh::terminal::advisor::Advisor;
+use mesh::verdict::{Verdict, verdicts};
+
+use crate::revisions::Revision;
+
+/// How far an upgrade is.
+#[derive(Debug)]
+pub struct Status {
+    /// The revision that everything moves to; `None` where no revision is here.
+    pub to: Option<String>,
+    /// Namespaces with proxies, sorted.
+    pub namespaces: Vec<Share>,
+    /// Workloads that are not there yet, sorted.
+    pub left: Vec<Left>,
+    /// Every workload with a proxy, sorted.
+    pub workloads: Vec<Verdict>,
+    /// Revisions other than `to` that have a control plane here, the oldest first.
+    pub others: Vec<String>,
+    /// Whether a list that decides was not to be had.
+    pub is_incomplete: bool,
+}
+
+/// The share of a namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Its name.
+    pub namespace: Arc<str>,
+    /// Running proxies.
+    pub proxies: u32,
+    /// Those that run the revision that everything moves to, and nothing older of it.
+    pub migrated: u32,
+    /// Proxies by revision; the empty name counts those that name none.
+    pub by_revision: BTreeMap<String, u32>,
+}
+
+/// A workload that is not there yet.
+#[derive(Clone, Debug)]
+pub struct Left {
+    /// The verdict on it.
+    pub verdict: Verdict,
+    /// How many of its proxies are not there yet.
+    pub proxies: u32,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why a workload is not there yet. Declared from the most to the least urgent.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// A restart brings it there, and its own control plane is gone.
+    Orphaned,
+    /// A restart changes it.
+    Stale,
+    /// What a restart would bring cannot be said.
+    Unknown(Reason),
+    /// Nobody can bring a new pod.
+    Blocked(Reason),
+    /// It runs what it would get, by a tag that points elsewhere.
+    Tag {
+        /// The tag.
+        tag: String,
+        /// Where it points.
+        revision: String,
+    },
+    /// It runs what it would get, by its namespace's label, which names another revision.
+    Label {
+        /// The revision.
+        revision: String,
+    },
+    /// It runs what it would get, by a label of its own pods or Gateway, which names another revision.
+    OwnLabel {
+        /// The revision.
+        revision: String,
+    },
+    /// It runs what it would get by `istio-injection=enabled`, which another revision answers.
+    Injection {
+        /// The revision.
+        revision: String,
+    },
+    /// Its image or revision is fixed by itself.
+    Pinned,
+    /// A new pod would have no proxy.
+    Leaving,
+}
+
+impl Why {
+    /// The stable code in documents.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Why::Orphaned => "orphaned",
+            Why::Stale => "stale",
+            Why::Unknown(_) => "unknown",
+            Why::Blocked(_) => "blocked",
+            Why::Tag { .. } => "follows-tag",
+            Why::Label { .. } => "follows-label",
+            Why::OwnLabel { .. } => "follows-own-label",
+            Why::Injection { .. } => "follows-injection",
+            Why::Pinned => "pinned",
+            Why::Leaving => "leaving",
+        }
+    }
+
+    /// In words.
+    pub fn words(&self) -> String {
+        match self {
+            Why::Orphaned => "orphaned: a restart brings the wanted proxy, and its own control plane is gone".to_owned(),
+            Why::Stale => "stale: a restart brings the wanted proxy".to_owned(),
+            Why::Unknown(reason) => format!("unknown ({reason})"),
+            Why::Blocked(reason) => format!("blocked ({reason}): nobody can bring a new pod safely"),
+            Why::Tag { tag, revision } => format!("follows tag {tag}, which points to {revision}"),
+            Why::Label { revision } => format!("follows revision {revision} by its namespace's label"),
+            Why::OwnLabel { revision } => format!("follows revision {revision} by a label of its own"),
+            Why::Injection { revision } => format!("follows {}=enabled, which {revision} answers", labels::INJECTION),
+            Why::Pinned => "pinned: its image or revision is fixed by itself".to_owned(),
+            Why::Leaving => "leaving: its next pod has no proxy".to_owned(),
+        }
+    }
+}
+
+/// A revision was named that is not here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoSuchRevision {
+    /// Its name.
+    pub name: String,
+    /// Those that are here.
+    pub here: Vec<String>,
+}
+
+/// Decides. `to` is the revision that everything moves to, where the user names it.
+///
+/// # Errors
+/// When that revision has no control plane here.
+pub fn status(snapshot: &Snapshot, revisions: &[Revision], to: Option<&str>) -> Result<Status, NoSuchRevision> {
+    let installed = || revisions.iter().filter(|revision| revision.control_plane.is_some());
+    let to = match to {
+        Some(name) if installed().any(|revision| revision.name == name) => Some(name.to_owned()),
+        Some(name) => {
+            let here = installed().map(|revision| revision.name.clone()).collect();
+            return Err(NoSuchRevision { name: name.to_owned(), here });
+        }
+        None => newest(revisions).map(|revision| revision.name.clone()),
+    };
+    let others = installed().map(|revision| revision.name.clone()).filter(|name| Some(name) != to.as_ref()).collect();
+    let mut status = Status {
+        to,
+        namespaces: Vec::new(),
+        left: Vec::new(),
+        workloads: Vec::new(),
+        others,
+        is_incomplete: !snapshot.unread.is_empty(),
+    };
+    for verdict in verdicts(snapshot, &HashMap::new()) {
+        // ztunnel is one DaemonSet for all revisions, so it moves with none; a workload that has no proxy yet has nothing to move.
+        if verdict.proxy_type == ProxyType::Ztunnel || verdict.proxy_count() == 0 {
+            continue;
+        }
+        let migrated = status.count(&verdict);
+        let proxies = verdict.proxy_count() - migrated;
+        if proxies > 0 {
+            let why = why(snapshot, &verdict);
+            status.left.push(Left { verdict: verdict.clone(), proxies, why });
+        }
+        status.workloads.push(verdict);
+    }
+    Ok(status)
+}
+
+/// The newest revision that answers; of equal versions the one that was created last. Where none answers, the newest.
+fn newest(revisions: &[Revision]) -> Option<&Revision> {
+    let key = |revision: &&Revision| {
+        let plane = revision.control_plane.as_ref();
+        (revision.is_ready(), revision.version().cloned(), plane.and_then(|plane| plane.created))
+    };
+    revisions.iter().filter(|revision| revision.control_plane.is_some()).max_by_key(key)
+}
+
+/// Why a workload's proxies are not there yet.
+fn why(snapshot: &Snapshot, verdict: &Verdict) -> Why {
+    let reason = || {
+        let says_least = [Reason::Revision, Reason::Image, Reason::SkewAhead, Reason::SkewBehind, Reason::NoControlPlane];
+        let told = verdict.reasons.iter().find(|reason| !says_least.contains(reason));
+        told.or(verdict.reasons.first()).copied().unwrap_or(Reason::Probe)
+    };
+    match verdict.state {
+        State::Orphaned => return Why::Orphaned,
+        State::Stale | State::Missing => return Why::Stale,
+        State::Blocked => return Why::Blocked(reason()),
+        State::Unknown => return Why::Unknown(reason()),
+        State::Leaving => return Why::Leaving,
+        State::Pinned => return Why::Pinned,
+        State::Current => {}
+    }
+    let Some(wanted) = &verdict.wanted else { return Why::Unknown(Reason::Probe) };
+    let revision = wanted.revision.clone().unwrap_or_default();
+    if let Some(tag) = &wanted.tag {
+        return Why::Tag { tag: tag.clone(), revision };
+    }
+    let namespace = snapshot.namespaces.get(&verdict.workload.namespace);
+    let label = |key| namespace.and_then(|labels| labels.value(key));
+    if label(labels::REVISION).is_some_and(|name| name == revision) {
+        Why::Label { revision }
+    } else if label(labels::INJECTION) == Some("enabled") {
+        Why::Injection { revision }
+    } else {
+        Why::OwnLabel { revision }
+    }
+}
+
+impl Status {
+    /// Counts a workload's proxies into its namespace's share, and says how many are there already.
+    fn count(&mut self, verdict: &Verdict) -> u32 {
+        let namespace = &verdict.workload.namespace;
+        // Verdicts come sorted by namespace, so a new one is always the last.
+        if self.namespaces.last().is_none_or(|last| last.namespace != *namespace) {
+            self.namespaces.push(Share { namespace: Arc::clone(namespace), ..Share::default() });
+        }
+        let share = self.namespaces.last_mut().expect("one was pushed above");
+        let mut migrated = 0;
+        for running in &verdict.running {
+            let Some(proxy) = &running.proxy else { continue };
+            share.proxies += running.count;
+            *share.by_revision.entry(proxy.revision.as_deref().unwrap_or_default().to_owned()).or_default() += running.count;
+            if is_there(proxy, running.differs, self.to.as_deref()) {
+                migrated += running.count;
+            }
+        }
+        share.migrated += migrated;
+        migrated
+    }
+
+    /// Whether anything is left to do.
+    pub fn has_left(&self) -> bool {
+        !self.left.is_empty() || !self.others.is_empty() || self.is_incomplete
+    }
+
+    /// All namespaces together.
+    pub fn total(&self) -> Share {
+        let mut total = Share { namespace: "all".into(), ..Share::default() };
+        for share in &self.namespaces {
+            total.proxies += share.proxies;
+            total.migrated += share.migrated;
+            for (revision, count) in &share.by_revision {
+                *total.by_revision.entry(revision.clone()).or_default() += count;
+            }
+        }
+        total
+    }
+
+    /// What is left, in groups of one cause, the most urgent first: workloads and proxies of each.
+    pub fn groups(&self) -> BTreeMap<&Why, (usize, u32)> {
+        let mut groups: BTreeMap<&Why, (usize, u32)> = BTreeMap::new();
+        for left in &self.left {
+            let (workloads, proxies) = groups.entry(&left.why).or_default();
+            *workloads += 1;
+            *proxies += left.proxies;
+        }
+        groups
+    }
+
+    /// The command that deals with a cause; of one that no single command deals with, the command that lists it.
+    pub fn command(&self, why: &Why, advisor: &Advisor, namespace: Option<&str>) -> Option<String> {
+        let to = self.to.as_deref()?;
+        let place = namespace.map_or_else(|| "-A".to_owned(), |namespace| format!("-n {namespace}"));
+        let listed = |state: State| advisor.plugin("mesh-proxyver", &format!("{place} --state {state} -o wide"));
+        Some(match why {
+            Why::Orphaned | Why::Stale => advisor.plugin("mesh-upgrade", &format!("restart {place}")),
+            Why::Tag { tag, revision } => advisor.plugin("mesh-tag", &format!("set {tag} --revision {to} --from {revision}")),
+            Why::Label { .. } | Why::Injection { .. } => {
+                let mut namespaces: Vec<&str> =
+                    self.left.iter().filter(|left| left.why == *why).map(|left| &*left.verdict.workload.namespace).collect();
+                namespaces.dedup();
+                // So many names make a command that nobody reads.
+                let shown = if namespaces.len() > 5 { "NAMESPACE …".to_owned() } else { namespaces.join(" ") };
+                advisor.plugin("mesh-tag", &format!("attach {to} {shown}"))
+            }
+            Why::OwnLabel { .. } => {
+                let first = self.left.iter().find(|left| left.why == *why)?;
+                relabel(first, to, &advisor.kubectl(None))
+            }
+            Why::Unknown(_) => advisor.plugin("mesh-proxyver", &format!("{place} --state unknown --probe")),
+            Why::Blocked(_) => listed(State::Blocked),
+            Why::Pinned => listed(State::Pinned),
+            Why::Leaving => listed(State::Leaving),
+        })
+    }
+
+    /// The one command that goes on from here.
+    pub fn next_command(&self, advisor: &Advisor, namespace: Option<&str>) -> Option<String> {
+        self.to.as_ref()?;
+        if let Some(why) = self.groups().into_keys().next() {
+            return self.command(why, advisor, namespace);
+        }
+        match self.others.first() {
+            // One namespace says nothing of the others, and what could not be read may use it.
+            Some(_) if namespace.is_some() => Some(advisor.plugin("mesh-upgrade", "status")),
+            Some(_) if self.is_incomplete => None,
+            Some(old) => Some(advisor.plugin("mesh-upgrade", &format!("complete --remove {old}"))),
+            None => Some(advisor.plugin("mesh-upgrade", "targets")),
+        }
+    }
+}
+
+/// The command that lets a workload's own label name another revision: its Gateway's, or that of its pods.
+fn relabel(left: &Left, to: &str, kubectl: &str) -> String {
+    let id = &left.verdict.workload;
+    let (namespace, label) = (&id.namespace, labels::REVISION);
+    if left.verdict.proxy_type.is_made_by_istiod() {
+        return format!("{kubectl} -n {namespace} label gateways.gateway.networking.k8s.io GATEWAY {label}={to} --overwrite");
+    }
+    let patch = format!(r#"{{"spec":{{"template":{{"metadata":{{"labels":{{"{label}":"{to}"}}}}}}}}}}"#);
+    format!("{kubectl} -n {namespace} patch {} --type merge -p '{patch}'", id.qualified_name())
+}
+
+/// Whether a proxy is where everything moves to: of that revision, and what a new pod would have too.
+fn is_there(proxy: &Proxy, differs: bool, to: Option<&str>) -> bool {
+    proxy.revision.is_some() && proxy.revision.as_deref() == to && !differs
+}

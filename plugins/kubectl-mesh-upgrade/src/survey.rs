@@ -1,0 +1,103 @@
+//! One look at the mesh, for the verbs that only look: the snapshot, and what of the control planes' own objects it leaves
+//! out.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use mesh::cluster::access::{Permission, Probing, manifest, permissions};
+use mesh::cluster::connection::Connection;
+use mesh::cluster::failure::Failure;
+use mesh::cluster::raw::read_list;
+use mesh::cluster::{Observer, Scope, read};
+use mesh::object::{Object, Resource};
+use mesh::snapshot::{Detail, Snapshot};
+use mesh::terminal::Terminal;
+use mesh::terminal::progress::Progress;
+use owo_colors::OwoColorize;
+use serde_json::Value;
+
+use crate::args::Invocation;
+use crate::revisions::{Revision, revisions};
+
+/// Selects the Deployments of control planes, wherever they are.
+const ISTIODS: &str = "/apis/apps/v1/deployments?labelSelector=app%3Distiod";
+
+/// What was seen.
+pub struct Survey {
+    /// What verdicts are made from.
+    pub snapshot: Snapshot,
+    /// Revisions that are here or that proxies run, the oldest version first.
+    pub revisions: Vec<Revision>,
+    /// The moment of the look, by the local clock.
+    pub now: Timestamp,
+}
+
+/// Looks once. `namespace` narrows what proxies are looked at; everywhere when `None`.
+///
+/// # Errors
+/// When pods cannot be listed or the API server cannot be reached; see [`read`].
+pub async fn survey(
+    connection: &Connection,
+    invocation: &Invocation,
+    namespace: Option<&str>,
+    terminal: &mut Terminal,
+) -> Result<Survey, Failure> {
+    let progress = Progress::start(terminal.err_audience, "objects");
+    let counter = Counter { progress: &progress };
+    let scope = scope(invocation, namespace);
+    let snapshot = read(connection, &scope, Detail::Workloads, &counter);
+    let (snapshot, istiods) = futures::join!(snapshot, istiods(connection, invocation));
+    let (snapshot, istiods) = (snapshot?, istiods?);
+    progress.clear();
+    for warning in connection.take_warnings() {
+        // A warning that cannot be written is no reason to fail.
+        let _ = writeln!(terminal.err, "{} {warning}", "Warning:".style(terminal.err_styles.warning));
+    }
+    let revisions = revisions(&snapshot, &istiods);
+    Ok(Survey { snapshot, revisions, now: Timestamp::now() })
+}
+
+/// What to read.
+pub fn scope(invocation: &Invocation, namespace: Option<&str>) -> Scope {
+    Scope { namespace: namespace.map(str::to_owned), selector: None, istio_namespace: invocation.common.istio_namespace.clone() }
+}
+
+/// The rules that a survey needs, and more, as `--explain-rbac` prints them.
+pub fn rbac(invocation: &Invocation, namespace: Option<&str>, verb: &str, more: &[Permission]) -> String {
+    let mut needed = permissions(&scope(invocation, namespace), Probing::No);
+    needed.extend(more.iter().cloned());
+    let needed: BTreeSet<Permission> = needed.into_iter().collect();
+    let needed: Vec<Permission> = needed.into_iter().collect();
+    manifest(&needed, &format!("mesh-upgrade-{verb}"))
+}
+
+/// The Deployments of control planes, whole: for their age, owner and conditions. Where only one namespace may be read, that.
+async fn istiods(connection: &Connection, invocation: &Invocation) -> Result<Vec<Value>, Failure> {
+    match read_list(connection, ISTIODS, "listing deployments of istiod").await {
+        Err(failure) if failure.cause.is_tolerable() => {
+            let namespace = invocation.common.istio_namespace.as_deref().unwrap_or("istio-system");
+            let path = format!("{}?labelSelector=app%3Distiod", Resource::Deployments.path(Some(namespace)));
+            match read_list(connection, &path, "listing deployments of istiod").await {
+                // The snapshot tells what is denied; here only ages and owners are missing then.
+                Err(failure) if failure.cause.is_tolerable() => Ok(Vec::new()),
+                found => found,
+            }
+        }
+        found => found,
+    }
+}
+
+/// Counts for the progress line.
+struct Counter<'a> {
+    progress: &'a Progress,
+}
+
+impl Observer for Counter<'_> {
+    fn object(&self, _object: &Object) {
+        self.progress.add_one();
+    }
+
+    fn restart(&self, _resource: Resource) {
+        self.progress.restart();
+    }
+}

@@ -1,0 +1,162 @@
+//! `mesh-upgrade status`: how far an upgrade is, in every form, and while it goes on.
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use support::{Cluster, Follows, IstioVersion, Options, Revision, Session, Workload, plugin};
+
+/// A mesh in mid-upgrade: one namespace is there, one waits for a restart, one for its tag and one for its label.
+fn in_mid_upgrade() -> Result<Cluster> {
+    let cluster = Cluster::start(&Options::default())?;
+    let (old, new) = (Revision::of(IstioVersion::V1_26_0), Revision::of(IstioVersion::V1_28_2));
+    cluster.install(&old)?;
+    cluster.install(&new)?;
+    cluster.set_tag("prod-stable", &old)?;
+    cluster.set_tag("prod-canary", &new)?;
+    for (name, follows) in [("bank", "prod-canary"), ("shop", "prod-stable"), ("tagged", "prod-stable"), ("edge", "1-26-0")] {
+        let namespace = cluster.namespace(name, Follows::Revision(follows))?;
+        namespace.create(&Workload::deployment("web").replicas(2))?;
+        namespace.run(&Workload::stateful_set("db"))?;
+        namespace.wait_until_rolled_out(&Workload::deployment("web").replicas(2))?;
+    }
+    follow(&cluster, "shop", "prod-canary")?;
+    Ok(cluster)
+}
+
+fn follow(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
+    let labels = json!({"metadata": {"labels": {"istio.io/rev": name}}});
+    cluster.api().patch(&format!("/api/v1/namespaces/{namespace}"), &labels).map(|_| ())
+}
+
+fn document(session: &Session) -> Result<Value> {
+    session.run(["mesh-upgrade", "status", "-o", "json"])?.json()
+}
+
+/// Namespace, proxies, and those that are there.
+fn shares(document: &Value) -> Vec<[Value; 3]> {
+    let items = document["items"].as_array().into_iter().flatten();
+    items.map(|item| ["namespace", "proxies", "migrated"].map(|key| item[key].clone())).collect()
+}
+
+#[test]
+fn it_says_how_far_what_is_left_and_what_comes_next() -> Result<()> {
+    let cluster = in_mid_upgrade()?;
+    let session = plugin("mesh-upgrade")?.on(&cluster);
+    let status = document(&session)?;
+    assert_eq!((&status["kind"], &status["to"]), (&json!("UpgradeStatus"), &json!("1-28-2")), "{status:#}");
+    let share = |namespace: &str, migrated: u32| [json!(namespace), json!(3), json!(migrated)];
+    assert_eq!(shares(&status), [share("bank", 3), share("edge", 0), share("shop", 0), share("tagged", 0)]);
+    let mut left: Vec<[&Value; 2]> =
+        status["left"].as_array().into_iter().flatten().map(|left| [&left["namespace"], &left["why"]]).collect();
+    left.dedup();
+    let expected = [["edge", "follows-label"], ["shop", "stale"], ["tagged", "follows-tag"]];
+    assert_eq!(json!(left), json!(expected), "{status:#}");
+    assert_eq!(status["next"], "kubectl mesh-upgrade restart -A");
+    assert_eq!(document(&session)?, status);
+
+    // Each step that it names brings it on, to the last.
+    let next = || -> Result<String> { Ok(document(&session)?["next"].as_str().unwrap_or_default().to_owned()) };
+    let restart = |namespace: &str| -> Result<()> {
+        cluster.kubectl(["-n", namespace, "rollout", "restart", "deployment/web", "statefulset/db"])?;
+        for kind in ["deployment/web", "statefulset/db"] {
+            cluster.kubectl(["-n", namespace, "rollout", "status", kind, "--timeout=60s"])?;
+        }
+        Ok(())
+    };
+    restart("shop")?;
+    assert_eq!(next()?, "kubectl mesh-tag set prod-stable --revision 1-28-2 --from 1-26-0");
+    cluster.set_tag("prod-stable", &Revision::of(IstioVersion::V1_28_2))?;
+    restart("tagged")?;
+    assert_eq!(next()?, "kubectl mesh-tag attach 1-28-2 edge");
+    follow(&cluster, "edge", "1-28-2")?;
+    restart("edge")?;
+    assert_eq!(next()?, "kubectl mesh-upgrade complete --remove 1-26-0");
+    let found = session.run(["mesh-upgrade", "status", "--exit-code"])?;
+    assert_eq!(found.code, Some(3), "{}", found.transcript());
+    cluster.uninstall(&Revision::of(IstioVersion::V1_26_0))?;
+    let done = session.run(["mesh-upgrade", "status", "--exit-code"])?;
+    assert_eq!(done.code, Some(0), "{}", done.transcript());
+    assert_eq!(next()?, "kubectl mesh-upgrade targets");
+    Ok(())
+}
+
+#[test]
+fn every_format_says_the_same() -> Result<()> {
+    let cluster = in_mid_upgrade()?;
+    let session = plugin("mesh-upgrade")?.on(&cluster);
+    let prom = session.run(["mesh-upgrade", "status", "-o", "prom"])?;
+    for line in [
+        "mesh_upgrade_proxies{namespace=\"shop\",revision=\"1-26-0\"} 3",
+        "mesh_upgrade_migrated_proxies{namespace=\"bank\",to=\"1-28-2\"} 3",
+        "mesh_upgrade_left_workloads{to=\"1-28-2\",why=\"stale\"} 2",
+        "mesh_upgrade_complete{to=\"1-28-2\"} 0",
+    ] {
+        assert!(prom.stdout.lines().any(|found| found == line), "no {line} in {}", prom.transcript());
+    }
+    let junit = session.run(["mesh-upgrade", "status", "-o", "junit"])?;
+    assert!(
+        junit.stdout.contains("<testsuite name=\"bank\" tests=\"2\" failures=\"0\" errors=\"0\" skipped=\"0\">")
+            && junit.stdout.contains("<testsuite name=\"shop\" tests=\"2\" failures=\"2\" errors=\"0\" skipped=\"0\">"),
+        "{}",
+        junit.transcript()
+    );
+    let wide = session.run(["mesh-upgrade", "status", "-o", "wide", "-n", "shop"])?;
+    assert!(wide.stdout.contains("statefulset.apps/db -n shop (1)"), "{}", wide.transcript());
+    assert!(wide.stderr.contains("Next: kubectl mesh-upgrade restart -n shop"), "{}", wide.transcript());
+    // A narrow terminal: no bar and no fact is wider, only what can be copied is never cut.
+    let narrow = session.terminal("stty cols 40 && kubectl mesh-upgrade status --color never")?;
+    assert!(narrow.stdout.contains("  version: 1.28.2"), "{}", narrow.transcript());
+    let widest = narrow.stdout.lines().filter(|line| !line.contains("kubectl ")).map(|line| line.chars().count()).max();
+    assert!(widest.is_some_and(|widest| widest <= 40), "{widest:?}: {}", narrow.transcript());
+    Ok(())
+}
+
+#[test]
+fn watching_prints_what_has_changed() -> Result<()> {
+    let cluster = in_mid_upgrade()?;
+    let session = plugin("mesh-upgrade")?.on(&cluster);
+    let mut running = session.start(["mesh-upgrade", "status", "-w", "-o", "json"])?;
+    running.wait_for("\"why\":\"stale\"")?;
+    cluster.kubectl(["-n", "shop", "rollout", "restart", "deployment/web", "statefulset/db"])?;
+    running.wait_for("{\"migrated\":3,\"namespace\":\"shop\"")?;
+    running.interrupt()?;
+    let lines = running.finish()?.stdout;
+    for line in lines.lines() {
+        let document: Value = serde_json::from_str(line).with_context(|| format!("one document a line: {line}"))?;
+        assert_eq!(document["kind"], "UpgradeStatus");
+    }
+    assert_eq!(session.run(["mesh-upgrade", "status", "-w", "-o", "prom"])?.code, Some(2));
+    // On a terminal the page is drawn over the last one.
+    let drawn = session.terminal("timeout -s INT 4 kubectl mesh-upgrade status -w")?;
+    assert!(drawn.stdout.contains("\u{1b}[2J\u{1b}[H") && drawn.stdout.contains("\u{1b}[K\n"), "{drawn:?}");
+    assert!(drawn.stdout.contains("Next: "), "{drawn:?}");
+    Ok(())
+}
+
+#[test]
+fn orphans_come_first_and_their_certificates_are_told() -> Result<()> {
+    let cluster = Cluster::start(&Options::default())?;
+    let old = Revision::of(IstioVersion::V1_26_0);
+    cluster.install(&old)?;
+    cluster.install(&Revision::of(IstioVersion::V1_28_2))?;
+    let shop = cluster.namespace("shop", Follows::Revision("1-26-0"))?;
+    shop.run(&Workload::deployment("web").replicas(2))?;
+    follow(&cluster, "shop", "1-28-2")?;
+    cluster.uninstall(&old)?;
+    let session = plugin("mesh-upgrade")?.on(&cluster);
+    let status = document(&session)?;
+    assert_eq!(status["left"][0]["why"], "orphaned", "{status:#}");
+    // With the Deployment gone nothing tells when the certificates end, and that is said.
+    assert_eq!(status["revisions"][0]["certificates"], json!({"renewed": false}), "{status:#}");
+    let page = session.run(["mesh-upgrade", "status"])?;
+    assert!(page.stdout.contains("nothing in the cluster tells when they end"), "{}", page.transcript());
+    Ok(())
+}
+
+#[test]
+fn a_revision_that_is_not_here_is_an_error_that_names_those_that_are() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let output = plugin("mesh-upgrade")?.on(cluster).run(["mesh-upgrade", "status", "--to", "1-99-0"])?;
+    assert_eq!(output.code, Some(1), "{}", output.transcript());
+    assert!(output.stderr.contains("there is no revision 1-99-0; here are: 1-26-0, 1-28-2"), "{}", output.transcript());
+    Ok(())
+}
