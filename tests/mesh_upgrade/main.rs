@@ -1,4 +1,5 @@
 //! `kubectl mesh-upgrade`, end to end on real clusters.
 
+mod precheck;
 mod status;
 mod targets;

@@ -20,3 +20,8 @@ pub fn write_yaml(document: &Value, out: &mut dyn Write) -> io::Result<()> {
 pub fn or_none(text: Option<String>) -> String {
     text.filter(|text| !text.is_empty()).unwrap_or_else(|| "<none>".to_owned())
 }
+
+/// A text inside XML's quotes.
+pub fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

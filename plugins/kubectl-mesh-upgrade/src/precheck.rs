@@ -1,17 +1,148 @@
-//! `mesh-upgrade precheck`.
+//! `mesh-upgrade precheck`: is it safe to begin.
 
-use clap::Args;
+mod facts;
+mod permissions;
+mod read;
+mod render;
+mod rules;
+mod target;
+
+use clap::{Args, ValueEnum};
+use mesh::finding::{Finding, Severity};
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
-use mesh::terminal::stop::Stop;
+use mesh::terminal::stop::{Refusal, Stop};
+use mesh::terminal::words::plural;
+use mesh::version::Version;
+use owo_colors::OwoColorize;
 
 use crate::args::Invocation;
+use crate::output::{write_json, write_yaml};
+use crate::precheck::facts::Facts;
+use crate::precheck::target::Target;
+use crate::survey::{rbac, survey};
 
 /// Arguments of `precheck`.
 #[derive(Args, Clone, Debug)]
-pub struct PrecheckArgs {}
+pub struct PrecheckArgs {
+    /// What to upgrade to: a revision, here already or to come, or a version such as 1.28.2
+    #[arg(long, value_name = "REVISION|VERSION")]
+    pub to: String,
+
+    /// The version of a revision that is to come, where its name does not say it
+    #[arg(long, value_name = "VERSION")]
+    pub target_version: Option<Version>,
+
+    /// The revision to upgrade from; the one that most proxies run when left out
+    #[arg(long, value_name = "REVISION")]
+    pub from: Option<String>,
+
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Table, hide_default_value = true, ignore_case = true)]
+    pub output: Output,
+}
+
+/// Output formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// A table
+    Table,
+    /// A table with what to do about each finding
+    Wide,
+    /// One JSON document
+    Json,
+    /// One YAML document
+    Yaml,
+    /// JUnit XML
+    Junit,
+}
 
 /// Runs it.
-pub async fn run(_invocation: &Invocation, _args: &PrecheckArgs, _terminal: &mut Terminal) -> Result<Exit, Stop> {
-    Err(Stop::Message("not built yet".to_owned()))
+pub async fn run(invocation: &Invocation, args: &PrecheckArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    if invocation.common.explain_rbac {
+        terminal.out.write_all(rbac(invocation, None, "precheck", &read::rbac()).as_bytes())?;
+        return Ok(Exit::Done);
+    }
+    let connection = invocation.connect().await?;
+    let lists = read::lists(&connection);
+    let kubernetes = crate::targets::kubernetes_version(&connection);
+    let survey = survey(&connection, invocation, None, terminal);
+    let (survey, lists, kubernetes) = futures::join!(survey, lists, kubernetes);
+    let (survey, mut lists, kubernetes) = (survey?, lists?, kubernetes?);
+    let target = Target::resolve(&args.to, args.target_version.as_ref(), args.from.as_deref(), &survey)?;
+    read::configurations(&connection, &survey, &mut lists).await?;
+    let today = survey.now.to_zoned(jiff::tz::TimeZone::UTC).date();
+    let facts = Facts::new(survey, target, lists, kubernetes, today);
+    let mut findings = rules::all(&facts);
+    findings.extend(permissions::findings(&connection, &facts).await?);
+    findings.sort();
+    findings.dedup();
+    print(&facts, &findings, invocation, args, terminal)?;
+    terminal.flush()?;
+    verdict(&facts, &findings, invocation, terminal)
+}
+
+fn print(
+    facts: &Facts,
+    findings: &[Finding],
+    invocation: &Invocation,
+    args: &PrecheckArgs,
+    terminal: &mut Terminal,
+) -> Result<(), Stop> {
+    let out = &mut terminal.out;
+    match args.output {
+        Output::Table | Output::Wide => {
+            let detail = if args.output == Output::Wide { render::Detail::WithAdvice } else { render::Detail::Brief };
+            let told = findings.iter().filter(|finding| invocation.common.v > 0 || finding.severity != Severity::Info);
+            render::table(told, detail, &terminal.out_styles).write(invocation.common.header(), out)?;
+        }
+        Output::Json => write_json(&render::document(facts, findings), out)?,
+        Output::Yaml => write_yaml(&render::document(facts, findings), out)?,
+        Output::Junit => render::junit(findings, out)?,
+    }
+    Ok(())
+}
+
+/// Says what follows: a refusal that names everything that blocks, or the next command.
+fn verdict(facts: &Facts, findings: &[Finding], invocation: &Invocation, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    let count = |severity: Severity| findings.iter().filter(|finding| finding.severity == severity).count() as u64;
+    let (errors, warnings, notes) = (count(Severity::Error), count(Severity::Warning), count(Severity::Info));
+    let target = &facts.target;
+    writeln!(
+        terminal.err,
+        "From {} to {}: {}, {}, {}.",
+        target.from.as_deref().unwrap_or("nothing"),
+        target.description(),
+        plural(errors, "error", "errors"),
+        plural(warnings, "warning", "warnings"),
+        plural(notes, "note", "notes"),
+    )?;
+    if notes > 0 && invocation.common.v == 0 {
+        writeln!(terminal.err, "-v shows the notes, -o wide what to do about each.")?;
+    }
+    let blocking: Vec<&Finding> = findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
+    if !blocking.is_empty() {
+        let lines = |finding: &&Finding| {
+            let advice = if finding.advice.is_empty() { Vec::new() } else { vec![format!("  {}", finding.advice)] };
+            std::iter::once(format!("{} ({})", finding.subject, finding.code)).chain(advice)
+        };
+        let reason = format!("{} an upgrade to {}", plural_blocks(errors), target.description());
+        let flags = invocation.common.advisor().flags(None);
+        let again = format!("{} precheck --to {} {flags}", invocation.command, facts.target.revision_name());
+        return Err(Refusal::new(reason, format!("mend these, then {}", again.trim_end()))
+            .with(blocking.iter().flat_map(lines).collect())
+            .into());
+    }
+    let advisor = invocation.common.advisor();
+    let next = if target.is_installed {
+        advisor.plugin("mesh-upgrade", &format!("status --to {}", target.revision_name()))
+    } else {
+        advisor.plugin("mesh-upgrade", &format!("start --revision {} -f MANIFESTS", target.revision_name()))
+    };
+    writeln!(terminal.err, "{} {next}", "Next:".style(terminal.err_styles.hint))?;
+    Ok(Exit::Done)
+}
+
+fn plural_blocks(errors: u64) -> String {
+    if errors == 1 { "1 finding blocks".to_owned() } else { format!("{errors} findings block") }
 }

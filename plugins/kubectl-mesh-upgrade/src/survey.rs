@@ -28,6 +28,8 @@ pub struct Survey {
     pub snapshot: Snapshot,
     /// Revisions that are here or that proxies run, the oldest version first.
     pub revisions: Vec<Revision>,
+    /// The Deployments of control planes, whole, as far as they could be read.
+    pub istiods: Vec<Value>,
     /// The moment of the look, by the local clock.
     pub now: Timestamp,
 }
@@ -54,7 +56,7 @@ pub async fn survey(
         let _ = writeln!(terminal.err, "{} {warning}", "Warning:".style(terminal.err_styles.warning));
     }
     let revisions = revisions(&snapshot, &istiods);
-    Ok(Survey { snapshot, revisions, now: Timestamp::now() })
+    Ok(Survey { snapshot, revisions, istiods, now: Timestamp::now() })
 }
 
 /// What to read.

@@ -108,7 +108,7 @@ fn bars(status: &Status, look: Look) -> Vec<String> {
     let count_width = counts.iter().map(|count| columns(count)).max().unwrap_or_default();
     // A name may take a third of the page, what it leaves is the bar's.
     let longest = shares.iter().map(|share| columns(&share.namespace)).max().unwrap_or_default();
-    let name_width = longest.min((width / 3).max(8));
+    let name_width = longest.min((width / 3).max(8)).min(width.saturating_sub(count_width + 2));
     let bar_width = width.saturating_sub(name_width + count_width + 4).min(WIDEST_BAR);
     let line = |(share, count): (&&Share, &String)| {
         let name = shortened(&share.namespace, name_width);
@@ -324,7 +324,7 @@ mod tests {
             }
         }
         let at_40 = bars(&status, look(40));
-        assert_eq!(at_40[1], "a-namespace-…  ████░░░░░░░░      1/3  33%");
+        assert_eq!(at_40[1], "a-namespace-…  ███░░░░░░░░      1/3  33%");
     }
 
     #[test]

@@ -1,0 +1,174 @@
+//! Reads what the rules need beyond the snapshot, all lists side by side. A list that is denied costs only what depends on it,
+//! and is told.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+use mesh::change::Subject;
+use mesh::cluster::access::Permission;
+use mesh::cluster::connection::Connection;
+use mesh::cluster::failure::{Cause, Failure};
+use mesh::cluster::raw::{read_list, read_object};
+use mesh::control_plane::revision_suffix;
+use mesh::labels;
+use mesh::object::Resource;
+use serde_json::Value;
+
+use super::facts::{Found, List};
+use super::rules::definitions::DEFINITIONS;
+use crate::survey::Survey;
+
+/// Where each plain list stands: group, version, plural.
+const PLAIN: [(List, &str, &str, &str); 12] = [
+    (List::ValidatingWebhookConfigurations, "admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations"),
+    (List::Namespaces, "", "v1", "namespaces"),
+    (List::EnvoyFilters, "networking.istio.io", "v1alpha3", "envoyfilters"),
+    (List::WasmPlugins, "extensions.istio.io", "v1alpha1", "wasmplugins"),
+    (List::GrpcRoutes, "gateway.networking.k8s.io", "v1", "grpcroutes"),
+    (List::IstioOperators, "install.istio.io", "v1alpha1", "istiooperators"),
+    (List::PodDisruptionBudgets, "policy", "v1", "poddisruptionbudgets"),
+    (List::HorizontalPodAutoscalers, "autoscaling", "v2", "horizontalpodautoscalers"),
+    (List::ResourceQuotas, "", "v1", "resourcequotas"),
+    (List::Deployments, "apps", "v1", "deployments"),
+    (List::StatefulSets, "apps", "v1", "statefulsets"),
+    (List::DaemonSets, "apps", "v1", "daemonsets"),
+];
+
+/// The versions in which BackendTLSPolicies are served, the newest first: Gateway API 1.4 and those before it.
+const BACKEND_TLS_POLICIES: [&str; 2] = ["v1", "v1alpha3"];
+
+/// Istio's kinds that a revision's label restricts: group, version, plural. The versions are served since Istio 1.22.
+const LABELLED: [(&str, &str, &str); 13] = [
+    ("networking.istio.io", "v1", "destinationrules"),
+    ("networking.istio.io", "v1alpha3", "envoyfilters"),
+    ("networking.istio.io", "v1", "gateways"),
+    ("networking.istio.io", "v1beta1", "proxyconfigs"),
+    ("networking.istio.io", "v1", "serviceentries"),
+    ("networking.istio.io", "v1", "sidecars"),
+    ("networking.istio.io", "v1", "virtualservices"),
+    ("networking.istio.io", "v1", "workloadentries"),
+    ("networking.istio.io", "v1", "workloadgroups"),
+    ("security.istio.io", "v1", "authorizationpolicies"),
+    ("security.istio.io", "v1", "peerauthentications"),
+    ("security.istio.io", "v1", "requestauthentications"),
+    ("telemetry.istio.io", "v1", "telemetries"),
+];
+
+/// The lists that need to know nothing of the mesh.
+///
+/// # Errors
+/// When the API server cannot be reached or does not know the user.
+pub async fn lists(connection: &Connection) -> Result<BTreeMap<List, Found>, Failure> {
+    let plain = join_all(PLAIN.map(|(list, group, version, plural)| async move {
+        let path = path(group, version, plural);
+        Ok((list, found(read_list(connection, &path, &format!("listing {}", list.name())).await)?))
+    }));
+    let (plain, definitions, labelled, policies) =
+        futures::join!(plain, definitions(connection), labelled(connection), backend_tls_policies(connection));
+    let mut lists = plain.into_iter().collect::<Result<BTreeMap<List, Found>, Failure>>()?;
+    lists.insert(List::CustomResourceDefinitions, definitions?);
+    lists.insert(List::LabelledIstioObjects, labelled?);
+    lists.insert(List::BackendTlsPolicies, policies?);
+    Ok(lists)
+}
+
+/// The definitions that matter, one by one: a cluster may have hundreds of others, and they are long.
+async fn definitions(connection: &Connection) -> Result<Found, Failure> {
+    let reads = DEFINITIONS.iter().map(|definition| async move {
+        let subject = Subject {
+            api_version: "apiextensions.k8s.io/v1".to_owned(),
+            kind: "CustomResourceDefinition".to_owned(),
+            plural: "customresourcedefinitions".to_owned(),
+            namespace: None,
+            name: definition.name.to_owned(),
+        };
+        read_object(connection, &subject).await.map(|object| object.into_iter().collect())
+    });
+    all(join_all(reads).await)
+}
+
+/// Objects of Istio's kinds that carry a revision's label.
+async fn labelled(connection: &Connection) -> Result<Found, Failure> {
+    let reads = LABELLED.iter().map(|(group, version, plural)| async move {
+        let selector = labels::REVISION.replace('/', "%2F");
+        let path = format!("{}?labelSelector={selector}", path(group, version, plural));
+        let items = read_list(connection, &path, &format!("listing {plural}.{group}")).await;
+        items.map(|items| items.into_iter().map(|item| with_plural(item, plural)).collect())
+    });
+    all(join_all(reads).await)
+}
+
+/// Findings name an object by its plural, which the object itself does not say.
+fn with_plural(mut object: Value, plural: &str) -> Value {
+    object["plural"] = plural.into();
+    object
+}
+
+async fn backend_tls_policies(connection: &Connection) -> Result<Found, Failure> {
+    for version in BACKEND_TLS_POLICIES {
+        let path = path("gateway.networking.k8s.io", version, "backendtlspolicies");
+        match read_list(connection, &path, "listing backendtlspolicies").await {
+            Err(failure) if failure.cause == Cause::NotFound => {}
+            items => return found(items),
+        }
+    }
+    Ok(Found::Items(Vec::new()))
+}
+
+/// The ConfigMaps of the control planes, which are named by revision.
+///
+/// # Errors
+/// When the API server cannot be reached or does not know the user.
+pub async fn configurations(connection: &Connection, survey: &Survey, lists: &mut BTreeMap<List, Found>) -> Result<(), Failure> {
+    let planes = survey.revisions.iter().filter_map(|revision| Some((&revision.name, revision.control_plane.as_ref()?)));
+    let names = planes.flat_map(|(revision, plane)| {
+        let suffix = revision_suffix(revision);
+        ["istio", "istio-sidecar-injector"].map(|name| (plane.namespace.clone(), format!("{name}{suffix}")))
+    });
+    let reads = names.map(|(namespace, name)| async move {
+        let subject = Subject::new(Resource::ConfigMaps, Some(&namespace), &name);
+        read_object(connection, &subject).await.map(|object| object.into_iter().collect())
+    });
+    let maps = all(join_all(reads).await)?;
+    lists.insert(List::ConfigMaps, maps);
+    Ok(())
+}
+
+/// Several lists as one: what is denied of one is unknown of all.
+fn all(parts: Vec<Result<Vec<Value>, Failure>>) -> Result<Found, Failure> {
+    let mut items = Vec::new();
+    let mut unread = None;
+    for part in parts {
+        match found(part)? {
+            Found::Items(part) => items.extend(part),
+            Found::Unread(why) => unread = unread.or(Some(why)),
+        }
+    }
+    Ok(unread.map_or(Found::Items(items), Found::Unread))
+}
+
+fn found(result: Result<Vec<Value>, Failure>) -> Result<Found, Failure> {
+    match result {
+        Ok(items) => Ok(Found::Items(items)),
+        // A kind that is not served has no objects.
+        Err(failure) if failure.cause == Cause::NotFound => Ok(Found::Items(Vec::new())),
+        Err(failure) if failure.cause.is_tolerable() => Ok(Found::Unread(failure.to_string())),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn path(group: &str, version: &str, plural: &str) -> String {
+    if group.is_empty() { format!("/api/{version}/{plural}") } else { format!("/apis/{group}/{version}/{plural}") }
+}
+
+/// The rules that these reads need.
+pub fn rbac() -> Vec<Permission> {
+    let rule = |group, resource, verb| Permission { namespace: None, group, resource, verb };
+    let plain = PLAIN.iter().map(|(_, group, _, plural)| rule(group, plural, "list"));
+    let labelled = LABELLED.iter().map(|(group, _, plural)| rule(group, plural, "list"));
+    let more = [
+        rule("apiextensions.k8s.io", "customresourcedefinitions", "get"),
+        rule("gateway.networking.k8s.io", "backendtlspolicies", "list"),
+    ];
+    plain.chain(labelled).chain(more).collect()
+}

@@ -1,0 +1,333 @@
+//! Mesh configuration: what the old revision is told and the new one is not.
+//!
+//! Each revision reads a ConfigMap of its own, `istio[-REV]` (pilot/pkg/bootstrap/mesh.go), and edits of one are carried to no
+//! other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesh::control_plane::revision_suffix;
+use mesh::finding::Finding;
+use serde_json::Value;
+
+use crate::precheck::facts::{Facts, List, error, warning};
+use crate::revisions::Revision;
+
+/// Keys by which proxies of both revisions know and trust each other: a difference breaks mutual TLS between them.
+const IDENTITY: [&str; 5] = ["trustDomain", "trustDomainAliases", "caCertificates", "rootNamespace", "defaultConfig.meshId"];
+
+/// Keys that name the revision's own addresses.
+const OWN: [&str; 2] = ["defaultConfig.discoveryAddress", "defaultConfig.caCertificatesPem"];
+
+/// What a plain install of Istio writes (manifests/charts/istio-control/istio-discovery/templates/configmap.yaml): a new revision has
+/// it anyway.
+const PLAIN: [&str; 5] =
+    ["defaultConfig.discoveryAddress", "defaultProviders.metrics", "enablePrometheusMerge", "rootNamespace", "trustDomain"];
+
+/// Values of the injector's ConfigMap that are part of a proxy's identity or of the way to its control plane.
+const INJECTOR_IDENTITY: [&str; 6] = [
+    "global.meshID",
+    "global.network",
+    "global.multiCluster.clusterName",
+    "global.caAddress",
+    "global.caName",
+    "global.pilotCertProvider",
+];
+
+/// Environment of istiod that decides who signs certificates, and for whom.
+const ISTIOD_IDENTITY: [&str; 6] =
+    ["ENABLE_CA_SERVER", "EXTERNAL_CA", "K8S_SIGNER", "PILOT_CERT_PROVIDER", "CLUSTER_ID", "TRUSTED_GATEWAY_CIDR"];
+
+/// Keys and values of a configuration, nested keys joined by dots. Lists are values.
+type Flat = BTreeMap<String, Value>;
+
+fn flat(value: &Value) -> Flat {
+    fn add(path: &str, value: &Value, flat: &mut Flat) {
+        match value {
+            Value::Object(members) if !members.is_empty() => {
+                for (key, value) in members {
+                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    add(&path, value, flat);
+                }
+            }
+            // Nothing, however it is written, is the same as not being there.
+            Value::Null => {}
+            Value::Object(_) => {}
+            Value::Array(items) if items.is_empty() => {}
+            Value::String(text) if text.is_empty() => {}
+            value => drop(flat.insert(path.to_owned(), value.clone())),
+        }
+    }
+    let mut all = Flat::new();
+    add("", value, &mut all);
+    all
+}
+
+/// A revision's ConfigMap, by what it is called in messages.
+struct Configuration {
+    subject: String,
+    mesh: Result<Flat, String>,
+}
+
+fn configuration(facts: &Facts, revision: &Revision) -> Option<Configuration> {
+    let namespace = &revision.control_plane.as_ref()?.namespace;
+    let name = format!("istio{}", revision_suffix(&revision.name));
+    let map = facts.object(List::ConfigMaps, namespace, &name)?;
+    let mut mesh = parsed(&map["data"]["mesh"]);
+    // Networks stand beside the mesh's own keys, in a document of their own.
+    if let (Ok(mesh), Ok(networks)) = (&mut mesh, parsed(&map["data"]["meshNetworks"])) {
+        mesh.extend(networks.into_iter().map(|(key, value)| (format!("meshNetworks.{key}"), value)));
+    }
+    Some(Configuration { subject: format!("configmaps/{name} -n {namespace}"), mesh })
+}
+
+fn parsed(text: &Value) -> Result<Flat, String> {
+    let Some(text) = text.as_str().filter(|text| !text.trim().is_empty()) else { return Ok(Flat::new()) };
+    serde_saphyr::from_str::<Value>(text).map(|value| flat(&value)).map_err(|error| error.to_string())
+}
+
+/// Both configurations, where both revisions are here; and what is wrong with one that cannot be read.
+fn both(facts: &Facts) -> Result<Option<[(String, Flat); 2]>, Finding> {
+    let (Some(from), Some(to)) = (facts.from(), facts.to()) else { return Ok(None) };
+    let (Some(old), Some(new)) = (configuration(facts, from), configuration(facts, to)) else { return Ok(None) };
+    let read = |configuration: Configuration| match configuration.mesh {
+        Ok(mesh) => Ok((configuration.subject, mesh)),
+        Err(why) => Err(error(
+            "mesh-config-broken",
+            configuration.subject,
+            format!("its mesh configuration cannot be read: {}", why.lines().next().unwrap_or_default()),
+            "mend it: istiod keeps what it read last, and a restart of istiod would lose that",
+        )),
+    };
+    Ok(Some([read(old)?, read(new)?]))
+}
+
+fn is_among(key: &str, keys: &[&str]) -> bool {
+    keys.iter().any(|known| key == *known || key.strip_prefix(known).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// Keys that differ, with both values.
+fn differences<'a>(old: &'a Flat, new: &'a Flat) -> impl Iterator<Item = (&'a str, Option<&'a Value>, Option<&'a Value>)> {
+    let keys: BTreeSet<&str> = old.keys().chain(new.keys()).map(String::as_str).collect();
+    keys.into_iter().map(|key| (key, old.get(key), new.get(key))).filter(|(_, old, new)| old != new)
+}
+
+fn shown(value: Option<&Value>) -> String {
+    /// So much of a value is shown.
+    const LONGEST: usize = 60;
+    let Some(value) = value else { return "nothing".to_owned() };
+    let text = value.to_string();
+    if text.chars().count() <= LONGEST { text } else { format!("{}…", text.chars().take(LONGEST).collect::<String>()) }
+}
+
+/// Other names, trust or networks than the old revision's: proxies of both would no longer trust each other.
+///
+/// istio.io, "Trust Domain Migration": without aliases, workloads of another trust domain are refused.
+pub fn identity(facts: &Facts) -> Vec<Finding> {
+    let both = match both(facts) {
+        Ok(Some(both)) => both,
+        Ok(None) => return Vec::new(),
+        Err(broken) => return vec![broken],
+    };
+    let [(old_subject, old), (new_subject, new)] = &both;
+    differences(old, new)
+        .filter(|(key, ..)| is_among(key, &IDENTITY))
+        .map(|(key, before, after)| {
+            let message = format!(
+                "{key} is {}, in {old_subject} it is {}: proxies of both would not trust each other",
+                shown(after),
+                shown(before)
+            );
+            error("mesh-identity", new_subject.clone(), message, format!("set {key} to the same in both"))
+        })
+        .collect()
+}
+
+/// Every other key in which the configurations differ: edits of the old that the new one lacks, and the reverse.
+pub fn drift(facts: &Facts) -> Vec<Finding> {
+    let Ok(Some([(old_subject, old), (new_subject, new)])) = both(facts) else { return Vec::new() };
+    differences(&old, &new)
+        .filter(|(key, ..)| !is_among(key, &IDENTITY) && !is_among(key, &OWN))
+        .map(|(key, before, after)| {
+            let message = format!("{key} is {}, in {old_subject} it is {}", shown(after), shown(before));
+            let advice = format!("carry it over, if it is meant for both: kubectl edit {new_subject}");
+            warning("mesh-config-drift", new_subject.clone(), message, advice)
+        })
+        .collect()
+}
+
+/// Before the new revision is here: what the old one is told beyond a plain install, and what a plain install tells otherwise.
+pub fn edits_to_carry(facts: &Facts) -> Vec<Finding> {
+    let Some(from) = facts.from().filter(|_| !facts.target.is_installed) else { return Vec::new() };
+    let Some(configuration) = configuration(facts, from) else { return Vec::new() };
+    let Ok(mesh) = configuration.mesh else { return Vec::new() };
+    let is_plain = |key: &str, value: &Value| {
+        is_among(key, &PLAIN) && (key != "trustDomain" || value == "cluster.local") || key == "defaultProviders.metrics"
+    };
+    let edits: Vec<&str> = mesh.iter().filter(|(key, value)| !is_plain(key, value)).map(|(key, _)| key.as_str()).collect();
+    if edits.is_empty() {
+        return Vec::new();
+    }
+    let message =
+        format!("sets {} beyond a plain install: the new revision has them only if its manifests say so", edits.join(", "));
+    let advice = "kubectl mesh-upgrade start --carry-mesh-config carries them over";
+    vec![warning("mesh-config-edits", configuration.subject, message, advice)]
+}
+
+/// Mesh id, network and certificate authority as the injectors hand them to proxies.
+pub fn injector_values(facts: &Facts) -> Vec<Finding> {
+    let (Some(from), Some(to)) = (facts.from(), facts.to()) else { return Vec::new() };
+    let values = |revision: &Revision| {
+        let namespace = &revision.control_plane.as_ref()?.namespace;
+        let name = format!("istio-sidecar-injector{}", revision_suffix(&revision.name));
+        let text = facts.object(List::ConfigMaps, namespace, &name)?["data"]["values"].as_str()?;
+        let values: Value = serde_json::from_str(text).ok()?;
+        Some((format!("configmaps/{name} -n {namespace}"), flat(&values)))
+    };
+    let (Some((old_subject, old)), Some((new_subject, new))) = (values(from), values(to)) else { return Vec::new() };
+    differences(&old, &new)
+        .filter(|(key, ..)| INJECTOR_IDENTITY.contains(key))
+        .map(|(key, before, after)| {
+            let message = format!("{key} is {}, in {old_subject} it is {}", shown(after), shown(before));
+            error("mesh-identity", new_subject.clone(), message, format!("install the new revision with the same value {key}"))
+        })
+        .collect()
+}
+
+/// The certificate authority of both istiods, as far as their environment says it.
+pub fn istiod_environment(facts: &Facts) -> Vec<Finding> {
+    let (Some(from), Some(to)) = (facts.from(), facts.to()) else { return Vec::new() };
+    let (Some(old), Some(new)) = (istiod(facts, from), istiod(facts, to)) else { return Vec::new() };
+    let name = |object: &Value| crate::precheck::facts::subject("deployments", object);
+    let (before, after) = (environment(old), environment(new));
+    ISTIOD_IDENTITY
+        .into_iter()
+        .filter(|key| before.get(*key) != after.get(*key))
+        .map(|key| {
+            let shown = |value: Option<&String>| value.map_or_else(|| "not set".to_owned(), |value| format!("{value:?}"));
+            let message = format!(
+                "{key} is {}, in {} it is {}: certificates would come from elsewhere",
+                shown(after.get(key)),
+                name(old),
+                shown(before.get(key))
+            );
+            error("mesh-identity", name(new), message, format!("install the new revision with the same {key}"))
+        })
+        .collect()
+}
+
+fn istiod<'a>(facts: &'a Facts, revision: &Revision) -> Option<&'a Value> {
+    let namespace = &revision.control_plane.as_ref()?.namespace;
+    let name = format!("istiod{}", revision_suffix(&revision.name));
+    let is_it =
+        |object: &&Value| object["metadata"]["namespace"] == namespace.as_str() && object["metadata"]["name"] == name.as_str();
+    facts.survey.istiods.iter().find(is_it)
+}
+
+/// Plain values only: what comes from a field or a Secret cannot be compared here.
+fn environment(deployment: &Value) -> BTreeMap<String, String> {
+    let containers = deployment["spec"]["template"]["spec"]["containers"].as_array();
+    let discovery = containers.into_iter().flatten().find(|container| container["name"] == "discovery");
+    let variables = discovery.and_then(|container| container["env"].as_array()).into_iter().flatten();
+    variables
+        .filter_map(|variable| Some((variable["name"].as_str()?.to_owned(), variable["value"].as_str()?.to_owned())))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh::finding::Severity::{Error, Warning};
+    use serde_json::json;
+
+    use super::*;
+    use crate::precheck::facts::{brief, sample};
+
+    const PLAIN_MESH: &str = "defaultConfig:\n  discoveryAddress: istiod-X.istio-system.svc:15012\ndefaultProviders:\n  metrics:\n  - prometheus\nenablePrometheusMerge: true\nrootNamespace: istio-system\ntrustDomain: cluster.local";
+
+    fn map(name: &str, key: &str, text: &str) -> Value {
+        json!({"metadata": {"name": name, "namespace": "istio-system"}, "data": {key: text}})
+    }
+
+    fn facts(old: &str, new: &str) -> Facts {
+        let maps = vec![map("istio-1-26-0", "mesh", old), map("istio-1-28-2", "mesh", new)];
+        sample([(List::ConfigMaps, maps)])
+    }
+
+    #[test]
+    fn equal_configurations_agree_though_their_addresses_differ() {
+        let facts = facts(&PLAIN_MESH.replace('X', "1-26-0"), &PLAIN_MESH.replace('X', "1-28-2"));
+        assert_eq!((brief(&identity(&facts)), brief(&drift(&facts))), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn another_trust_domain_or_mesh_blocks() {
+        let other = PLAIN_MESH.replace("cluster.local", "example.com");
+        assert_eq!(brief(&identity(&facts(PLAIN_MESH, &other))), [("mesh-identity", Error)]);
+        let mesh_id = format!("{PLAIN_MESH}\n").replace("defaultConfig:\n", "defaultConfig:\n  meshId: one\n");
+        assert_eq!(brief(&identity(&facts(&mesh_id, PLAIN_MESH))), [("mesh-identity", Error)]);
+        let found = identity(&facts(PLAIN_MESH, &other));
+        assert!(found[0].message.contains("trustDomain is \"example.com\", in configmaps/istio-1-26-0"), "{found:#?}");
+    }
+
+    #[test]
+    fn an_edit_of_the_old_that_the_new_one_lacks_is_told_by_its_key() {
+        let edited = format!("{PLAIN_MESH}\naccessLogFile: /dev/stdout\nextensionProviders:\n- name: otel\n");
+        let found = drift(&facts(&edited, PLAIN_MESH));
+        assert_eq!(brief(&found), [("mesh-config-drift", Warning), ("mesh-config-drift", Warning)]);
+        assert!(found[0].message.starts_with("accessLogFile is nothing, in configmaps/istio-1-26-0"), "{found:#?}");
+        assert_eq!(brief(&identity(&facts(&edited, PLAIN_MESH))), []);
+        // What says nothing is no difference.
+        assert_eq!(brief(&drift(&facts(&format!("{PLAIN_MESH}\naccessLogFile: \"\"\n"), PLAIN_MESH))), []);
+    }
+
+    #[test]
+    fn a_configuration_that_nobody_can_read_blocks() {
+        assert_eq!(brief(&identity(&facts("a: [", PLAIN_MESH))), [("mesh-config-broken", Error)]);
+    }
+
+    #[test]
+    fn edits_are_told_before_the_new_revision_is_here() {
+        let before = |mesh: &str| {
+            let mut facts = facts(mesh, PLAIN_MESH);
+            facts.target.is_installed = false;
+            facts
+        };
+        assert_eq!(brief(&edits_to_carry(&before(PLAIN_MESH))), []);
+        let found = edits_to_carry(&before(&format!("{PLAIN_MESH}\naccessLogFile: /dev/stdout\n")));
+        assert_eq!(brief(&found), [("mesh-config-edits", Warning)]);
+        assert!(found[0].message.contains("sets accessLogFile beyond"), "{found:#?}");
+        assert_eq!(
+            brief(&edits_to_carry(&before(&PLAIN_MESH.replace("cluster.local", "example.com")))),
+            [("mesh-config-edits", Warning)]
+        );
+        // Once it is here, the two are compared.
+        assert_eq!(brief(&edits_to_carry(&facts(PLAIN_MESH, PLAIN_MESH))), []);
+    }
+
+    #[test]
+    fn injectors_that_hand_out_another_mesh_or_network_block() {
+        let facts = |old: Value, new: Value| {
+            let maps = vec![
+                map("istio-sidecar-injector-1-26-0", "values", &old.to_string()),
+                map("istio-sidecar-injector-1-28-2", "values", &new.to_string()),
+            ];
+            sample([(List::ConfigMaps, maps)])
+        };
+        let global = |network: &str, tag: &str| json!({"global": {"network": network, "tag": tag, "meshID": ""}});
+        assert_eq!(brief(&injector_values(&facts(global("one", "1.26.0"), global("one", "1.28.2")))), []);
+        assert_eq!(brief(&injector_values(&facts(global("one", "1"), global("", "1")))), [("mesh-identity", Error)]);
+    }
+
+    #[test]
+    fn istiods_that_sign_by_another_authority_block() {
+        let istiod = |name: &str, environment: Value| {
+            json!({"metadata": {"name": name, "namespace": "istio-system"},
+                "spec": {"template": {"spec": {"containers": [{"name": "discovery", "env": environment}]}}}})
+        };
+        let mut facts = sample([]);
+        let variable = |value: &str| json!([{"name": "EXTERNAL_CA", "value": value}, {"name": "REVISION", "value": value}]);
+        facts.survey.istiods = vec![istiod("istiod-1-26-0", variable("a")), istiod("istiod-1-28-2", variable("a"))];
+        assert_eq!(brief(&istiod_environment(&facts)), []);
+        facts.survey.istiods[1] = istiod("istiod-1-28-2", json!([]));
+        assert_eq!(brief(&istiod_environment(&facts)), [("mesh-identity", Error)]);
+    }
+}

@@ -1,0 +1,286 @@
+//! Versions: of the control planes, the proxies and Kubernetes.
+
+use mesh::finding::Finding;
+
+use crate::precheck::facts::{Facts, error, info, warning};
+use crate::revisions::Revision;
+use crate::support::Releases;
+
+/// The target has to be another revision, of a version that is known.
+pub fn target(facts: &Facts) -> Vec<Finding> {
+    let target = &facts.target;
+    let subject = target.description();
+    if target.version.is_none() {
+        let message = "no image names its version, so nothing can be compared";
+        return vec![error("target-version-unknown", subject, message, "say it: --target-version VERSION")];
+    }
+    if facts.survey.revisions.is_empty() {
+        let message = "there is no mesh here: no control plane and no proxy";
+        return vec![error("no-mesh", subject, message, "istioctl install, for a first one")];
+    }
+    if target.from.is_none() {
+        let message = "there is no other revision, so there is nothing to upgrade from";
+        return vec![error("no-upgrade", subject, message, "kubectl mesh-upgrade targets says what may come next")];
+    }
+    Vec::new()
+}
+
+/// How far a control plane may go at once.
+///
+/// istio.io, "Canary Upgrades": upgrading across two minor versions is supported by revisions; going back is rollback's.
+pub fn minors(facts: &Facts) -> Vec<Finding> {
+    let (Some(from), Some(to)) = (facts.from(), &facts.target.version) else { return Vec::new() };
+    let Some(version) = from.version() else {
+        let subject = format!("revision {}", from.name);
+        return match from.control_plane {
+            Some(_) => {
+                let message = "no image names its version: how far the upgrade goes is unknown";
+                vec![error("version-unreadable", subject, message, "give its istiod an image with a version as its tag")]
+            }
+            None => Vec::new(),
+        };
+    };
+    let subject = facts.target.description();
+    let at_once = from.control_plane.as_ref().map_or(2, |plane| i64::from(plane.platform.minors_at_once()));
+    match to.minors_ahead_of(version) {
+        None => vec![error("skew-major", subject, format!("{to} is another major version than {version}"), "")],
+        Some(ahead) if ahead < 0 || (ahead == 0 && to < version) => {
+            let message = format!("{to} is older than {version}, which runs: this is no upgrade");
+            let advice = format!("kubectl mesh-upgrade rollback --to {}", facts.target.revision_name());
+            vec![error("downgrade", subject, message, advice)]
+        }
+        Some(ahead) if ahead > at_once => {
+            let (major, minor) = version.line();
+            let message = format!("{ahead} minor versions above {version}: at most {at_once} at once");
+            let advice = format!("kubectl mesh-upgrade precheck --to {major}.{}", minor + at_once as u32);
+            vec![error("skew-too-far", subject, message, advice)]
+        }
+        Some(2) => {
+            let message = format!("two minor versions above {version}: the proxies are two behind until they are restarted");
+            vec![warning("skew-two", subject, message, "restart soon after each namespace or tag has moved")]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// How old or new the proxies are, beside the target.
+///
+/// istio.io, "Supported Releases", control plane and data plane skew: a data plane is never ahead of its control plane. More than
+/// two minor versions behind is supported by nobody.
+pub fn data_plane(facts: &Facts) -> Vec<Finding> {
+    let Some(to) = &facts.target.version else { return Vec::new() };
+    let mut findings = Vec::new();
+    // Proxies of a third revision stay with its control plane.
+    let is_third = |revision: &&Revision| {
+        let names = [facts.target.from.as_deref(), facts.target.revision.as_deref()];
+        revision.control_plane.is_some() && !names.contains(&Some(revision.name.as_str()))
+    };
+    for revision in facts.survey.revisions.iter().filter(|revision| !is_third(revision)) {
+        let subject = format!("proxies of revision {}", revision.name);
+        let place = "kubectl mesh-proxyver -A --by version";
+        for (version, count) in &revision.proxy_versions {
+            match version.minors_ahead_of(to) {
+                Some(ahead) if ahead > 0 => findings.push(error(
+                    "data-plane-ahead",
+                    subject.clone(),
+                    format!("{count} of them are {version}: a data plane is never ahead of its control plane, {to}"),
+                    place,
+                )),
+                Some(behind) if behind < -2 => findings.push(error(
+                    "data-plane-behind",
+                    subject.clone(),
+                    format!("{count} of them are {version}, {} minor versions behind {to}", -behind),
+                    "kubectl mesh-upgrade restart -A, so that they get what their own revision brings",
+                )),
+                _ => {}
+            }
+        }
+        if revision.has_unreadable_versions {
+            let message = "some have images that name no version: how far they are behind is unknown";
+            findings.push(warning("proxy-version-unreadable", subject, message, place));
+        }
+    }
+    findings
+}
+
+/// Whether the target runs on this Kubernetes.
+///
+/// The table of istio.io, "Supported Releases", and `MinK8SVersion` of istioctl/pkg/install/k8sversion, below which
+/// `istioctl x precheck` fails with IST0142.
+pub fn kubernetes(facts: &Facts) -> Vec<Finding> {
+    let Some(version) = &facts.target.version else { return Vec::new() };
+    let Some(release) = Releases::known().of(version) else { return Vec::new() };
+    let subject = facts.target.description();
+    let Some(kubernetes) = facts.kubernetes else {
+        let message = format!("the version of Kubernetes is unknown; it needs {}", release.kubernetes_range());
+        return vec![error("kubernetes-unknown", subject, message, "kubectl version")];
+    };
+    let (major, minor) = kubernetes;
+    let range = release.kubernetes_range();
+    if kubernetes < release.oldest_kubernetes {
+        let message = format!("Kubernetes {major}.{minor} is too old: it supports {range}");
+        vec![error("kubernetes-too-old", subject, message, "upgrade Kubernetes first")]
+    } else if kubernetes > release.newest_kubernetes {
+        let message = format!("Kubernetes {major}.{minor} is newer than what it was released for: it supports {range}");
+        vec![warning("kubernetes-untested", subject, message, "prefer a newer Istio, or try it on a cluster like this one first")]
+    } else {
+        Vec::new()
+    }
+}
+
+/// Whether anybody patches the target.
+///
+/// The table of istio.io, "Supported Releases": see `support/releases.tsv`.
+pub fn support(facts: &Facts) -> Vec<Finding> {
+    let Some(version) = &facts.target.version else { return Vec::new() };
+    let subject = facts.target.description();
+    let releases = Releases::known();
+    let Some(release) = releases.of(version) else {
+        let message = format!(
+            "this build knows releases up to {}.{}, as of {}: what this one needs is not checked",
+            releases.newest_line().0,
+            releases.newest_line().1,
+            releases.as_of
+        );
+        let advice = "https://istio.io/latest/docs/releases/supported-releases/";
+        return vec![warning("release-unknown", subject, message, advice)];
+    };
+    if release.is_supported(facts.today) {
+        return Vec::new();
+    }
+    let word = if release.end_is_expected { ", as far as was announced" } else { "" };
+    let message = format!("its support ended on {}{word}: nobody mends what is found in it", release.end);
+    vec![warning("support-ended", subject, message, "kubectl mesh-upgrade targets shows what is supported")]
+}
+
+/// Whether the control planes answer: the target has to, and without the old one there is no way back.
+pub fn readiness(facts: &Facts) -> Vec<Finding> {
+    let advice = |revision: &str| format!("kubectl get deployments,services,endpointslices -A -l istio.io/rev={revision}");
+    let mut findings = Vec::new();
+    if let Some(to) = facts.to().filter(|to| !to.is_ready()) {
+        let message = "its control plane has no ready pod: whoever moves to it gets no proxy";
+        findings.push(error("control-plane-not-ready", format!("revision {}", to.name), message, advice(&to.name)));
+    }
+    if let Some(from) = facts.from().filter(|from| !from.is_ready()) {
+        let message = "its control plane does not answer: there is no way back to it";
+        findings.push(warning("control-plane-not-ready", format!("revision {}", from.name), message, advice(&from.name)));
+    }
+    if let Some(from) = facts.from()
+        && from.proxies == 0
+        && !facts.survey.revisions.is_empty()
+    {
+        let message = "no proxy runs it: there is nothing to move";
+        findings.push(info("nothing-to-move", format!("revision {}", from.name), message, "kubectl mesh-proxyver -A"));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh::control_plane::Readiness;
+    use mesh::finding::Severity::{Error, Info, Warning};
+
+    use super::*;
+    use crate::precheck::facts::{brief, sample, sample_revision};
+
+    /// From a revision of `from` with proxies of `proxies` to one of `to`.
+    fn facts(from: &str, proxies: &str, to: &str) -> Facts {
+        let mut facts = sample([]);
+        let mut revision = sample_revision("1-26-0", from, 0);
+        revision.proxies = 3;
+        revision.proxy_versions = [(proxies.parse().unwrap(), 3)].into();
+        facts.survey.revisions = vec![revision, sample_revision("1-28-2", to, 0)];
+        facts.target.version = to.parse().ok();
+        facts
+    }
+
+    #[test]
+    fn one_minor_upward_is_fine_two_are_to_be_minded_three_are_too_many() {
+        let found = |from, to| brief(&minors(&facts(from, from, to)));
+        assert_eq!(found("1.27.1", "1.28.2"), []);
+        assert_eq!(found("1.28.0", "1.28.2"), []);
+        assert_eq!(found("1.26.0", "1.28.2"), [("skew-two", Warning)]);
+        assert_eq!(found("1.25.0", "1.28.2"), [("skew-too-far", Error)]);
+        assert_eq!(found("1.28.2", "2.0.0"), [("skew-major", Error)]);
+        let mut unreadable = facts("1.26.0", "1.26.0", "1.28.2");
+        unreadable.survey.revisions[0].control_plane.as_mut().unwrap().version = None;
+        assert_eq!(brief(&minors(&unreadable)), [("version-unreadable", Error)]);
+        let far = minors(&facts("1.25.0", "1.25.0", "1.28.2"));
+        assert_eq!(far[0].advice, "kubectl mesh-upgrade precheck --to 1.27");
+    }
+
+    #[test]
+    fn going_back_is_no_upgrade() {
+        for (from, to) in [("1.28.2", "1.26.0"), ("1.28.2", "1.28.0")] {
+            assert_eq!(brief(&minors(&facts(from, from, to))), [("downgrade", Error)], "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn a_data_plane_is_neither_ahead_nor_far_behind() {
+        let found = |proxies, to| brief(&data_plane(&facts("1.26.0", proxies, to)));
+        assert_eq!(found("1.26.0", "1.28.2"), []);
+        assert_eq!(found("1.28.9", "1.28.2"), []);
+        assert_eq!(found("1.29.0", "1.28.2"), [("data-plane-ahead", Error)]);
+        assert_eq!(found("1.25.0", "1.28.2"), [("data-plane-behind", Error)]);
+        let mut unreadable = facts("1.26.0", "1.26.0", "1.28.2");
+        unreadable.survey.revisions[0].has_unreadable_versions = true;
+        assert_eq!(brief(&data_plane(&unreadable)), [("proxy-version-unreadable", Warning)]);
+        let mut third = facts("1.26.0", "1.26.0", "1.28.2");
+        third.survey.revisions.push(sample_revision("1-29-1", "1.29.1", 4));
+        assert_eq!(brief(&data_plane(&third)), []);
+        third.survey.revisions[2].control_plane = None;
+        assert_eq!(brief(&data_plane(&third)), [("data-plane-ahead", Error)]);
+    }
+
+    #[test]
+    fn kubernetes_is_neither_too_old_nor_unheard_of() {
+        let found = |version| {
+            let mut facts = sample([]);
+            facts.kubernetes = version;
+            brief(&kubernetes(&facts))
+        };
+        assert_eq!(found(Some((1, 30))), []);
+        assert_eq!(found(Some((1, 29))), [("kubernetes-too-old", Error)]);
+        assert_eq!(found(Some((1, 35))), [("kubernetes-untested", Warning)]);
+        assert_eq!(found(None), [("kubernetes-unknown", Error)]);
+    }
+
+    #[test]
+    fn support_that_has_ended_is_told() {
+        let mut facts = sample([]);
+        assert_eq!(brief(&support(&facts)), [("support-ended", Warning)]);
+        facts.today = jiff::civil::date(2026, 6, 1);
+        assert_eq!(brief(&support(&facts)), []);
+        facts.target.version = "1.99.0".parse().ok();
+        assert_eq!(brief(&support(&facts)), [("release-unknown", Warning)]);
+    }
+
+    #[test]
+    fn the_target_has_to_answer_and_the_old_one_should() {
+        let mut facts = sample([]);
+        assert_eq!(brief(&readiness(&facts)), []);
+        let not_ready = |facts: &mut Facts, place: usize| {
+            facts.survey.revisions[place].control_plane.as_mut().unwrap().readiness = Readiness::NotReady;
+        };
+        not_ready(&mut facts, 0);
+        assert_eq!(brief(&readiness(&facts)), [("control-plane-not-ready", Warning)]);
+        not_ready(&mut facts, 1);
+        assert_eq!(readiness(&facts)[0].severity, Error);
+        let mut idle = sample([]);
+        idle.survey.revisions[0].proxies = 0;
+        assert_eq!(brief(&readiness(&idle)), [("nothing-to-move", Info)]);
+    }
+
+    #[test]
+    fn there_has_to_be_something_to_upgrade_and_a_version_to_compare() {
+        let mut facts = sample([]);
+        assert_eq!(brief(&target(&facts)), []);
+        facts.target.from = None;
+        assert_eq!(brief(&target(&facts)), [("no-upgrade", Error)]);
+        facts.survey.revisions.clear();
+        assert_eq!(brief(&target(&facts)), [("no-mesh", Error)]);
+        facts.target.version = None;
+        assert_eq!(brief(&target(&facts)), [("target-version-unknown", Error)]);
+    }
+}

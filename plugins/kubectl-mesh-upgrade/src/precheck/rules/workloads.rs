@@ -1,0 +1,430 @@
+//! Workloads that a restart may hurt, or that nobody can restart.
+
+use mesh::finding::Finding;
+use mesh::object::LabelSelector;
+use mesh::state::State;
+use mesh::verdict::Verdict;
+use mesh::workload::Restart;
+use serde_json::Value;
+
+use crate::precheck::facts::{Facts, List, error, info, subject, warning};
+
+/// `deployments.apps/web -n shop`.
+fn subject_of(verdict: &Verdict) -> String {
+    let id = &verdict.workload;
+    format!("{} -n {}", id.qualified_name(), id.namespace)
+}
+
+/// Workloads with proxies.
+fn with_proxies(facts: &Facts) -> impl Iterator<Item = &Verdict> {
+    facts.verdicts.iter().filter(|verdict| verdict.proxy_count() > 0)
+}
+
+/// Workloads with proxies, each with the whole object, where it is of a kind that is listed.
+pub fn objects(facts: &Facts) -> impl Iterator<Item = (&Verdict, &Value)> {
+    with_proxies(facts).filter_map(|verdict| {
+        let id = &verdict.workload;
+        let list = match &*id.kind {
+            "Deployment" => List::Deployments,
+            "StatefulSet" => List::StatefulSets,
+            "DaemonSet" => List::DaemonSets,
+            _ => return None,
+        };
+        Some((verdict, facts.object(list, &id.namespace, &id.name)?))
+    })
+}
+
+fn replicas(object: &Value) -> u64 {
+    object["spec"]["replicas"].as_u64().unwrap_or(1)
+}
+
+/// How a share is rounded.
+#[derive(Clone, Copy)]
+enum Rounding {
+    Up,
+    Down,
+}
+
+/// A number, or a percentage of the replicas: a surge is rounded up, what may be unavailable down (`ResolveFenceposts`,
+/// k8s.io/kubernetes/pkg/controller/deployment/util/deployment_util.go).
+fn resolved(value: &Value, replicas: u64, rounding: Rounding) -> Option<u64> {
+    if let Some(number) = value.as_u64() {
+        return Some(number);
+    }
+    let percent: u64 = value.as_str()?.strip_suffix('%')?.parse().ok()?;
+    Some(match rounding {
+        Rounding::Up => (percent * replicas).div_ceil(100),
+        Rounding::Down => percent * replicas / 100,
+    })
+}
+
+/// What a rolling update of a Deployment may add and take away, by Kubernetes' own defaults of a quarter.
+fn surge_and_unavailable(object: &Value) -> (u64, u64) {
+    let update = &object["spec"]["strategy"]["rollingUpdate"];
+    let replicas = replicas(object);
+    let surge = resolved(&update["maxSurge"], replicas, Rounding::Up).unwrap_or_else(|| replicas.div_ceil(4));
+    let unavailable = resolved(&update["maxUnavailable"], replicas, Rounding::Down).unwrap_or(replicas / 4);
+    // Both at nothing would never roll: the controller lets one be unavailable then.
+    (surge, if surge == 0 && unavailable == 0 { 1 } else { unavailable })
+}
+
+/// A restart during which nobody serves: all pods at once, or the only one.
+pub fn without_surge(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (verdict, object) in objects(facts) {
+        let count = replicas(object);
+        if count == 0 {
+            continue;
+        }
+        let message = match &*verdict.workload.kind {
+            "Deployment" if object["spec"]["strategy"]["type"] == "Recreate" => {
+                "strategy Recreate: a restart ends all pods before the first new one comes".to_owned()
+            }
+            "Deployment" => {
+                let (_, unavailable) = surge_and_unavailable(object);
+                if unavailable < count {
+                    continue;
+                }
+                format!("a restart may end {} at once: maxUnavailable is {unavailable}", pods(count))
+            }
+            "StatefulSet" if count == 1 => "one replica: while it restarts nobody serves".to_owned(),
+            _ => continue,
+        };
+        let advice = "give it a second replica or a surge, or restart it when a gap is no harm";
+        findings.push(warning("no-surge", subject_of(verdict), message, advice));
+    }
+    findings
+}
+
+fn pods(count: u64) -> String {
+    if count == 1 { "its only pod".to_owned() } else { format!("all {count} pods") }
+}
+
+/// Budgets that allow no disruption. A rolling update asks no budget, an eviction does, and nodes cannot be drained meanwhile.
+pub fn disruption_budgets(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let exhausted = facts.items(List::PodDisruptionBudgets).iter().filter(|budget| {
+        let status = &budget["status"];
+        status["disruptionsAllowed"] == 0 && status["expectedPods"].as_u64().is_some_and(|pods| pods > 0)
+    });
+    for budget in exhausted {
+        let Ok(selector) = serde_json::from_value::<LabelSelector>(budget["spec"]["selector"].clone()) else { continue };
+        for workload in &facts.survey.snapshot.workloads {
+            let is_selected = budget["metadata"]["namespace"] == *workload.id.namespace
+                && selector.matches(&workload.template.labels) != Ok(false);
+            if !is_selected || workload.proxy_count() == 0 {
+                continue;
+            }
+            let subject = format!("{} -n {}", workload.id.qualified_name(), workload.id.namespace);
+            let name = budget["metadata"]["name"].as_str().unwrap_or_default();
+            let advice = "give it one more replica, or its budget a larger maxUnavailable";
+            if matches!(workload.restart, Restart::OnDelete | Restart::Eviction) {
+                let message = format!("PodDisruptionBudget {name} allows no eviction, and only evictions replace its pods");
+                findings.push(error("pdb-blocks", subject, message, advice));
+            } else {
+                let message = format!("PodDisruptionBudget {name} allows no disruption: a restart has no pod to spare");
+                findings.push(warning("pdb-zero", subject, message, advice));
+            }
+        }
+    }
+    findings
+}
+
+/// What is no plain roll-out: paused, by deletion, in part, by nobody, or fixed.
+pub fn hard_to_replace(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for verdict in with_proxies(facts) {
+        let subject = subject_of(verdict);
+        let advice = verdict.advice("kubectl");
+        match verdict.state {
+            State::Unknown => {
+                let message = format!("what its new pods would get is unknown: {}", verdict.why);
+                findings.push(error("unknown", subject, message, advice));
+                continue;
+            }
+            State::Pinned => {
+                let message = "its proxy is fixed by itself: a restart brings the same";
+                findings.push(warning("pinned", subject, message, advice));
+                continue;
+            }
+            _ => {}
+        }
+        match &verdict.restart {
+            Restart::Rollout | Restart::ArgoRollout => {}
+            Restart::Paused => {
+                let resume = match &*verdict.workload.kind {
+                    "Deployment" => {
+                        format!("kubectl -n {} rollout resume deployment {}", verdict.workload.namespace, verdict.workload.name)
+                    }
+                    _ => "take spec.paused away".to_owned(),
+                };
+                findings.push(warning("paused", subject, "it is paused: a restart does nothing before it goes on", resume));
+            }
+            Restart::OnDelete => {
+                let message = "its pods change only when they are deleted";
+                findings.push(info("on-delete", subject, message, "kubectl mesh-upgrade restart evicts them one by one"));
+            }
+            Restart::Partitioned(partition) => {
+                let message = format!("its partition keeps the pods below {partition} as they are");
+                findings.push(warning("partition", subject, message, "set spec.updateStrategy.rollingUpdate.partition to 0"));
+            }
+            Restart::Eviction => {
+                let message = "a ReplicaSet without a Deployment: its pods change only when they are evicted";
+                findings.push(info("bare-replica-set", subject, message, "kubectl mesh-upgrade restart evicts them one by one"));
+            }
+            Restart::Never(why) => {
+                findings.push(info("runs-to-its-end", subject, format!("{why}: it keeps its proxy until then"), "wait for it"));
+            }
+            Restart::Unknown(why) if &*verdict.workload.kind == "Pod" => {
+                let message = format!("nobody brings it back: {why}");
+                findings.push(warning("bare-pod", subject, message, "delete and create it again, when its work allows"));
+            }
+            Restart::Unknown(why) => {
+                let message = format!("nobody here knows how to restart it: {why}");
+                findings.push(warning("unknown-owner", subject, message, "restart it through its owner"));
+            }
+        }
+    }
+    findings
+}
+
+/// What is not well before the upgrade will be taken for its harm.
+pub fn not_healthy(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (verdict, object) in objects(facts) {
+        let status = &object["status"];
+        let (wanted, ready) = match &*verdict.workload.kind {
+            "DaemonSet" => (status["desiredNumberScheduled"].as_u64().unwrap_or(0), &status["numberReady"]),
+            _ => (replicas(object), &status["readyReplicas"]),
+        };
+        let ready = ready.as_u64().unwrap_or(0);
+        if ready < wanted {
+            let id = &verdict.workload;
+            let advice = format!("kubectl -n {} rollout status {} says what it waits for", id.namespace, id.type_name());
+            findings.push(warning("not-ready", subject_of(verdict), format!("{ready} of {wanted} pods are ready"), advice));
+        }
+    }
+    findings
+}
+
+/// Quotas that leave no room for one more pod: a roll-out that may not take away before it adds waits for ever.
+pub fn quotas(facts: &Facts) -> Vec<Finding> {
+    const ROOM: [&str; 8] =
+        ["pods", "count/pods", "cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"];
+    let mut findings = Vec::new();
+    for quota in facts.items(List::ResourceQuotas) {
+        let (hard, used) = (&quota["status"]["hard"], &quota["status"]["used"]);
+        let full: Vec<&str> = ROOM.into_iter().filter(|key| hard[*key].is_string() && hard[*key] == used[*key]).collect();
+        if full.is_empty() {
+            continue;
+        }
+        for (verdict, object) in objects(facts) {
+            let is_here = quota["metadata"]["namespace"] == *verdict.workload.namespace;
+            let needs_room = &*verdict.workload.kind == "Deployment"
+                && object["spec"]["strategy"]["type"] != "Recreate"
+                && surge_and_unavailable(object).1 == 0;
+            if is_here && needs_room {
+                let message = format!(
+                    "a restart needs room for one more pod, and {} has none: {} is used up",
+                    subject("resourcequotas", quota),
+                    full.join(", ")
+                );
+                findings.push(warning("quota", subject_of(verdict), message, "raise the quota, or let one pod be unavailable"));
+            }
+        }
+    }
+    findings
+}
+
+/// Autoscalers at their maximum: under load, a restart takes away pods that nobody can add.
+pub fn autoscalers(facts: &Facts) -> Vec<Finding> {
+    let is_istiods = |namespace: &Value, name: &Value| {
+        facts
+            .survey
+            .istiods
+            .iter()
+            .any(|istiod| istiod["metadata"]["namespace"] == *namespace && istiod["metadata"]["name"] == *name)
+    };
+    let is_of_mesh = |kind: &Value, namespace: &Value, name: &Value| {
+        with_proxies(facts).any(|verdict| {
+            let id = &verdict.workload;
+            *kind == *id.kind && *namespace == *id.namespace && *name == *id.name
+        })
+    };
+    let mut findings = Vec::new();
+    for autoscaler in facts.items(List::HorizontalPodAutoscalers) {
+        let (spec, status) = (&autoscaler["spec"], &autoscaler["status"]);
+        let (Some(most), Some(current)) = (spec["maxReplicas"].as_u64(), status["currentReplicas"].as_u64()) else { continue };
+        // One that may have a single pod is at its maximum always.
+        if current < most || most <= 1 {
+            continue;
+        }
+        let (target, namespace) = (&spec["scaleTargetRef"], &autoscaler["metadata"]["namespace"]);
+        let is_ours = is_of_mesh(&target["kind"], namespace, &target["name"]) || is_istiods(namespace, &target["name"]);
+        if is_ours {
+            let message = format!("is at its maximum of {most}: nothing is added while a restart takes pods away");
+            let advice = "raise maxReplicas, or wait for less load";
+            findings.push(warning(
+                "hpa-at-maximum",
+                subject("horizontalpodautoscalers.autoscaling", autoscaler),
+                message,
+                advice,
+            ));
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mesh::finding::Severity::{Error, Info, Warning};
+    use mesh::proxy::{Proxy, ProxyType};
+    use mesh::template::Template;
+    use mesh::workload::{Workload, WorkloadId};
+    use serde_json::json;
+
+    use super::*;
+    use crate::precheck::facts::{brief, sample};
+
+    fn proxy() -> Proxy {
+        Proxy {
+            proxy_type: ProxyType::Sidecar,
+            revision: Some("1-26-0".into()),
+            image: "docker.io/istio/proxyv2:1.26.0".into(),
+            is_native: false,
+        }
+    }
+
+    /// A workload `web` in `shop` with three proxies that its own template fixes, so that a verdict needs nothing else.
+    fn workload(kind: &str, restart: Restart) -> Workload {
+        let mut interner = mesh::object::Interner::default();
+        let labels = [(interner.text("app"), interner.text("web"))].into_iter().collect();
+        Workload {
+            id: WorkloadId {
+                namespace: "shop".into(),
+                api_version: if kind == "Pod" { "v1".into() } else { "apps/v1".into() },
+                kind: Arc::from(kind),
+                name: "web".into(),
+            },
+            template: Template { labels, ..Template::default() },
+            restart,
+            gateway: None,
+            proxies: vec![(Some(proxy()), 3)],
+            pods: Vec::new(),
+            doubt: None,
+        }
+    }
+
+    fn facts(kind: &str, restart: Restart, lists: Vec<(List, Vec<Value>)>) -> Facts {
+        let mut facts = sample(lists);
+        facts.survey.snapshot.namespaces.insert("shop".into(), mesh::object::Labels::default());
+        facts.survey.snapshot.workloads = vec![workload(kind, restart)];
+        facts.verdicts = mesh::verdict::verdicts(&facts.survey.snapshot, &std::collections::HashMap::new());
+        assert_eq!(facts.verdicts.len(), 1);
+        facts
+    }
+
+    fn deployment(spec: Value) -> Vec<(List, Vec<Value>)> {
+        vec![(List::Deployments, vec![json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": spec})])]
+    }
+
+    #[test]
+    fn a_restart_that_leaves_nobody_serving_is_told() {
+        let found = |spec| brief(&without_surge(&facts("Deployment", Restart::Rollout, deployment(spec))));
+        let rolling =
+            |surge: Value, unavailable: Value| json!({"rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}});
+        assert_eq!(found(json!({"replicas": 1})), []);
+        assert_eq!(found(json!({"replicas": 1, "strategy": rolling(json!(0), json!(1))})), [("no-surge", Warning)]);
+        assert_eq!(found(json!({"replicas": 1, "strategy": rolling(json!("25%"), json!("25%"))})), []);
+        assert_eq!(found(json!({"replicas": 3, "strategy": rolling(json!(0), json!("100%"))})), [("no-surge", Warning)]);
+        assert_eq!(found(json!({"replicas": 3, "strategy": rolling(json!(0), json!(1))})), []);
+        assert_eq!(found(json!({"replicas": 3, "strategy": {"type": "Recreate"}})), [("no-surge", Warning)]);
+        assert_eq!(found(json!({"replicas": 0, "strategy": {"type": "Recreate"}})), []);
+        let stateful = |replicas: u32| {
+            let object = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"replicas": replicas}});
+            brief(&without_surge(&facts("StatefulSet", Restart::Rollout, vec![(List::StatefulSets, vec![object])])))
+        };
+        assert_eq!((stateful(1), stateful(2)), (vec![("no-surge", Warning)], Vec::new()));
+    }
+
+    #[test]
+    fn shares_are_rounded_as_the_controller_rounds_them() {
+        assert_eq!(resolved(&json!("25%"), 3, Rounding::Up), Some(1));
+        assert_eq!(resolved(&json!("25%"), 3, Rounding::Down), Some(0));
+        assert_eq!(resolved(&json!(2), 3, Rounding::Down), Some(2));
+        assert_eq!(resolved(&json!("x"), 3, Rounding::Down), None);
+    }
+
+    #[test]
+    fn a_budget_at_zero_blocks_evictions_and_is_told_of_others() {
+        let budget = |allowed: u32, app: &str| {
+            json!({"metadata": {"name": "budget", "namespace": "shop"}, "spec": {"selector": {"matchLabels": {"app": app}}},
+                "status": {"disruptionsAllowed": allowed, "expectedPods": 3}})
+        };
+        let found = |restart, budget| {
+            brief(&disruption_budgets(&facts("StatefulSet", restart, vec![(List::PodDisruptionBudgets, vec![budget])])))
+        };
+        assert_eq!(found(Restart::Rollout, budget(0, "web")), [("pdb-zero", Warning)]);
+        assert_eq!(found(Restart::OnDelete, budget(0, "web")), [("pdb-blocks", Error)]);
+        assert_eq!(found(Restart::OnDelete, budget(1, "web")), []);
+        assert_eq!(found(Restart::OnDelete, budget(0, "other")), []);
+    }
+
+    #[test]
+    fn every_way_of_replacing_pods_that_is_no_roll_out_is_told() {
+        let found = |kind, restart| brief(&hard_to_replace(&facts(kind, restart, Vec::new())));
+        assert_eq!(found("Deployment", Restart::Rollout), []);
+        assert_eq!(found("Deployment", Restart::Paused), [("paused", Warning)]);
+        assert_eq!(found("StatefulSet", Restart::OnDelete), [("on-delete", Info)]);
+        assert_eq!(found("StatefulSet", Restart::Partitioned(2)), [("partition", Warning)]);
+        assert_eq!(found("ReplicaSet", Restart::Eviction), [("bare-replica-set", Info)]);
+        assert_eq!(found("Job", Restart::Never("a Job".to_owned())), [("runs-to-its-end", Info)]);
+        assert_eq!(found("Pod", Restart::Unknown("no owner".to_owned())), [("bare-pod", Warning)]);
+        assert_eq!(found("PodGang", Restart::Unknown("an owner".to_owned())), [("unknown-owner", Warning)]);
+    }
+
+    #[test]
+    fn what_is_unknown_blocks_and_what_is_pinned_is_told() {
+        let mut unknown = facts("Deployment", Restart::Rollout, Vec::new());
+        unknown.verdicts[0].state = State::Unknown;
+        assert_eq!(brief(&hard_to_replace(&unknown)), [("unknown", Error)]);
+        unknown.verdicts[0].state = State::Pinned;
+        assert_eq!(brief(&hard_to_replace(&unknown)), [("pinned", Warning)]);
+    }
+
+    #[test]
+    fn pods_that_are_not_ready_before_are_told() {
+        let found = |ready: u32| {
+            let object = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"replicas": 3}, "status": {"readyReplicas": ready}});
+            brief(&not_healthy(&facts("Deployment", Restart::Rollout, vec![(List::Deployments, vec![object])])))
+        };
+        assert_eq!((found(3), found(2)), (Vec::new(), vec![("not-ready", Warning)]));
+    }
+
+    #[test]
+    fn a_full_quota_holds_up_who_needs_one_more_pod() {
+        let found = |unavailable: u32, used: &str| {
+            let strategy = json!({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": unavailable}});
+            let mut lists = deployment(json!({"replicas": 3, "strategy": strategy}));
+            let quota = json!({"metadata": {"name": "quota", "namespace": "shop"}, "status": {"hard": {"pods": "3"}, "used": {"pods": used}}});
+            lists.push((List::ResourceQuotas, vec![quota]));
+            brief(&quotas(&facts("Deployment", Restart::Rollout, lists)))
+        };
+        assert_eq!(found(0, "3"), [("quota", Warning)]);
+        assert_eq!(found(0, "2"), []);
+        assert_eq!(found(1, "3"), []);
+    }
+
+    #[test]
+    fn an_autoscaler_at_its_maximum_is_told_where_it_is_the_meshs() {
+        let found = |current: u32, name: &str| {
+            let autoscaler = json!({"metadata": {"name": "web", "namespace": "shop"},
+                "spec": {"maxReplicas": 5, "scaleTargetRef": {"kind": "Deployment", "name": name}}, "status": {"currentReplicas": current}});
+            brief(&autoscalers(&facts("Deployment", Restart::Rollout, vec![(List::HorizontalPodAutoscalers, vec![autoscaler])])))
+        };
+        assert_eq!(found(5, "web"), [("hpa-at-maximum", Warning)]);
+        assert_eq!((found(4, "web"), found(5, "other")), (Vec::new(), Vec::new()));
+    }
+}
