@@ -233,10 +233,9 @@ fn who_may_not_take_the_later_steps_is_told_before_the_first() -> Result<()> {
     let file = session.home().join("rules.yaml");
     std::fs::write(&file, &rules.stdout)?;
     let file = file.to_string_lossy();
-    let printed: Value = serde_json::from_str(&cluster.kubectl(["create", "--dry-run=client", "-o", "json", "-f", &file])?)
-        .context("the rules are one or more objects of Kubernetes")?;
-    let objects = printed["items"].as_array().cloned().unwrap_or_else(|| vec![printed.clone()]);
-    let all: Vec<Value> = objects.iter().flat_map(|object| object["rules"].as_array().cloned().unwrap_or_default()).collect();
+    let printed = cluster.kubectl(["create", "--dry-run=client", "-o", "json", "-f", &file])?;
+    let roles = serde_json::Deserializer::from_str(&printed).into_iter::<Value>().collect::<Result<Vec<_>, _>>()?;
+    let all: Vec<Value> = roles.iter().flat_map(|role| role["rules"].as_array().cloned().unwrap_or_default()).collect();
     let reader = cluster.kubeconfig_for("reader", json!(all))?;
     let path = session.home().join("reader");
     reader.write(&path)?;
