@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use support::{Cluster, Follows, IstioVersion, Options, Output, Revision, Session, Workload, plugin};
+use support::{Cluster, Fate, Follows, Interceptor, IstioVersion, Options, Output, Revision, Session, Workload, plugin};
 
 const OLD: IstioVersion = IstioVersion::V1_26_0;
 const NEW: IstioVersion = IstioVersion::V1_28_2;
@@ -256,5 +256,56 @@ fn who_may_not_take_the_later_steps_is_told_before_the_first() -> Result<()> {
     let (code, report) = precheck(&session, "1-28-2")?;
     assert_eq!(code, Some(4));
     assert_eq!(found(&report, "unread", "envoyfilters.networking.istio.io"), ["error"], "{report:#}");
+    Ok(())
+}
+
+#[test]
+fn whatever_cannot_be_read_keeps_it_from_saying_that_all_is_well() -> Result<()> {
+    let cluster = both()?;
+    let watched = Interceptor::before(&cluster, |_| Fate::Pass)?;
+    let arguments = ["mesh-upgrade", "precheck", "--to", "1-28-2"];
+    let sound = plugin("mesh-upgrade")?.through(&watched)?.run(arguments)?;
+    assert_eq!(sound.code, Some(0), "{}", sound.transcript());
+    let path = |request: &String| request.split(' ').next_back().and_then(|target| target.split('?').next()).map(str::to_owned);
+    let mut paths: Vec<String> = watched.requests().iter().filter_map(path).collect();
+    paths.sort();
+    paths.dedup();
+    ensure!(paths.len() > 30, "it asks for more than {paths:?}");
+    for path in paths {
+        let spoiled = path.clone();
+        let is_spoiled = move |target: &str| target.split('?').next() == Some(&spoiled);
+        let interceptor =
+            Interceptor::before(&cluster, move |call| if is_spoiled(&call.target) { Fate::Status(403) } else { Fate::Pass })?;
+        let output = plugin("mesh-upgrade")?.through(&interceptor)?.run(arguments)?;
+        assert!(matches!(output.code, Some(1 | 4)), "{path} is denied: {}", output.transcript());
+    }
+    Ok(())
+}
+
+#[test]
+fn other_ways_of_installing_give_no_false_alarm() -> Result<()> {
+    let cluster = Cluster::start(&Options::default())?;
+    cluster.install(&Revision::unrevisioned(OLD))?;
+    cluster.namespace("shop", Follows::Injection)?.run(&Workload::deployment("web").replicas(2))?;
+    let session = plugin("mesh-upgrade")?.on(&cluster);
+    let (code, report) = precheck(&session, "1-28-2")?;
+    assert_eq!((code, blocking(&report)), (Some(0), Vec::new()), "{report:#}");
+    assert_eq!(report["from"], "default", "{report:#}");
+    cluster.install(&Revision::of(NEW).by_helm())?;
+    let (code, report) = precheck(&session, "1-28-2")?;
+    assert_eq!((code, blocking(&report)), (Some(0), Vec::new()), "{report:#}");
+    Ok(())
+}
+
+#[test]
+fn node_components_are_upgraded_after_the_control_plane_and_never_far_behind() -> Result<()> {
+    let cluster = Cluster::start(&Options::default())?;
+    cluster.install(&Revision::unrevisioned(OLD).profile("ambient"))?;
+    let session = plugin("mesh-upgrade")?.on(&cluster);
+    let ztunnel = "daemonsets.apps/ztunnel -n istio-system";
+    let (_, one) = precheck(&session, "1.27.3")?;
+    assert_eq!(found(&one, "node-component-order", ztunnel), ["info"], "{one:#}");
+    let (code, two) = precheck(&session, "1.28.2")?;
+    assert_eq!((code, found(&two, "node-component-behind", ztunnel)), (Some(4), vec!["error".to_owned()]), "{two:#}");
     Ok(())
 }

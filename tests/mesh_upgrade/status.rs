@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use support::{Cluster, Follows, IstioVersion, Options, Revision, Session, Workload, plugin};
+use support::{Cluster, Fate, Follows, Interceptor, IstioVersion, Options, Revision, Session, Workload, plugin};
 
 /// A mesh in mid-upgrade: one namespace is there, one waits for a restart, one for its tag and one for its label.
 fn in_mid_upgrade() -> Result<Cluster> {
@@ -158,5 +158,28 @@ fn a_revision_that_is_not_here_is_an_error_that_names_those_that_are() -> Result
     let output = plugin("mesh-upgrade")?.on(cluster).run(["mesh-upgrade", "status", "--to", "1-99-0"])?;
     assert_eq!(output.code, Some(1), "{}", output.transcript());
     assert!(output.stderr.contains("there is no revision 1-99-0; here are: 1-26-0, 1-28-2"), "{}", output.transcript());
+    Ok(())
+}
+
+#[test]
+fn what_could_not_be_read_is_never_taken_for_done() -> Result<()> {
+    let cluster = Cluster::start(&Options::default())?;
+    for version in [IstioVersion::V1_26_0, IstioVersion::V1_28_2] {
+        cluster.install(&Revision::of(version))?;
+    }
+    cluster.namespace("shop", Follows::Revision("1-28-2"))?.run(&Workload::deployment("web").replicas(2))?;
+    let next = |session: Session| -> Result<(Option<i32>, String)> {
+        let output = session.run(["mesh-upgrade", "status", "--exit-code"])?;
+        Ok((output.code, output.stderr))
+    };
+    let (code, told) = next(plugin("mesh-upgrade")?.on(&cluster))?;
+    assert!(code == Some(3) && told.contains("Next: kubectl mesh-upgrade complete --remove 1-26-0"), "{told}");
+    for part in ["/namespaces", "/mutatingwebhookconfigurations", "/statefulsets", "/deployments", "/services"] {
+        let is_spoiled = move |target: &str| target.split('?').next().is_some_and(|path| path.ends_with(part));
+        let interceptor =
+            Interceptor::before(&cluster, move |call| if is_spoiled(&call.target) { Fate::Status(403) } else { Fate::Pass })?;
+        let (code, told) = next(plugin("mesh-upgrade")?.through(&interceptor)?)?;
+        assert!(code == Some(3) && !told.contains("complete --remove"), "{part}: {code:?} {told}");
+    }
     Ok(())
 }

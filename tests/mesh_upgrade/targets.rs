@@ -80,9 +80,13 @@ fn a_cluster_without_a_mesh_says_so() -> Result<()> {
 fn an_add_on_of_azure_is_recognised_and_sent_to_az() -> Result<()> {
     let cluster = Cluster::start(&Options::default())?;
     cluster.install(&Revision::new("asm-1-26", IstioVersion::V1_26_0).namespace("aks-istio-system"))?;
-    let report = document(&plugin("mesh-upgrade")?.on(&cluster))?;
+    let session = plugin("mesh-upgrade")?.on(&cluster);
+    let report = document(&session)?;
     let add_on = item(&report, "asm-1-26")?;
     assert_eq!(add_on["platform"], "aks", "{add_on:#}");
     assert!(add_on["next"][0]["notes"].to_string().contains("az aks mesh get-upgrades"), "{add_on:#}");
+    let refused = session.run(["mesh-upgrade", "precheck", "--to", "asm-1-28"])?;
+    assert_eq!(refused.code, Some(4), "{}", refused.transcript());
+    assert!(refused.stderr.contains("az aks mesh upgrade start"), "{}", refused.transcript());
     Ok(())
 }

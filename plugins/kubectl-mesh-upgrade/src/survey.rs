@@ -30,6 +30,8 @@ pub struct Survey {
     pub revisions: Vec<Revision>,
     /// The Deployments of control planes, whole, as far as they could be read.
     pub istiods: Vec<Value>,
+    /// Why those may not be all, where they may not.
+    pub istiods_unread: Option<String>,
     /// The moment of the look, by the local clock.
     pub now: Timestamp,
 }
@@ -55,8 +57,9 @@ pub async fn survey(
         // A warning that cannot be written is no reason to fail.
         let _ = writeln!(terminal.err, "{} {warning}", "Warning:".style(terminal.err_styles.warning));
     }
+    let (istiods, istiods_unread) = istiods;
     let revisions = revisions(&snapshot, &istiods);
-    Ok(Survey { snapshot, revisions, istiods, now: Timestamp::now() })
+    Ok(Survey { snapshot, revisions, istiods, istiods_unread, now: Timestamp::now() })
 }
 
 /// What to read.
@@ -73,19 +76,21 @@ pub fn rbac(invocation: &Invocation, namespace: Option<&str>, verb: &str, more: 
     manifest(&needed, &format!("mesh-upgrade-{verb}"))
 }
 
-/// The Deployments of control planes, whole: for their age, owner and conditions. Where only one namespace may be read, that.
-async fn istiods(connection: &Connection, invocation: &Invocation) -> Result<Vec<Value>, Failure> {
-    match read_list(connection, ISTIODS, "listing deployments of istiod").await {
+/// The Deployments of control planes, whole: for their age, owner and conditions; and why they may not be all. Where only one
+/// namespace may be read, those that are there.
+async fn istiods(connection: &Connection, invocation: &Invocation) -> Result<(Vec<Value>, Option<String>), Failure> {
+    const WHAT: &str = "listing deployments of istiod";
+    match read_list(connection, ISTIODS, WHAT).await {
         Err(failure) if failure.cause.is_tolerable() => {
+            let why = failure.to_string();
             let namespace = invocation.common.istio_namespace.as_deref().unwrap_or("istio-system");
             let path = format!("{}?labelSelector=app%3Distiod", Resource::Deployments.path(Some(namespace)));
-            match read_list(connection, &path, "listing deployments of istiod").await {
-                // The snapshot tells what is denied; here only ages and owners are missing then.
-                Err(failure) if failure.cause.is_tolerable() => Ok(Vec::new()),
-                found => found,
+            match read_list(connection, &path, WHAT).await {
+                Err(failure) if failure.cause.is_tolerable() => Ok((Vec::new(), Some(why))),
+                found => Ok((found?, Some(why))),
             }
         }
-        found => found,
+        found => Ok((found?, None)),
     }
 }
 

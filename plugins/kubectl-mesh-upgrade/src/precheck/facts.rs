@@ -208,6 +208,7 @@ pub fn sample(lists: impl IntoIterator<Item = (List, Vec<Value>)>) -> Facts {
         snapshot: mesh::snapshot::Snapshot::default(),
         revisions,
         istiods: Vec::new(),
+        istiods_unread: None,
         now: "2026-07-15T12:00:00Z".parse().expect("it is a time"),
     };
     let target = Target {

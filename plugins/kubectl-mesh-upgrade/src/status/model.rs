@@ -301,9 +301,10 @@ impl Status {
             return self.command(why, advisor, namespace);
         }
         match self.others.first() {
-            // One namespace says nothing of the others, and what could not be read may use it.
+            // What could not be read may use another revision, or be one.
+            _ if self.is_incomplete => None,
+            // One namespace says nothing of the others.
             Some(_) if namespace.is_some() => Some(advisor.plugin("mesh-upgrade", "status")),
-            Some(_) if self.is_incomplete => None,
             Some(old) => Some(advisor.plugin("mesh-upgrade", &format!("complete --remove {old}"))),
             None => Some(advisor.plugin("mesh-upgrade", "targets")),
         }

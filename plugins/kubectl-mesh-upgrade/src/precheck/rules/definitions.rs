@@ -69,7 +69,8 @@ fn here(facts: &Facts) -> impl Iterator<Item = (&'static Definition, &Value)> {
     DEFINITIONS.iter().filter_map(object)
 }
 
-/// What istiod cannot list keeps it from ever being ready. A bundle of the Gateway API that is too old is no such case: istiod takes
+/// What istiod cannot list keeps it from ever being ready: 1.28.2 waits for its list of Sidecars, HTTPRoutes or ProxyConfigs for
+/// ever when the version that it reads is not served. A bundle of the Gateway API that is too old is no such case: istiod takes
 /// no notice of it, see [`ignored_gateway_api`].
 pub fn served(facts: &Facts) -> Vec<Finding> {
     let Some(istio) = &facts.target.version else { return Vec::new() };

@@ -61,13 +61,14 @@ pub fn all(facts: &Facts) -> Vec<Finding> {
 
 /// What could not be read is unknown, and unknown never counts as safe.
 fn unread(facts: &Facts) -> Vec<Finding> {
-    facts
-        .unread()
-        .map(|(list, why)| {
-            let advice = "--explain-rbac prints the rules that would grant it";
-            error("unread", list.name(), format!("{why}: {}", list.cost()), advice)
-        })
-        .collect()
+    let advice = "--explain-rbac prints the rules that would grant it";
+    let lists = facts.unread().map(|(list, why)| error("unread", list.name(), format!("{why}: {}", list.cost()), advice));
+    let istiods = facts
+        .survey
+        .istiods_unread
+        .iter()
+        .map(|why| error("unread", "deployments of istiod", format!("{why}: who owns a control plane is unknown"), advice));
+    lists.chain(istiods).collect()
 }
 
 #[cfg(test)]
