@@ -25,3 +25,56 @@ Exit codes:
   1  error                             5  partly done; the same command continues
   2  wrong usage                       130  interrupted; as 5
   3  found something, with --exit-code";
+
+/// Examples of `targets`.
+pub const TARGETS: &str = "\
+Examples:
+  # Which revisions are here, and which releases may follow each
+  {name} targets
+
+  # The same for a program
+  {name} targets -o json";
+
+/// Examples of `precheck`.
+pub const PRECHECK: &str = "\
+Examples:
+  # Before the new revision is here, and again once it is
+  {name} precheck --to 1-28-2
+
+  # A revision whose name says no version
+  {name} precheck --to canary --target-version 1.28.2
+
+  # What to do about each finding, and what is only good to know
+  {name} precheck --to 1-28-2 -o wide -v
+
+Exit codes:
+  0  nothing blocks; warnings may be told
+  4  a finding blocks, or something could not be read";
+
+/// Examples of `status`.
+pub const STATUS: &str = "\
+Examples:
+  # How far is it, what is left and why
+  {name} status
+
+  # Go on, and show each change
+  {name} status -w
+
+  # One namespace, every workload that is left
+  {name} status -n shop -o wide
+
+  # Fail a pipeline while anything is left
+  {name} status --exit-code
+
+Exit codes:
+  0  shown                             3  something is left, with --exit-code";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        mesh::terminal::invocation::command::<crate::args::Args>("kubectl mesh-upgrade", EXAMPLES).debug_assert();
+    }
+}

@@ -24,6 +24,7 @@ use crate::survey::{rbac, survey};
 
 /// Arguments of `precheck`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = crate::examples::PRECHECK)]
 pub struct PrecheckArgs {
     /// What to upgrade to: a revision, here already or to come, or a version such as 1.28.2
     #[arg(long, value_name = "REVISION|VERSION")]

@@ -31,6 +31,7 @@ const WATCH_PAUSE: Duration = Duration::from_secs(1);
 
 /// Arguments of `status`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = crate::examples::STATUS)]
 pub struct StatusArgs {
     /// The revision that everything moves to; the newest that is ready when left out
     #[arg(long, value_name = "REVISION")]

@@ -24,6 +24,7 @@ use crate::targets::next::{Target, Verdict, targets};
 
 /// Arguments of `targets`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = crate::examples::TARGETS)]
 pub struct TargetsArgs {
     /// Output format
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Table, hide_default_value = true, ignore_case = true)]

@@ -85,6 +85,9 @@ const NEEDS: [Need; 39] = [
     need("complete", Place::Everywhere, "gateway.networking.k8s.io", "gateways", &["list"]),
 ];
 
+/// What a restart of Argo Rollouts needs besides, where there are any.
+const ROLLOUTS: Need = need("restart", Place::Everywhere, "argoproj.io", "rollouts", &["get", "list", "watch", "patch"]);
+
 /// So many reviews are under way at once.
 const AT_ONCE: usize = 8;
 
@@ -103,7 +106,9 @@ struct Question {
 /// When the API server cannot be reached or does not know the user.
 pub async fn findings(connection: &Connection, facts: &Facts) -> Result<Vec<Finding>, Failure> {
     let namespace = facts.from().and_then(|from| Some(from.control_plane.as_ref()?.namespace.clone()));
-    let questions = questions(namespace.as_deref().unwrap_or("istio-system"));
+    let has_rollouts = facts.verdicts.iter().any(|verdict| &*verdict.workload.kind == "Rollout");
+    let needs: Vec<Need> = NEEDS.into_iter().chain(has_rollouts.then_some(ROLLOUTS)).collect();
+    let questions = questions(&needs, namespace.as_deref().unwrap_or("istio-system"));
     let asked = iter(questions.keys().cloned().map(|question| async move {
         let answer = ask(connection, &question).await;
         (question, answer)
@@ -124,9 +129,9 @@ pub async fn findings(connection: &Connection, facts: &Facts) -> Result<Vec<Find
 }
 
 /// The questions, each with the steps that need it.
-fn questions(control_plane: &str) -> BTreeMap<Question, Vec<&'static str>> {
+fn questions(needs: &[Need], control_plane: &str) -> BTreeMap<Question, Vec<&'static str>> {
     let mut questions: BTreeMap<Question, Vec<&'static str>> = BTreeMap::new();
-    for need in NEEDS {
+    for need in needs {
         for verb in need.verbs {
             let namespace = (need.place == Place::ControlPlane).then(|| control_plane.to_owned());
             let question = Question { group: need.group, resource: need.resource, verb, namespace };
@@ -189,7 +194,7 @@ mod tests {
 
     #[test]
     fn each_question_is_asked_once_whatever_steps_need_it() {
-        let questions = questions("istio-system");
+        let questions = questions(&NEEDS, "istio-system");
         let webhooks = Question {
             group: "admissionregistration.k8s.io",
             resource: "mutatingwebhookconfigurations",
@@ -202,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_is_denied_is_told_with_the_rule_that_would_grant_it() {
-        let questions = questions("istio-system");
+        let questions = questions(&NEEDS, "istio-system");
         let asked = |verb| Question { group: "apps", resource: "deployments", verb, namespace: None };
         let denied = ["patch", "watch"].map(|verb| (asked(verb), "you may not".to_owned())).into();
         let found = told(&questions, &denied);

@@ -17,7 +17,7 @@ use super::facts::{Facts, error};
 
 /// Everything that the rules find.
 pub fn all(facts: &Facts) -> Vec<Finding> {
-    let rules: [fn(&Facts) -> Vec<Finding>; 34] = [
+    let rules: [fn(&Facts) -> Vec<Finding>; 36] = [
         unread,
         versions::target,
         versions::minors,
@@ -25,6 +25,7 @@ pub fn all(facts: &Facts) -> Vec<Finding> {
         versions::kubernetes,
         versions::support,
         versions::readiness,
+        versions::native_sidecars,
         definitions::served,
         definitions::stored,
         definitions::age,
@@ -43,6 +44,7 @@ pub fn all(facts: &Facts) -> Vec<Finding> {
         workloads::without_surge,
         workloads::disruption_budgets,
         workloads::hard_to_replace,
+        workloads::proxy_resources,
         workloads::not_healthy,
         workloads::quotas,
         workloads::autoscalers,

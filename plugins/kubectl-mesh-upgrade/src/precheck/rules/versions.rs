@@ -175,6 +175,23 @@ pub fn readiness(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
+/// Sidecars become native ones, init containers that go on running, with Istio 1.27 on nodes of Kubernetes 1.33 or newer:
+/// `ENABLE_NATIVE_SIDECARS` is `auto` then (pilot/pkg/features/pilot.go). Who looks for `istio-proxy` among the containers misses it.
+pub fn native_sidecars(facts: &Facts) -> Vec<Finding> {
+    let (Some(from), Some(to), Some(kubernetes)) =
+        (facts.from().and_then(Revision::version), &facts.target.version, facts.kubernetes)
+    else {
+        return Vec::new();
+    };
+    if from.line() >= (1, 27) || to.line() < (1, 27) || kubernetes < (1, 33) {
+        return Vec::new();
+    }
+    let message = "on nodes of Kubernetes 1.33 or newer, sidecars become native ones, unless istiod's ENABLE_NATIVE_SIDECARS or a pod's annotation says otherwise: they \
+                   start before, and end after, all other containers";
+    let advice = "look for istio-proxy among the init containers too: in policies, dashboards and scripts";
+    vec![info("native-sidecars", facts.target.description(), message, advice)]
+}
+
 #[cfg(test)]
 mod tests {
     use mesh::control_plane::Readiness;
@@ -270,6 +287,19 @@ mod tests {
         let mut idle = sample([]);
         idle.survey.revisions[0].proxies = 0;
         assert_eq!(brief(&readiness(&idle)), [("nothing-to-move", Info)]);
+    }
+
+    #[test]
+    fn sidecars_that_become_native_are_told() {
+        let found = |from, to, kubernetes| {
+            let mut facts = facts(from, from, to);
+            facts.kubernetes = kubernetes;
+            brief(&native_sidecars(&facts))
+        };
+        assert_eq!(found("1.26.0", "1.28.2", Some((1, 33))), [("native-sidecars", Info)]);
+        assert_eq!(found("1.26.0", "1.28.2", Some((1, 32))), []);
+        assert_eq!(found("1.27.0", "1.28.2", Some((1, 33))), []);
+        assert_eq!(found("1.25.0", "1.26.0", Some((1, 33))), []);
     }
 
     #[test]

@@ -188,6 +188,34 @@ pub fn hard_to_replace(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
+/// Requests and limits of the proxy that a workload fixes by its own annotations: a newer proxy may need more than an older one got.
+///
+/// The annotations of `istio.io/api/annotation` that the injection template reads (manifests/charts/istio-control/istio-discovery/
+/// files/injection-template.yaml).
+pub fn proxy_resources(facts: &Facts) -> Vec<Finding> {
+    const FIXED: [&str; 4] = [
+        "sidecar.istio.io/proxyCPU",
+        "sidecar.istio.io/proxyCPULimit",
+        "sidecar.istio.io/proxyMemory",
+        "sidecar.istio.io/proxyMemoryLimit",
+    ];
+    let mut findings = Vec::new();
+    for (verdict, object) in objects(facts) {
+        let annotations = &object["spec"]["template"]["metadata"]["annotations"];
+        let fixed: Vec<String> = FIXED.iter().filter_map(|key| Some(format!("{key}={}", annotations[*key].as_str()?))).collect();
+        if !fixed.is_empty() {
+            let message = format!("fixes its proxy's resources by {}: a newer proxy may need more", fixed.join(", "));
+            findings.push(info(
+                "proxy-resources",
+                subject_of(verdict),
+                message,
+                "compare with what the first workload that moves uses",
+            ));
+        }
+    }
+    findings
+}
+
 /// What is not well before the upgrade will be taken for its harm.
 pub fn not_healthy(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -392,6 +420,18 @@ mod tests {
         assert_eq!(brief(&hard_to_replace(&unknown)), [("unknown", Error)]);
         unknown.verdicts[0].state = State::Pinned;
         assert_eq!(brief(&hard_to_replace(&unknown)), [("pinned", Warning)]);
+    }
+
+    #[test]
+    fn resources_that_a_workload_fixes_for_its_proxy_are_told() {
+        let found = |annotations: Value| {
+            let spec = json!({"template": {"metadata": {"annotations": annotations}}});
+            proxy_resources(&facts("Deployment", Restart::Rollout, deployment(spec)))
+        };
+        assert!(found(json!({"other": "1"})).is_empty());
+        let told = found(json!({"sidecar.istio.io/proxyMemoryLimit": "128Mi"}));
+        assert_eq!(brief(&told), [("proxy-resources", Info)]);
+        assert!(told[0].message.contains("proxyMemoryLimit=128Mi"), "{told:#?}");
     }
 
     #[test]
