@@ -1,5 +1,6 @@
 //! `kubectl mesh-upgrade`, end to end on real clusters.
 
 mod precheck;
+mod restart;
 mod status;
 mod targets;

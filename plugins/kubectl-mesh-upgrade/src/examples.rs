@@ -7,18 +7,17 @@ Examples:
   {name} targets
   {name} precheck --to 1-28-2
 
-  # The new control plane beside the old one
-  istioctl manifest generate --set revision=1-28-2 | {name} start --revision 1-28-2 -f -
-
-  # Restart what is stale in one namespace, in waves, verified
+  # Restart what is stale in one namespace, verified
   {name} restart -n shop
+
+  # Everywhere: a tenth first, then the rest, with a smoke test in between
+  {name} restart -A --percent 10,100 --gate './smoke-test'
+
+  # Exactly what was found
+  kubectl mesh-proxyver -A --stale -o refs | {name} restart -f - --yes
 
   # How far is it
   {name} status -w
-
-  # Remove the old revision once nothing uses it, or go back before that
-  {name} complete --remove 1-26-0
-  {name} rollback --to 1-26-0
 
 Exit codes:
   0  done, or nothing to report        4  refused: unsafe, or not known to be safe

@@ -1,15 +1,11 @@
 //! `kubectl mesh-upgrade`: the canary upgrade of an Istio mesh, from precheck to removal.
 
 mod args;
-mod complete;
 mod examples;
 mod output;
-mod plan;
 mod precheck;
 mod restart;
 mod revisions;
-mod rollback;
-mod start;
 mod status;
 mod support;
 mod survey;
@@ -44,11 +40,7 @@ async fn dispatch(invocation: &Invocation, verb: Verb, terminal: &mut Terminal) 
     match verb {
         Verb::Targets(args) => targets::run(invocation, &args, terminal).await,
         Verb::Precheck(args) => precheck::run(invocation, &args, terminal).await,
-        Verb::Start(args) => start::run(invocation, &args, terminal).await,
-        Verb::Plan(args) => plan::run(invocation, &args, terminal).await,
         Verb::Restart(args) => restart::run(invocation, &args, terminal).await,
         Verb::Status(args) => status::run(invocation, &args, terminal).await,
-        Verb::Complete(args) => complete::run(invocation, &args, terminal).await,
-        Verb::Rollback(args) => rollback::run(invocation, &args, terminal).await,
     }
 }

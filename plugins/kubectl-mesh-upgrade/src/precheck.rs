@@ -9,9 +9,10 @@ mod target;
 
 use clap::{Args, ValueEnum};
 use mesh::finding::{Finding, Severity};
+use mesh::refusal::Refusal;
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
-use mesh::terminal::stop::{Refusal, Stop};
+use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use mesh::version::Version;
 use owo_colors::OwoColorize;

@@ -1,0 +1,428 @@
+//! Carries the waves out: proof, restart, roll-out, and a look at what runs then.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use jiff::Timestamp;
+use mesh::change::Subject;
+use mesh::cluster::access::Permission;
+use mesh::cluster::apply::{Persistence, is_uncertain, merge_patch};
+use mesh::cluster::connection::Connection;
+use mesh::cluster::failure::{Cause, Failure};
+use mesh::cluster::probe::probe;
+use mesh::cluster::raw::{read_list, read_object};
+use mesh::injection::Injection;
+use mesh::object::Resource;
+use mesh::refusal::Refusal;
+use mesh::snapshot::Snapshot;
+use mesh::terminal::Terminal;
+use mesh::terminal::exit::Exit;
+use mesh::terminal::stop::Stop;
+use mesh::terminal::words::plural;
+use mesh::verdict::Wanted;
+use mesh::workload::{Restart, Workload, WorkloadId};
+use owo_colors::OwoColorize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::event::{Events, Outcome};
+use super::eviction::evict;
+use super::proxies::own_pods;
+use super::rollout::{Progress, RESTARTED_AT, progress};
+use super::wave::{Item, Wave};
+
+/// How often what rolls out is looked at: one list a kind and namespace, shared by all workloads in it.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// An API server that is away for so long is waited for.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How far the engine may go.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Workloads that roll out at once.
+    pub parallel: usize,
+    /// Failures after which nothing more is begun.
+    pub failures: usize,
+    /// How long one workload may take.
+    pub timeout: Duration,
+    /// How long to wait between waves.
+    pub pause: Duration,
+    /// The command between waves.
+    pub gate: Option<String>,
+    /// How long it may take.
+    pub gate_timeout: Duration,
+}
+
+/// Restarts workloads.
+pub struct Engine<'a> {
+    connection: &'a Connection,
+    snapshot: &'a Snapshot,
+    limits: Limits,
+    looks: Looks<'a>,
+    interrupted: Arc<AtomicBool>,
+}
+
+/// What the engine asks for, besides reading and dry runs.
+pub fn permissions(namespace: Option<&str>) -> Vec<Permission> {
+    let permission = |group: &'static str, resource: &'static str, verb: &'static str| Permission {
+        namespace: namespace.map(str::to_owned),
+        group,
+        resource,
+        verb,
+    };
+    let mut needed = vec![permission("", "pods/eviction", "create")];
+    for (group, resource) in
+        [("apps", "deployments"), ("apps", "statefulsets"), ("apps", "daemonsets"), ("argoproj.io", "rollouts")]
+    {
+        needed.extend(["get", "list", "patch"].map(|verb| permission(group, resource, verb)));
+    }
+    needed
+}
+
+impl<'a> Engine<'a> {
+    /// An engine for workloads of this snapshot.
+    pub fn new(connection: &'a Connection, snapshot: &'a Snapshot, limits: Limits) -> Engine<'a> {
+        let interrupted = interruption();
+        Engine { connection, snapshot, limits, looks: Looks { connection, seen: RefCell::default() }, interrupted }
+    }
+
+    /// Restarts everything, wave by wave.
+    pub async fn run(&self, waves: &[Wave], events: &mut Events, terminal: &mut Terminal) -> Result<Exit, Stop> {
+        let mut failed = Vec::new();
+        let mut done = 0;
+        let total: usize = waves.iter().map(|wave| wave.items.len()).sum();
+        for (place, wave) in waves.iter().enumerate() {
+            if place > 0 {
+                self.between(&waves[place - 1], terminal).await?;
+            }
+            self.prove(wave, events, terminal).await?;
+            let ended = self.wave(wave, &mut failed, events, terminal).await?;
+            done += ended;
+            if self.is_interrupted() {
+                let reason = format!("{done} of {total} workloads were restarted");
+                return Err(Stop::Interrupted(Refusal::new(
+                    reason,
+                    "the same command continues; what runs already is not restarted again",
+                )));
+            }
+            if failed.len() >= self.limits.failures {
+                break;
+            }
+        }
+        if failed.is_empty() {
+            let style = terminal.err_styles.current;
+            let what = plural(done as u64, "workload runs", "workloads run");
+            writeln!(terminal.err, "{} what is wanted.", what.style(style))?;
+            return Ok(Exit::Done);
+        }
+        let left = total - done - failed.len();
+        let reason = format!("{} failed, {done} restarted, {left} left untouched", failed.len());
+        Err(Stop::Partly(Refusal::new(reason, "mend what failed; the same command continues").with(failed)))
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
+    /// The pause and the gate before the next wave.
+    async fn between(&self, before: &Wave, terminal: &mut Terminal) -> Result<(), Stop> {
+        tokio::time::sleep(self.limits.pause).await;
+        let Some(command) = &self.limits.gate else { return Ok(()) };
+        writeln!(terminal.err, "gate after wave {}: {command}", before.number)?;
+        let mut gate = tokio::process::Command::new("sh");
+        gate.arg("-c").arg(command).stdin(Stdio::null()).kill_on_drop(true);
+        // Its output is told with ours, and never mixed into data.
+        gate.stdout(Stdio::null());
+        gate.env("MESH_WAVE", before.number.to_string()).env("MESH_WAVE_NAME", &before.name);
+        let outcome = match tokio::time::timeout(self.limits.gate_timeout, gate.status()).await {
+            Ok(Ok(status)) if status.success() => return Ok(()),
+            Ok(Ok(status)) => format!("the gate ended with {status}"),
+            Ok(Err(error)) => format!("the gate could not be run: {error}"),
+            Err(_) => format!("the gate did not end within {} s", self.limits.gate_timeout.as_secs()),
+        };
+        let reason = format!("{outcome} after wave {}; nothing more was restarted", before.number);
+        Err(Stop::Partly(Refusal::new(reason, "the same command continues once the gate is content")))
+    }
+
+    /// Shows by dry-run pods that a restart brings what is wanted; if not, nothing of the wave is begun.
+    async fn prove(&self, wave: &Wave, events: &Events, terminal: &mut Terminal) -> Result<(), Stop> {
+        let find = |id: &WorkloadId| -> Option<&Workload> {
+            let place = self.snapshot.workloads.binary_search_by(|workload| workload.id.cmp(id)).ok()?;
+            Some(&self.snapshot.workloads[place])
+        };
+        let workloads: Vec<&Workload> = wave.items.iter().filter_map(|item| find(&item.workload)).collect();
+        let answers = probe(self.connection, workloads).await;
+        let mut against = Vec::new();
+        for item in &wave.items {
+            if let Some(why) = answers.get(&item.workload).and_then(|answer| contradiction(answer, item.wanted.as_ref())) {
+                against.push(format!("{} -n {}: {why}", item.workload.qualified_name(), item.workload.namespace));
+            }
+        }
+        if against.is_empty() {
+            return events.proved(wave, terminal);
+        }
+        let reason =
+            format!("a restart would not bring what is wanted; nothing of wave {} ({}) was restarted", wave.number, wave.name);
+        Err(Stop::Refused(Refusal::new(reason, "kubectl mesh-proxyver -A --probe=all shows what new pods get").with(against)))
+    }
+
+    /// Restarts a wave and says how many came through.
+    async fn wave(&self, wave: &Wave, failed: &mut Vec<String>, events: &Events, terminal: &mut Terminal) -> Result<usize, Stop> {
+        let mut waiting = wave.items.iter();
+        let mut running = FuturesUnordered::new();
+        let mut done = 0;
+        loop {
+            while running.len() < self.limits.parallel && failed.len() < self.limits.failures && !self.is_interrupted() {
+                let Some(item) = waiting.next() else { break };
+                events.begun(&item.workload, terminal)?;
+                running.push(async move { (item, self.restart(item).await) });
+            }
+            let Some((item, outcome)) = running.next().await else { return Ok(done) };
+            let outcome = outcome.unwrap_or_else(|failure| Outcome::Failed(failure.to_string()));
+            events.ended(&item.workload, &outcome, terminal)?;
+            match outcome {
+                Outcome::Failed(why) => {
+                    failed.push(format!("{} -n {}: {why}", item.workload.qualified_name(), item.workload.namespace));
+                }
+                Outcome::Restarted | Outcome::Current | Outcome::Skipped(_) => done += 1,
+            }
+        }
+    }
+
+    async fn restart(&self, item: &Item) -> Result<Outcome, Failure> {
+        let deadline = Instant::now() + self.limits.timeout;
+        let Some(subject) = subject(&item.workload) else {
+            return Ok(Outcome::Failed("nobody here knows how it is restarted".to_owned()));
+        };
+        let Some(object) = self.read(&subject).await? else { return Ok(gone()) };
+        if object["spec"]["paused"] == true {
+            return Ok(Outcome::Failed("it is paused: kubectl rollout resume goes on".to_owned()));
+        }
+        // Somebody, perhaps an earlier run of this command, has begun a roll-out: it is waited for, not begun again.
+        if let Some(outcome) = self.wait(&subject, item, deadline, None).await? {
+            return Ok(outcome);
+        }
+        let Some(object) = self.read(&subject).await? else { return Ok(gone()) };
+        if self.difference(item, &object).await?.is_none() {
+            return Ok(Outcome::Current);
+        }
+        match item.restart {
+            Restart::Rollout => self.by_template(&subject, item, deadline).await,
+            Restart::ArgoRollout => self.by_argo(&subject, item, deadline).await,
+            Restart::Partitioned(_) | Restart::OnDelete | Restart::Eviction => self.by_eviction(&subject, item, deadline).await,
+            Restart::Paused | Restart::Never(_) | Restart::Unknown(_) => {
+                Ok(Outcome::Failed("its pods cannot be replaced safely".to_owned()))
+            }
+        }
+    }
+
+    /// As `kubectl rollout restart`: a new annotation of the template.
+    async fn by_template(&self, subject: &Subject, item: &Item, deadline: Instant) -> Result<Outcome, Failure> {
+        let mark = now();
+        let annotations = json!({ RESTARTED_AT: mark });
+        let spec = json!({"template": {"metadata": {"annotations": annotations}}});
+        let has_mark = |object: &Value| mark_of(object) == Some(mark.as_str());
+        if !self.patch(subject, spec, &has_mark).await? {
+            return Ok(gone());
+        }
+        if let Some(outcome) = self.wait(subject, item, deadline, Some(&mark)).await? {
+            return Ok(outcome);
+        }
+        self.judge(subject, item).await
+    }
+
+    /// By the field of its own (`spec.restartAt`). Argo compares whole seconds, and restarts pods that are older.
+    async fn by_argo(&self, subject: &Subject, item: &Item, deadline: Instant) -> Result<Outcome, Failure> {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mark = now();
+        let has_mark = |object: &Value| object["spec"]["restartAt"] == mark.as_str();
+        if !self.patch(subject, json!({"restartAt": mark}), &has_mark).await? {
+            return Ok(gone());
+        }
+        if let Some(outcome) = self.wait(subject, item, deadline, None).await? {
+            return Ok(outcome);
+        }
+        self.judge(subject, item).await
+    }
+
+    /// Pod by pod: each new one has to be ready before the next old one goes.
+    async fn by_eviction(&self, subject: &Subject, item: &Item, deadline: Instant) -> Result<Outcome, Failure> {
+        let Some(object) = self.read(subject).await? else { return Ok(gone()) };
+        let pods = own_pods(self.connection, &item.workload, &object, item.wanted.as_ref()).await?;
+        for pod in pods.iter().filter(|pod| pod.difference.is_some()) {
+            if self.is_interrupted() {
+                return Ok(Outcome::Skipped("interrupted between two of its pods".to_owned()));
+            }
+            evict(self.connection, &pod.object, deadline).await?;
+            // The controller sees the eviction a moment later; until then everything still looks complete.
+            tokio::time::sleep(LOOK).await;
+            if let Some(outcome) = self.wait(subject, item, deadline, None).await? {
+                return Ok(outcome);
+            }
+        }
+        self.judge(subject, item).await
+    }
+
+    /// Patches the specification on the state that is there now; `false` when the workload is gone.
+    async fn patch(&self, subject: &Subject, spec: Value, has_happened: &dyn Fn(&Value) -> bool) -> Result<bool, Failure> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let Some(object) = self.read(subject).await? else { return Ok(false) };
+            if has_happened(&object) {
+                return Ok(true);
+            }
+            let version = &object["metadata"]["resourceVersion"];
+            let patch = json!({"metadata": {"resourceVersion": version, "uid": object["metadata"]["uid"]}, "spec": spec.clone()});
+            match merge_patch(self.connection, subject, &patch, Persistence::Stored).await {
+                Ok(_) => return Ok(true),
+                Err(failure) if failure.cause == Cause::NotFound => return Ok(false),
+                // Its status changes often: the next look tells whether there is still something to do.
+                Err(failure) if tries < 6 && (matches!(failure.cause, Cause::Conflict(_)) || is_uncertain(&failure.cause)) => {
+                    tokio::time::sleep(Duration::from_millis(200 * tries)).await;
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// Waits until the roll-out is complete; gives an outcome when it will not be.
+    async fn wait(
+        &self,
+        subject: &Subject,
+        item: &Item,
+        deadline: Instant,
+        mark: Option<&str>,
+    ) -> Result<Option<Outcome>, Failure> {
+        // What was seen before this moment knows nothing of what was just done.
+        let since = Instant::now();
+        loop {
+            let Some(object) = self.looks.find(subject, since).await? else { return Ok(Some(gone())) };
+            if let Some(mark) = mark
+                && mark_of(&object) != Some(mark)
+            {
+                let why = "somebody took the restart back: a GitOps tool or operator that owns its template".to_owned();
+                return Ok(Some(Outcome::Failed(why)));
+            }
+            let waits_for = match progress(&object, &item.restart) {
+                Progress::Complete => return Ok(None),
+                Progress::Failed(why) => return Ok(Some(Outcome::Failed(why))),
+                Progress::Running(what) => what,
+            };
+            if Instant::now() >= deadline {
+                let why = format!("not rolled out within {} s: {waits_for}", self.limits.timeout.as_secs());
+                return Ok(Some(Outcome::Failed(why)));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Reads the new pods: only they prove that the restart has brought what is wanted.
+    async fn judge(&self, subject: &Subject, item: &Item) -> Result<Outcome, Failure> {
+        let Some(object) = self.read(subject).await? else { return Ok(gone()) };
+        Ok(match self.difference(item, &object).await? {
+            None => Outcome::Restarted,
+            Some(why) => Outcome::Failed(why),
+        })
+    }
+
+    /// The first of its pods that does not run what is wanted.
+    async fn difference(&self, item: &Item, object: &Value) -> Result<Option<String>, Failure> {
+        let pods = own_pods(self.connection, &item.workload, object, item.wanted.as_ref()).await?;
+        Ok(pods.into_iter().find_map(|pod| pod.difference))
+    }
+
+    /// Reads an object, and waits for an API server that is away for a while.
+    async fn read(&self, subject: &Subject) -> Result<Option<Value>, Failure> {
+        patiently(|| read_object(self.connection, subject)).await
+    }
+}
+
+/// Lists that all workloads of a kind and namespace share.
+struct Looks<'a> {
+    connection: &'a Connection,
+    seen: RefCell<HashMap<String, (Instant, Vec<Value>)>>,
+}
+
+impl Looks<'_> {
+    /// The object as it was at most [`LOOK`] ago, and not before `since`.
+    async fn find(&self, subject: &Subject, since: Instant) -> Result<Option<Value>, Failure> {
+        let collection = subject.collection();
+        let is_fresh = |moment: Instant| moment.elapsed() < LOOK && moment >= since;
+        if !self.seen.borrow().get(&collection).is_some_and(|(moment, _)| is_fresh(*moment)) {
+            let what = format!("listing {}", subject.plural);
+            let moment = Instant::now();
+            let items = patiently(|| read_list(self.connection, &collection, &what)).await?;
+            self.seen.borrow_mut().insert(collection.clone(), (moment, items));
+        }
+        let seen = self.seen.borrow();
+        let items = seen.get(&collection).map(|(_, items)| items.as_slice()).unwrap_or_default();
+        Ok(items.iter().find(|item| item["metadata"]["name"] == subject.name.as_str()).cloned())
+    }
+}
+
+/// Tries again while nobody answers.
+async fn patiently<T, F: Future<Output = Result<T, Failure>>>(read: impl Fn() -> F) -> Result<T, Failure> {
+    let begun = Instant::now();
+    loop {
+        match read().await {
+            Err(failure) if is_uncertain(&failure.cause) && begun.elapsed() < PATIENCE => {
+                tokio::time::sleep(Duration::from_secs(2)).await
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Why a dry run speaks against a restart; `None` when it does not.
+fn contradiction(answer: &Injection, wanted: Option<&Wanted>) -> Option<String> {
+    match (answer, wanted) {
+        (Injection::Injected(injected), Some(wanted)) => {
+            let revision = wanted.revision.as_deref()?;
+            (injected.revision != revision).then(|| format!("a new pod gets revision {}, not {revision}", injected.revision))
+        }
+        (Injection::Injected(injected), None) => Some(format!("a new pod gets a proxy of revision {}", injected.revision)),
+        (Injection::NoInjector | Injection::Declined(_), None) => None,
+        (Injection::NoInjector | Injection::Declined(_), Some(_)) => Some("a new pod gets no proxy".to_owned()),
+        (Injection::Refused(refused), _) => Some(format!("a new pod is refused: {}", refused.why)),
+        (Injection::Unknown(doubt), _) => Some(format!("what a new pod gets could not be found out: {}", doubt.why)),
+    }
+}
+
+fn subject(workload: &WorkloadId) -> Option<Subject> {
+    let resource = Resource::of_kind(&workload.api_version, &workload.kind)?;
+    Some(Subject::new(resource, Some(&workload.namespace), &workload.name))
+}
+
+fn mark_of(object: &Value) -> Option<&str> {
+    object["spec"]["template"]["metadata"]["annotations"][RESTARTED_AT].as_str()
+}
+
+fn gone() -> Outcome {
+    Outcome::Skipped("it is not there any more".to_owned())
+}
+
+/// To the second, as kubectl writes it.
+fn now() -> String {
+    Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default().to_string()
+}
+
+/// Becomes true when the user presses Ctrl-C; the second time ends the process.
+fn interruption() -> Arc<AtomicBool> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            if flag.swap(true, Ordering::Relaxed) {
+                std::process::exit(i32::from(Exit::Interrupted.code()));
+            }
+        }
+    });
+    interrupted
+}

@@ -1,0 +1,117 @@
+//! What happens, as it happens: a line or a document an event.
+
+use mesh::terminal::Terminal;
+use mesh::terminal::stop::Stop;
+use mesh::terminal::words::plural;
+use mesh::workload::WorkloadId;
+use owo_colors::OwoColorize;
+use serde_json::{Value, json};
+
+use super::Output;
+use super::wave::Wave;
+
+/// What became of a workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its pods were replaced and run what is wanted.
+    Restarted,
+    /// They ran it already, when its turn came.
+    Current,
+    /// It is not there any more, or paused now: why.
+    Skipped(String),
+    /// It did not come to run what is wanted: why.
+    Failed(String),
+}
+
+impl Outcome {
+    /// The word in every output.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Outcome::Restarted => "restarted",
+            Outcome::Current => "current",
+            Outcome::Skipped(_) => "skipped",
+            Outcome::Failed(_) => "failed",
+        }
+    }
+
+    fn why(&self) -> &str {
+        match self {
+            Outcome::Skipped(why) | Outcome::Failed(why) => why,
+            Outcome::Restarted | Outcome::Current => "",
+        }
+    }
+}
+
+/// Writes events.
+pub struct Events {
+    output: Output,
+}
+
+impl Events {
+    /// In this format.
+    pub const fn new(output: Output) -> Events {
+        Events { output }
+    }
+
+    /// A wave that is going to come.
+    pub fn planned(&self, wave: &Wave, total: usize, terminal: &mut Terminal) -> Result<(), Stop> {
+        let count = plural(wave.items.len() as u64, "workload", "workloads");
+        let text = format!("wave {} of {total}: {} ({count})", wave.number, wave.name);
+        let workloads: Vec<Value> = wave.items.iter().map(|item| identity(&item.workload)).collect();
+        self.write(
+            "WavePlanned",
+            &text,
+            json!({"wave": wave.number, "waves": total, "name": wave.name, "workloads": workloads}),
+            terminal,
+        )?;
+        if self.output == Output::Text {
+            for item in &wave.items {
+                writeln!(terminal.out, "  {} -n {}", item.workload.qualified_name(), item.workload.namespace)?;
+            }
+            terminal.flush()?;
+        }
+        Ok(())
+    }
+
+    /// A wave begins; all its workloads were asked for by dry runs.
+    pub fn proved(&self, wave: &Wave, terminal: &mut Terminal) -> Result<(), Stop> {
+        let text = format!("wave {}: dry-run pods show that a restart brings what is wanted", wave.number);
+        self.write("WaveProved", &text, json!({"wave": wave.number}), terminal)
+    }
+
+    /// A workload is being restarted.
+    pub fn begun(&self, workload: &WorkloadId, terminal: &mut Terminal) -> Result<(), Stop> {
+        let text = format!("{} -n {}: restarting", workload.qualified_name(), workload.namespace);
+        self.write("Restarting", &text, json!({"workload": identity(workload)}), terminal)
+    }
+
+    /// A workload is done with.
+    pub fn ended(&self, workload: &WorkloadId, outcome: &Outcome, terminal: &mut Terminal) -> Result<(), Stop> {
+        let style = if matches!(outcome, Outcome::Failed(_)) { terminal.out_styles.error } else { terminal.out_styles.current };
+        let why = if outcome.why().is_empty() { String::new() } else { format!(": {}", outcome.why()) };
+        let text = format!("{} -n {}: {}{why}", workload.qualified_name(), workload.namespace, outcome.as_str().style(style));
+        let mut document = json!({"workload": identity(workload), "outcome": outcome.as_str()});
+        if !outcome.why().is_empty() {
+            document["message"] = outcome.why().into();
+        }
+        self.write("Ended", &text, document, terminal)
+    }
+
+    fn write(&self, kind: &str, text: &str, mut document: Value, terminal: &mut Terminal) -> Result<(), Stop> {
+        match self.output {
+            Output::Text => writeln!(terminal.out, "{text}")?,
+            Output::Json => {
+                document["apiVersion"] = "kubectl-mesh/v1".into();
+                document["kind"] = "RestartEvent".into();
+                document["type"] = kind.into();
+                writeln!(terminal.out, "{document}")?;
+            }
+        }
+        terminal.flush()?;
+        Ok(())
+    }
+}
+
+fn identity(workload: &WorkloadId) -> Value {
+    json!({"apiVersion": &*workload.api_version, "kind": &*workload.kind, "namespace": &*workload.namespace, "name": &*workload.name})
+}

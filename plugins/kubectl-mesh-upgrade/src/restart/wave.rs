@@ -1,0 +1,115 @@
+//! Waves: which workloads are restarted together, and in which order.
+
+use mesh::verdict::{Verdict, Wanted};
+use mesh::workload::{Restart, WorkloadId};
+
+/// One workload to restart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// Which.
+    pub workload: WorkloadId,
+    /// How.
+    pub restart: Restart,
+    /// What its new pods are to run; `None` for no proxy.
+    pub wanted: Option<Wanted>,
+}
+
+impl Item {
+    /// From its verdict.
+    pub fn new(verdict: &Verdict) -> Item {
+        Item { workload: verdict.workload.clone(), restart: verdict.restart.clone(), wanted: verdict.wanted.clone() }
+    }
+}
+
+/// Workloads that are restarted together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wave {
+    /// Its number, from 1.
+    pub number: usize,
+    /// What it is called: a namespace, or a share.
+    pub name: String,
+    /// Its workloads, sorted.
+    pub items: Vec<Item>,
+}
+
+/// How waves are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waving {
+    /// A wave a namespace, by name.
+    ByNamespace,
+    /// Up to these shares of all workloads, by a stable hash of each: the same workload is always in the same wave.
+    ByPercent(Vec<u8>),
+}
+
+/// Makes the waves; empty ones are left out, and the numbers have no gaps.
+pub fn waves(mut items: Vec<Item>, waving: &Waving) -> Vec<Wave> {
+    items.sort_by(|one, other| one.workload.cmp(&other.workload));
+    let mut waves: Vec<(String, Vec<Item>)> = Vec::new();
+    match waving {
+        Waving::ByNamespace => {
+            for item in items {
+                match waves.last_mut() {
+                    Some((name, wave)) if **name == *item.workload.namespace => wave.push(item),
+                    _ => waves.push((item.workload.namespace.to_string(), vec![item])),
+                }
+            }
+        }
+        Waving::ByPercent(shares) => {
+            let mut shares = shares.clone();
+            shares.sort_unstable();
+            shares.dedup();
+            // Whatever was asked for, nothing is forgotten.
+            if shares.last() != Some(&100) {
+                shares.push(100);
+            }
+            waves.extend(shares.iter().map(|share| (format!("{share}%"), Vec::new())));
+            for item in items {
+                let place = percentile(&item.workload);
+                let wave = shares.iter().position(|share| place < u32::from(*share)).unwrap_or(shares.len() - 1);
+                waves[wave].1.push(item);
+            }
+        }
+    }
+    let filled = waves.into_iter().filter(|(_, items)| !items.is_empty());
+    filled.enumerate().map(|(place, (name, items))| Wave { number: place + 1, name, items }).collect()
+}
+
+/// 0 to 99, by FNV-1a of the workload's name: the same on every machine and in every version.
+fn percentile(workload: &WorkloadId) -> u32 {
+    let text = workload.to_string();
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    u32::try_from(hash % 100).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(namespace: &str, name: &str) -> Item {
+        let workload = WorkloadId {
+            namespace: namespace.into(),
+            api_version: "apps/v1".into(),
+            kind: "Deployment".into(),
+            name: name.into(),
+        };
+        Item { workload, restart: Restart::Rollout, wanted: None }
+    }
+
+    #[test]
+    fn a_namespace_is_a_wave() {
+        let waves = waves(vec![item("b", "x"), item("a", "y"), item("a", "x")], &Waving::ByNamespace);
+        let told: Vec<_> = waves.iter().map(|wave| (wave.number, wave.name.as_str(), wave.items.len())).collect();
+        assert_eq!(told, [(1, "a", 2), (2, "b", 1)]);
+    }
+
+    #[test]
+    fn shares_hold_every_workload_once_and_the_same_ones_each_time() {
+        let items: Vec<Item> = (0..1000).map(|number| item("shop", &format!("web-{number}"))).collect();
+        let by_percent = |shares: &[u8]| waves(items.clone(), &Waving::ByPercent(shares.to_vec()));
+        let first = by_percent(&[10, 50]);
+        assert_eq!(first.iter().map(|wave| wave.name.as_str()).collect::<Vec<_>>(), ["10%", "50%", "100%"]);
+        assert_eq!(first.iter().map(|wave| wave.items.len()).sum::<usize>(), 1000);
+        assert!((70..=130).contains(&first[0].items.len()), "{}", first[0].items.len());
+        assert_eq!(by_percent(&[50, 10, 100])[0], first[0]);
+    }
+}

@@ -1,0 +1,222 @@
+//! `restart`: what is stale, and nothing else, in waves, each result proved.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use support::{Cluster, Fate, Follows, Interceptor, IstioVersion, Namespace, Options, Revision, Workload, plugin};
+
+/// A cluster with both revisions.
+fn cluster() -> Result<Cluster> {
+    let cluster = Cluster::start(&Options::default())?;
+    for version in [IstioVersion::V1_26_0, IstioVersion::V1_28_2] {
+        cluster.install(&Revision::of(version))?;
+    }
+    Ok(cluster)
+}
+
+/// Lets a namespace follow another revision, so that everything in it is stale.
+fn follow(cluster: &Cluster, namespace: &str, revision: &str) -> Result<()> {
+    cluster.namespace(namespace, Follows::Revision(revision)).map(|_| ())
+}
+
+/// The revisions of the proxies in a namespace, each once.
+fn revisions(namespace: &Namespace<'_>) -> Result<Vec<String>> {
+    let pods = namespace.pods()?;
+    let revision = |pod: &Value| pod["metadata"]["annotations"]["istio.io/rev"].as_str().map(str::to_owned);
+    let mut revisions: Vec<String> = pods.iter().filter_map(revision).collect();
+    revisions.sort();
+    revisions.dedup();
+    Ok(revisions)
+}
+
+#[test]
+fn every_kind_is_restarted_and_nothing_that_is_current() -> Result<()> {
+    let cluster = cluster()?;
+    cluster.install_argo_rollouts()?;
+    let shop = cluster.namespace("shop", Follows::Revision("1-26-0"))?;
+    let on_delete = json!({"updateStrategy": {"type": "OnDelete"}});
+    for workload in [
+        Workload::deployment("web").replicas(3),
+        Workload::stateful_set("db").replicas(2),
+        Workload::stateful_set("queue").replicas(2).spec(on_delete.clone()),
+        Workload::stateful_set("canary").replicas(2).spec(json!({"updateStrategy": {"rollingUpdate": {"partition": 1}}})),
+        Workload::daemon_set("agent"),
+        Workload::daemon_set("slow").spec(on_delete),
+        Workload::replica_set("legacy").replicas(2),
+        Workload::rollout("cart").replicas(2),
+        Workload::job("once"),
+    ] {
+        shop.run(&workload)?;
+    }
+    let steady = cluster.namespace("steady", Follows::Revision("1-28-2"))?;
+    steady.run(&Workload::deployment("calm"))?;
+    follow(&cluster, "shop", "1-28-2")?;
+    let before = steady.get(&Workload::deployment("calm"))?;
+    let session = plugin("mesh-upgrade")?.on(&cluster).time_limit(Duration::from_secs(300));
+    let output = session.run(["mesh-upgrade", "restart", "-A", "--yes", "-o", "json"])?;
+    assert_eq!(output.code, Some(0), "{}", output.transcript());
+    let events = output.stdout.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    let mut restarted: Vec<&str> = events
+        .iter()
+        .filter(|event| event["type"] == "Ended" && event["outcome"] == "restarted")
+        .filter_map(|event| event["workload"]["name"].as_str())
+        .collect();
+    restarted.sort_unstable();
+    assert_eq!(restarted, ["agent", "canary", "cart", "db", "legacy", "queue", "slow", "web"], "{}", output.transcript());
+    assert!(output.stderr.contains("not restarted: job.batch/once -n shop"), "{}", output.transcript());
+    let after = steady.get(&Workload::deployment("calm"))?;
+    assert_eq!(before["metadata"]["generation"], after["metadata"]["generation"], "what is current is left alone");
+    // All but the Job's pod run the new revision.
+    let stale = plugin("mesh-proxyver")?.on(&cluster).run(["mesh-proxyver", "-A", "-o", "json"])?.json()?;
+    let items = stale["items"].as_array().context("a report has items")?;
+    let others: Vec<&str> =
+        items.iter().filter(|item| item["state"] != "current").filter_map(|item| item["workload"]["name"].as_str()).collect();
+    assert_eq!(others, ["once"]);
+    // kubectl sees a restart like its own.
+    cluster.kubectl(["-n", "shop", "rollout", "undo", "deployment/web"])?;
+    let again = session.run(["mesh-upgrade", "restart", "-A", "--yes"])?;
+    assert!(again.stderr.contains("Nothing to restart"), "{}", again.transcript());
+    Ok(())
+}
+
+#[test]
+fn what_is_paused_is_told_and_left_alone() -> Result<()> {
+    let cluster = cluster()?;
+    let shop = cluster.namespace("shop", Follows::Revision("1-26-0"))?;
+    shop.run(&Workload::deployment("web"))?;
+    shop.run(&Workload::deployment("odd"))?;
+    cluster.api().patch("/apis/apps/v1/namespaces/shop/deployments/odd", &json!({"spec": {"paused": true}}))?;
+    follow(&cluster, "shop", "1-28-2")?;
+    let session = plugin("mesh-upgrade")?.on(&cluster);
+    // Paused, it is told and left alone, and the other one is restarted.
+    let output = session.run(["mesh-upgrade", "restart", "-n", "shop", "--yes"])?;
+    assert_eq!(output.code, Some(0), "{}", output.transcript());
+    assert!(output.stderr.contains("not restarted: deployment.apps/odd -n shop is blocked"), "{}", output.transcript());
+    assert_eq!(revisions(&shop)?, ["1-26-0", "1-28-2"]);
+    Ok(())
+}
+
+#[test]
+fn the_first_failure_stops_and_leaves_the_rest_untouched() -> Result<()> {
+    let cluster = cluster()?;
+    let shop = cluster.namespace("shop", Follows::Revision("1-26-0"))?;
+    for name in ["a", "b", "c"] {
+        shop.run(&Workload::deployment(name))?;
+    }
+    follow(&cluster, "shop", "1-28-2")?;
+    // No new pod may come beside the old ones.
+    shop.apply(json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "tight"}, "spec": {"hard": {"pods": "3"}},
+    }))?;
+    let used = "/api/v1/namespaces/shop/resourcequotas/tight";
+    cluster.wait("the quota to be counted", Duration::from_secs(30), || {
+        Ok((cluster.api().get(used)?["status"]["used"]["pods"] == "3").then_some(()))
+    })?;
+    let session = plugin("mesh-upgrade")?.on(&cluster);
+    let words = ["mesh-upgrade", "restart", "-n", "shop", "--yes", "--max-parallel", "1", "--timeout", "6"];
+    let output = session.run(words)?;
+    // The dry run of a pod meets the quota too: nothing of the wave is begun.
+    assert_eq!(output.code, Some(4), "{}", output.transcript());
+    assert!(output.stderr.contains("exceeded quota"), "{}", output.transcript());
+    assert_eq!(revisions(&shop)?, ["1-26-0"]);
+    // With room for the dry run, but not for two: the roll-out itself is refused.
+    cluster.api().delete(used)?;
+    let output = session.run(words)?;
+    assert_eq!(output.code, Some(0), "{}", output.transcript());
+    assert_eq!(revisions(&shop)?, ["1-28-2"]);
+    Ok(())
+}
+
+#[test]
+fn killed_at_the_worst_moment_it_goes_on_and_restarts_nothing_twice() -> Result<()> {
+    let cluster = cluster()?;
+    let shop = cluster.namespace("shop", Follows::Revision("1-26-0"))?;
+    let web = Workload::deployment("web").replicas(2);
+    shop.run(&web)?;
+    follow(&cluster, "shop", "1-28-2")?;
+    let before = shop.get(&web)?["metadata"]["generation"].as_i64().context("a generation")?;
+    // The API server acts, and its answer never comes.
+    let interceptor = Interceptor::before(&cluster, |call| if call.method == "PATCH" { Fate::Hang } else { Fate::Pass })?;
+    let spoilt = plugin("mesh-upgrade")?.through(&interceptor)?;
+    let mut running = spoilt.start(["mesh-upgrade", "restart", "-n", "shop", "--yes"])?;
+    running.wait_for("restarting")?;
+    cluster.wait("the patch to have happened", Duration::from_secs(30), || {
+        Ok((shop.get(&web)?["metadata"]["generation"].as_i64() > Some(before)).then_some(()))
+    })?;
+    running.kill_now();
+    let output = plugin("mesh-upgrade")?.on(&cluster).run(["mesh-upgrade", "restart", "-n", "shop", "--yes"])?;
+    assert_eq!(output.code, Some(0), "{}", output.transcript());
+    assert_eq!(revisions(&shop)?, ["1-28-2"]);
+    assert_eq!(shop.get(&web)?["metadata"]["generation"].as_i64(), Some(before + 1), "it was restarted once");
+    Ok(())
+}
+
+#[test]
+fn every_call_may_fail_and_the_same_command_ends_the_same() -> Result<()> {
+    let cluster = cluster()?;
+    let session = plugin("mesh-upgrade")?.on(&cluster);
+    for (fate, name) in [(Fate::Status(500), "error"), (Fate::Status(409), "conflict"), (Fate::Lose, "lost")] {
+        let shop = cluster.namespace(name, Follows::Revision("1-26-0"))?;
+        let web = Workload::deployment("web");
+        shop.run(&web)?;
+        follow(&cluster, name, "1-28-2")?;
+        let before = shop.get(&web)?["metadata"]["generation"].as_i64().context("a generation")?;
+        let interceptor = Interceptor::before(&cluster, move |call| {
+            if call.is_write() && call.of_path == 0 || call.method == "PATCH" && call.number < 40 && call.of_path < 2 {
+                fate
+            } else {
+                Fate::Pass
+            }
+        })?;
+        let spoilt = plugin("mesh-upgrade")?.through(&interceptor)?;
+        let first = spoilt.run(["mesh-upgrade", "restart", "-n", name, "--yes"])?;
+        if first.code != Some(0) {
+            let second = session.run(["mesh-upgrade", "restart", "-n", name, "--yes"])?;
+            assert_eq!(second.code, Some(0), "{}{}", first.transcript(), second.transcript());
+        }
+        assert_eq!(revisions(&shop)?, ["1-28-2"], "{name}: {}", first.transcript());
+        assert_eq!(shop.get(&web)?["metadata"]["generation"].as_i64(), Some(before + 1), "{name}: it was restarted once");
+    }
+    Ok(())
+}
+
+#[test]
+fn waves_come_one_after_another_and_a_gate_may_end_them() -> Result<()> {
+    let cluster = cluster()?;
+    for name in ["one", "two", "three"] {
+        cluster.namespace(name, Follows::Revision("1-26-0"))?.run(&Workload::deployment("web"))?;
+        follow(&cluster, name, "1-28-2")?;
+    }
+    let session = plugin("mesh-upgrade")?.on(&cluster);
+    let output = session.run([
+        "mesh-upgrade",
+        "restart",
+        "-A",
+        "--yes",
+        "--gate",
+        "echo $MESH_WAVE_NAME >> gates; test $MESH_WAVE -lt 2",
+    ])?;
+    assert_eq!(output.code, Some(5), "{}", output.transcript());
+    assert_eq!(std::fs::read_to_string(session.home().join("gates"))?, "one\nthree\n");
+    let left = revisions(&cluster.namespace_named("two"))?;
+    assert_eq!(left, ["1-26-0"], "the wave behind the gate is untouched");
+    let hangs = session.run([
+        "mesh-upgrade",
+        "restart",
+        "-A",
+        "--yes",
+        "--percent",
+        "50",
+        "--gate",
+        "sleep 60",
+        "--gate-timeout",
+        "1",
+    ])?;
+    assert!(matches!(hangs.code, Some(0 | 5)), "{}", hangs.transcript());
+    let piped = plugin("mesh-upgrade")?.on(&cluster).stdin("").run(["mesh-upgrade", "restart", "-f", "-", "--yes"])?;
+    assert_eq!(piped.code, Some(1), "an empty pipe restarts nothing: {}", piped.transcript());
+    let missing = session.run(["mesh-upgrade", "restart", "deployment/nope", "-n", "one", "--yes"])?;
+    assert_eq!(missing.code, Some(1), "{}", missing.transcript());
+    Ok(())
+}
