@@ -104,7 +104,7 @@ fn every_format_says_the_same() -> Result<()> {
     assert!(wide.stderr.contains("Next: kubectl mesh-upgrade restart -n shop"), "{}", wide.transcript());
     // A narrow terminal: no bar and no fact is wider, only what can be copied is never cut.
     let narrow = session.terminal("stty cols 40 && kubectl mesh-upgrade status --color never")?;
-    assert!(narrow.stdout.contains("  version: 1.28.2"), "{}", narrow.transcript());
+    assert!(narrow.stdout.contains("1-28-2 (new): version 1.28.2"), "{}", narrow.transcript());
     let widest = narrow.stdout.lines().filter(|line| !line.contains("kubectl ")).map(|line| line.chars().count()).max();
     assert!(widest.is_some_and(|widest| widest <= 40), "{widest:?}: {}", narrow.transcript());
     Ok(())

@@ -173,6 +173,25 @@ pub fn timestamp(value: &Value) -> Option<Timestamp> {
     value.as_str()?.parse().ok()
 }
 
+/// A ready revision of istioctl's for tests, with so many proxies of its own version.
+#[cfg(test)]
+pub fn sample(name: &str, version: &str, proxies: u32) -> Revision {
+    let owner = Owner::Istioctl;
+    let platform = platform_of(Signs { revision: name, namespace: "istio-system", owner: Some(&owner), is_external: false });
+    let version = version.parse::<Version>().ok();
+    let plane = Plane {
+        namespace: "istio-system".to_owned(),
+        version: version.clone(),
+        readiness: Readiness::Ready,
+        created: None,
+        unavailable_since: None,
+        owner: Some(owner),
+        platform,
+    };
+    let proxy_versions = version.filter(|_| proxies > 0).into_iter().map(|version| (version, proxies)).collect();
+    Revision { proxies, proxy_versions, ..empty(name, Some(plane)) }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

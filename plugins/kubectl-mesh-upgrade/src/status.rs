@@ -13,11 +13,13 @@ use clap::{Args, ValueEnum};
 use mesh::cluster::access::Permission;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::watch;
+use mesh::finding::Severity;
 use mesh::health;
 use mesh::terminal::advisor::Advisor;
 use mesh::terminal::exit::Exit;
 use mesh::terminal::findings;
 use mesh::terminal::stop::Stop;
+use mesh::terminal::words::plural;
 use mesh::terminal::{Audience, Terminal};
 use owo_colors::OwoColorize;
 
@@ -180,32 +182,39 @@ async fn follow(
     terminal: &mut Terminal,
 ) -> Result<Exit, Stop> {
     let scope = scope(invocation, args.namespace.as_deref());
-    let mut shown: Option<String> = None;
+    let is_drawn = terminal.out_audience == Audience::Person && args.output != Output::Json;
+    let mut shown: Option<Vec<String>> = None;
     loop {
         let moment = watch::now(connection, &scope).await?;
         let started = Instant::now();
         let survey = survey(connection, invocation, args.namespace.as_deref(), terminal).await?;
         let status = decide(&survey, args)?;
-        let text = if args.output == Output::Json {
-            format!("{}\n", document::document(&survey, &status, &invocation.common.advisor()))
+        let advisor = invocation.common.advisor();
+        let mut page = if args.output == Output::Json {
+            vec![document::document(&survey, &status, &advisor).to_string()]
         } else {
-            watched_page(&survey, &status, invocation, args, terminal)
+            lines(&survey, &status, args, &advisor, terminal)
         };
-        if shown.as_ref() != Some(&text) {
-            let is_drawn = terminal.out_audience == Audience::Person && args.output != Output::Json;
-            match (is_drawn, &shown) {
-                (true, last) => {
-                    let drawing = if last.is_none() { page::Drawing::First } else { page::Drawing::Again };
-                    terminal.out.write_all(page::redrawn(&text, drawing, terminal.height).as_bytes())?;
+        // What stderr says is gone with the next drawing, so the next command stands on the page.
+        let foot = if is_drawn { foot(&survey, &status, invocation, args, terminal) } else { Vec::new() };
+        page.extend(foot.iter().cloned());
+        if shown.as_ref() != Some(&page) {
+            if is_drawn {
+                let drawing = if shown.is_none() { page::Drawing::First } else { page::Drawing::Again };
+                terminal.out.write_all(page::redrawn(&page, foot.len(), drawing, terminal.height).as_bytes())?;
+            } else {
+                if shown.is_some() && args.output != Output::Json {
+                    writeln!(terminal.out)?;
                 }
-                (false, Some(_)) if args.output != Output::Json => write!(terminal.out, "\n{text}")?,
-                (false, _) => terminal.out.write_all(text.as_bytes())?,
+                for line in &page {
+                    writeln!(terminal.out, "{line}")?;
+                }
             }
             terminal.flush()?;
             if shown.is_none() && !is_drawn {
                 tell(&survey, &status, invocation, args, terminal)?;
             }
-            shown = Some(text);
+            shown = Some(page);
         }
         // A large cluster changes all the time: reading it takes at most a fifth of the time.
         tokio::time::sleep(WATCH_PAUSE.max(started.elapsed() * 4)).await;
@@ -213,16 +222,20 @@ async fn follow(
     }
 }
 
-/// The page of `--watch`, which has the next command on it: what stderr says is gone with the next drawing.
-fn watched_page(survey: &Survey, status: &Status, invocation: &Invocation, args: &StatusArgs, terminal: &Terminal) -> String {
-    let advisor = invocation.common.advisor();
-    let mut lines = lines(survey, status, args, &advisor, terminal);
-    if terminal.out_audience == Audience::Person
-        && let Some(next) = status.next_command(&advisor, args.namespace.as_deref())
-    {
-        lines.push(String::new());
-        let next = format!("{} {next}", "Next:".style(terminal.out_styles.hint));
-        lines.extend(page::wrapped(&next, "      ", terminal.width));
+/// The last lines of a page: how much is wrong besides, and the next command.
+fn foot(survey: &Survey, status: &Status, invocation: &Invocation, args: &StatusArgs, terminal: &Terminal) -> Vec<String> {
+    let styles = terminal.out_styles;
+    let faults = health::findings(&survey.snapshot).iter().filter(|finding| finding.severity == Severity::Error).count();
+    let faults = (faults > 0).then(|| {
+        let count = plural(faults as u64, "thing is", "things are");
+        format!("{} {count} wrong besides: without -w they are told", "error:".style(styles.error))
+    });
+    let next = status.next_command(&invocation.common.advisor(), args.namespace.as_deref());
+    let next = next.map(|next| format!("{} {next}", "Next:".style(styles.hint)));
+    let mut lines: Vec<String> =
+        faults.into_iter().chain(next).flat_map(|text| page::wrapped(&text, "      ", terminal.width)).collect();
+    if !lines.is_empty() {
+        lines.insert(0, String::new());
     }
-    lines.iter().map(|line| format!("{line}\n")).collect()
+    lines
 }

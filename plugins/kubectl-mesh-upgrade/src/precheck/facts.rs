@@ -202,8 +202,10 @@ pub fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
 /// Facts for tests: an upgrade from 1-26-0 to the revision 1-28-2 that is here, and whatever lists are given.
 #[cfg(test)]
 pub fn sample(lists: impl IntoIterator<Item = (List, Vec<Value>)>) -> Facts {
+    use crate::revisions::sample as revision;
+
     let lists = lists.into_iter().map(|(list, items)| (list, Found::Items(items))).collect();
-    let revisions = vec![sample_revision("1-26-0", "1.26.0", 3), sample_revision("1-28-2", "1.28.2", 0)];
+    let revisions = vec![revision("1-26-0", "1.26.0", 3), revision("1-28-2", "1.28.2", 0)];
     let survey = Survey {
         snapshot: mesh::snapshot::Snapshot::default(),
         revisions,
@@ -218,34 +220,6 @@ pub fn sample(lists: impl IntoIterator<Item = (List, Vec<Value>)>) -> Facts {
         from: Some("1-26-0".to_owned()),
     };
     Facts::new(survey, target, lists, Some((1, 32)), jiff::civil::date(2026, 7, 15))
-}
-
-/// A ready revision of istioctl's, with so many proxies of its own version.
-#[cfg(test)]
-pub fn sample_revision(name: &str, version: &str, proxies: u32) -> Revision {
-    use mesh::control_plane::Readiness;
-    use mesh::owner::Owner;
-    use mesh::platform::{Signs, platform_of};
-
-    let owner = Owner::Istioctl;
-    let signs = Signs { revision: name, namespace: "istio-system", owner: Some(&owner), is_external: false };
-    let parsed = version.parse::<mesh::version::Version>();
-    Revision {
-        name: name.to_owned(),
-        control_plane: Some(crate::revisions::Plane {
-            namespace: "istio-system".to_owned(),
-            version: parsed.clone().ok(),
-            readiness: Readiness::Ready,
-            created: None,
-            unavailable_since: None,
-            platform: platform_of(signs),
-            owner: Some(owner.clone()),
-        }),
-        tags: Vec::new(),
-        proxies,
-        proxy_versions: parsed.ok().filter(|_| proxies > 0).into_iter().map(|version| (version, proxies)).collect(),
-        has_unreadable_versions: false,
-    }
 }
 
 /// The codes and severities of findings, for tests.

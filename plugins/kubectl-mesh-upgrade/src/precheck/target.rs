@@ -91,7 +91,7 @@ fn version_in_name(name: &str) -> Option<Version> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::precheck::facts::sample_revision as revision;
+    use crate::revisions::sample as revision;
 
     fn find(to: &str, version: Option<&str>, revisions: &[Revision]) -> Result<Target, Stop> {
         let version: Option<Version> = version.map(|version| version.parse().unwrap());

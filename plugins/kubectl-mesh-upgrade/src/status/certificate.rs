@@ -54,32 +54,17 @@ pub fn certificates(revision: &Revision) -> Certificates {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use mesh::control_plane::Readiness;
-    use mesh::platform::{Signs, platform_of};
 
     use super::*;
-    use crate::revisions::Plane;
+    use crate::revisions::sample;
 
     fn revision(readiness: Readiness, proxies: u32, unavailable_since: Option<&str>) -> Revision {
-        let signs = Signs { revision: "1-26-0", namespace: "istio-system", owner: None, is_external: false };
-        Revision {
-            name: "1-26-0".to_owned(),
-            control_plane: Some(Plane {
-                namespace: "istio-system".to_owned(),
-                version: None,
-                readiness,
-                created: None,
-                unavailable_since: unavailable_since.map(|time| time.parse().unwrap()),
-                owner: None,
-                platform: platform_of(signs),
-            }),
-            tags: Vec::new(),
-            proxies,
-            proxy_versions: BTreeMap::new(),
-            has_unreadable_versions: false,
-        }
+        let mut revision = sample("1-26-0", "1.26.0", proxies);
+        let plane = revision.control_plane.as_mut().unwrap();
+        plane.readiness = readiness;
+        plane.unavailable_since = unavailable_since.map(|time| time.parse().unwrap());
+        revision
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub fn document(survey: &Survey, status: &Status, advisor: &Advisor) -> Value {
             "workloadsLeft": status.left.len(),
             "isComplete": !status.has_left(),
         },
-        "revisions": survey.revisions.iter().map(revision).collect::<Vec<_>>(),
+        "revisions": survey.revisions.iter().map(|found| revision(found, status)).collect::<Vec<_>>(),
         "items": status.namespaces.iter().map(namespace).collect::<Vec<_>>(),
         "left": status.left.iter().map(|left| left_item(left, status, advisor)).collect::<Vec<_>>(),
         "findings": health::findings(&survey.snapshot).iter().map(findings::document).collect::<Vec<_>>(),
@@ -34,12 +34,13 @@ pub fn document(survey: &Survey, status: &Status, advisor: &Advisor) -> Value {
     document
 }
 
-fn revision(revision: &Revision) -> Value {
+fn revision(revision: &Revision, status: &Status) -> Value {
     let mut item = json!({
         "revision": revision.name,
         "readiness": revision.readiness_name(),
         "proxies": revision.proxies,
         "tags": revision.tags,
+        "role": status.role(revision),
     });
     if let Some(version) = revision.version() {
         item["version"] = version.to_string().into();

@@ -24,8 +24,10 @@ pub struct Status {
     pub left: Vec<Left>,
     /// Every workload with a proxy, sorted.
     pub workloads: Vec<Verdict>,
-    /// Revisions other than `to` that have a control plane here, the oldest first.
+    /// Older revisions than `to` that have a control plane here, the oldest first.
     pub others: Vec<String>,
+    /// Newer ones, which are not ready or not meant.
+    pub newer: Vec<String>,
     /// Whether a list that decides was not to be had.
     pub is_incomplete: bool,
 }
@@ -150,13 +152,14 @@ pub fn status(snapshot: &Snapshot, revisions: &[Revision], to: Option<&str>) -> 
         }
         None => newest(revisions).map(|revision| revision.name.clone()),
     };
-    let others = installed().map(|revision| revision.name.clone()).filter(|name| Some(name) != to.as_ref()).collect();
+    let (others, newer) = around(revisions, to.as_deref());
     let mut status = Status {
         to,
         namespaces: Vec::new(),
         left: Vec::new(),
         workloads: Vec::new(),
         others,
+        newer,
         is_incomplete: !snapshot.unread.is_empty(),
     };
     for verdict in verdicts(snapshot, &HashMap::new()) {
@@ -182,6 +185,15 @@ fn newest(revisions: &[Revision]) -> Option<&Revision> {
         (revision.is_ready(), revision.version().cloned(), plane.and_then(|plane| plane.created))
     };
     revisions.iter().filter(|revision| revision.control_plane.is_some()).max_by_key(key)
+}
+
+/// The revisions with a control plane before and behind `to`, in the order of their versions.
+fn around(revisions: &[Revision], to: Option<&str>) -> (Vec<String>, Vec<String>) {
+    let names: Vec<&String> =
+        revisions.iter().filter(|revision| revision.control_plane.is_some()).map(|revision| &revision.name).collect();
+    let place = names.iter().position(|name| Some(name.as_str()) == to).unwrap_or(names.len());
+    let owned = |names: &[&String]| names.iter().map(|name| (*name).clone()).collect();
+    (owned(&names[..place]), owned(names.get(place + 1..).unwrap_or_default()))
 }
 
 /// Why a workload's proxies are not there yet.
@@ -238,9 +250,19 @@ impl Status {
         migrated
     }
 
+    /// What a revision is in this upgrade: `new`, `old`, `newer`, or `gone` where it has no control plane.
+    pub fn role(&self, revision: &Revision) -> &'static str {
+        match &self.to {
+            _ if revision.control_plane.is_none() => "gone",
+            Some(to) if *to == revision.name => "new",
+            _ if self.newer.contains(&revision.name) => "newer",
+            _ => "old",
+        }
+    }
+
     /// Whether anything is left to do.
     pub fn has_left(&self) -> bool {
-        !self.left.is_empty() || !self.others.is_empty() || self.is_incomplete
+        !self.left.is_empty() || !self.others.is_empty() || !self.newer.is_empty() || self.is_incomplete
     }
 
     /// All namespaces together.
@@ -306,7 +328,10 @@ impl Status {
             // One namespace says nothing of the others.
             Some(_) if namespace.is_some() => Some(advisor.plugin("mesh-upgrade", "status")),
             Some(old) => Some(advisor.plugin("mesh-upgrade", &format!("complete --remove {old}"))),
-            None => Some(advisor.plugin("mesh-upgrade", "targets")),
+            None => match self.newer.last() {
+                Some(newer) => Some(advisor.plugin("mesh-upgrade", &format!("precheck --to {newer}"))),
+                None => Some(advisor.plugin("mesh-upgrade", "targets")),
+            },
         }
     }
 }
@@ -325,4 +350,119 @@ fn relabel(left: &Left, to: &str, kubectl: &str) -> String {
 /// Whether a proxy is where everything moves to: of that revision, and what a new pod would have too.
 fn is_there(proxy: &Proxy, differs: bool, to: Option<&str>) -> bool {
     proxy.revision.is_some() && proxy.revision.as_deref() == to && !differs
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh::control_plane::Readiness;
+    use mesh::object::{Interner, Labels};
+    use mesh::snapshot::{Unread, UnreadCause};
+    use mesh::template::Template;
+    use mesh::workload::{Restart, Workload, WorkloadId};
+
+    use super::*;
+    use crate::revisions::sample as revision;
+
+    const IMAGE: &str = "docker.io/istio/proxyv2:1.26.0";
+
+    /// A workload whose proxies come from its own template, so that its verdict needs no injector.
+    fn workload(name: &str, of: &str, count: u32) -> Workload {
+        let mut interner = Interner::default();
+        let proxy = Proxy { proxy_type: ProxyType::Sidecar, revision: Some(of.into()), image: IMAGE.into(), is_native: false };
+        let annotations = [(interner.text(labels::REVISION), interner.text(of))].into_iter().collect();
+        Workload {
+            id: WorkloadId {
+                namespace: "shop".into(),
+                api_version: "apps/v1".into(),
+                kind: "Deployment".into(),
+                name: name.into(),
+            },
+            template: Template { annotations, proxy_image: Some(interner.text(IMAGE)), ..Template::default() },
+            restart: Restart::Rollout,
+            gateway: None,
+            proxies: vec![(Some(proxy), count)],
+            pods: Vec::new(),
+            doubt: None,
+        }
+    }
+
+    fn snapshot(workloads: Vec<Workload>) -> Snapshot {
+        let namespaces = [("shop".into(), Labels::default())].into_iter().collect();
+        Snapshot { namespaces, workloads, ..Snapshot::default() }
+    }
+
+    fn advisor() -> Advisor {
+        Advisor::default()
+    }
+
+    #[test]
+    fn everything_moves_to_the_newest_that_answers() {
+        let mut revisions = vec![revision("1-26-0", "1.26.0", 3), revision("1-28-2", "1.28.2", 0)];
+        let to = |revisions: &[Revision]| status(&snapshot(Vec::new()), revisions, None).unwrap().to;
+        assert_eq!(to(&revisions).as_deref(), Some("1-28-2"));
+        revisions[1].control_plane.as_mut().unwrap().readiness = Readiness::NotReady;
+        assert_eq!(to(&revisions).as_deref(), Some("1-26-0"));
+        assert_eq!(to(&[]), None);
+        let missing = status(&snapshot(Vec::new()), &revisions, Some("1-99"));
+        assert_eq!(missing.unwrap_err().here, ["1-26-0", "1-28-2"]);
+    }
+
+    #[test]
+    fn shares_are_counted_by_namespace_and_revision() {
+        let workloads = vec![workload("new", "1-28-2", 2), workload("old", "1-26-0", 3)];
+        let revisions = [revision("1-26-0", "1.26.0", 3), revision("1-28-2", "1.28.2", 2)];
+        let status = status(&snapshot(workloads), &revisions, None).unwrap();
+        let by_revision = [("1-26-0".to_owned(), 3), ("1-28-2".to_owned(), 2)].into();
+        assert_eq!(status.namespaces, [Share { namespace: "shop".into(), proxies: 5, migrated: 2, by_revision }]);
+        assert_eq!(status.left.len(), 1);
+        assert_eq!((status.left[0].proxies, &status.left[0].why), (3, &Why::Pinned));
+        assert_eq!(status.groups().into_values().collect::<Vec<_>>(), [(1, 3)]);
+        assert!(status.has_left());
+    }
+
+    #[test]
+    fn an_old_revision_is_removed_only_when_all_was_read() {
+        let revisions = [revision("1-26-0", "1.26.0", 0), revision("1-28-2", "1.28.2", 2)];
+        let mut snapshot = snapshot(vec![workload("new", "1-28-2", 2)]);
+        let next =
+            |snapshot: &Snapshot, namespace| status(snapshot, &revisions, None).unwrap().next_command(&advisor(), namespace);
+        assert_eq!(next(&snapshot, None).as_deref(), Some("kubectl mesh-upgrade complete --remove 1-26-0"));
+        assert_eq!(next(&snapshot, Some("shop")).as_deref(), Some("kubectl mesh-upgrade status"));
+        let resource = mesh::object::Resource::StatefulSets;
+        snapshot.unread.push(Unread { resource, namespace: None, cause: UnreadCause::Forbidden });
+        assert_eq!(next(&snapshot, None), None);
+    }
+
+    #[test]
+    fn a_newer_revision_that_is_not_ready_is_checked_and_never_removed() {
+        let mut revisions = [revision("1-26-0", "1.26.0", 0), revision("1-28-2", "1.28.2", 0)];
+        revisions[1].control_plane.as_mut().unwrap().readiness = Readiness::NotReady;
+        let status = status(&snapshot(Vec::new()), &revisions, None).unwrap();
+        assert_eq!((&status.others[..], &status.newer[..]), (&[][..], &["1-28-2".to_owned()][..]));
+        assert_eq!(status.next_command(&advisor(), None).as_deref(), Some("kubectl mesh-upgrade precheck --to 1-28-2"));
+    }
+
+    #[test]
+    fn each_cause_has_its_command() {
+        let revisions = [revision("1-26-0", "1.26.0", 3), revision("1-28-2", "1.28.2", 0)];
+        let mut status = status(&snapshot(vec![workload("old", "1-26-0", 3)]), &revisions, None).unwrap();
+        let mut command = |why: Why| {
+            status.left[0].why = why.clone();
+            status.command(&why, &advisor(), None).unwrap_or_default()
+        };
+        let revision = || "1-26-0".to_owned();
+        assert_eq!(command(Why::Stale), "kubectl mesh-upgrade restart -A");
+        assert_eq!(
+            command(Why::Tag { tag: "prod".to_owned(), revision: revision() }),
+            "kubectl mesh-tag set prod --revision 1-28-2 --from 1-26-0"
+        );
+        assert_eq!(command(Why::Label { revision: revision() }), "kubectl mesh-tag attach 1-28-2 shop");
+        assert_eq!(command(Why::Injection { revision: revision() }), "kubectl mesh-tag attach 1-28-2 shop");
+        assert_eq!(
+            command(Why::OwnLabel { revision: revision() }),
+            r#"kubectl -n shop patch deployment.apps/old --type merge -p '{"spec":{"template":{"metadata":{"labels":{"istio.io/rev":"1-28-2"}}}}}'"#
+        );
+        assert_eq!(command(Why::Unknown(Reason::Forbidden)), "kubectl mesh-proxyver -A --state unknown --probe");
+        assert_eq!(command(Why::Pinned), "kubectl mesh-proxyver -A --state pinned -o wide");
+    }
 }

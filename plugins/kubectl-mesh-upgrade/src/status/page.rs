@@ -70,10 +70,12 @@ fn revisions(survey: &Survey, status: &Status, look: Look) -> Vec<String> {
     }
     let mut lines = Vec::new();
     for revision in &survey.revisions {
-        lines.push(revision.name.style(look.styles.heading).to_string());
-        for (name, fact) in FACTS.iter().zip(facts(revision)) {
-            lines.extend(wrapped(&format!("  {name}: {fact}"), "    ", look.width));
-        }
+        let [version, ready, proxies, tags, support, role] = facts(revision);
+        let name = revision.name.style(look.styles.heading);
+        let text = format!(
+            "{name} ({role}): version {version}, ready: {ready}, proxies: {proxies}, tags: {tags}, support until {support}"
+        );
+        lines.extend(wrapped(&text, "  ", look.width));
     }
     lines
 }
@@ -83,18 +85,13 @@ const FACTS: [&str; 6] = ["version", "ready", "proxies", "tags", "support until"
 fn facts(survey: &Survey, status: &Status, revision: &Revision) -> [String; 6] {
     let today = survey.now.to_zoned(jiff::tz::TimeZone::UTC).date();
     let release = revision.version().and_then(|version| Releases::known().of(version));
-    let role = match &status.to {
-        Some(to) if *to == revision.name => "new",
-        _ if revision.control_plane.is_none() => "gone",
-        _ => "old",
-    };
     [
         or_none(revision.version().map(ToString::to_string)),
         revision.readiness_word().to_owned(),
         revision.proxies.to_string(),
         or_none(Some(revision.tags.join(","))),
         release.map_or_else(|| "<unknown>".to_owned(), |release| release.end_in_words(today)),
-        role.to_owned(),
+        status.role(revision).to_owned(),
     ]
 }
 
@@ -269,22 +266,24 @@ pub enum Drawing {
 }
 
 /// The text that draws a page over the one before: each line is written over the old one and only what sticks out is wiped, so that
-/// nothing flickers. A page that is longer than the terminal ends early, with how much is left out.
-pub fn redrawn(page: &str, drawing: Drawing, height: Option<u16>) -> String {
+/// nothing flickers. Of a page that is longer than the terminal the middle is left out, and how much that is stands there: its
+/// last `foot` lines say what to do next.
+pub fn redrawn(page: &[String], foot: usize, drawing: Drawing, height: Option<u16>) -> String {
     let mut text = match drawing {
         Drawing::First => "\x1b[2J\x1b[H".to_owned(),
         Drawing::Again => "\x1b[H".to_owned(),
     };
-    let lines: Vec<&str> = page.lines().collect();
-    let room = height.map_or(usize::MAX, |height| usize::from(height).saturating_sub(1).max(1));
-    let shown = if lines.len() > room { room - 1 } else { lines.len() };
-    for line in &lines[..shown] {
-        text.push_str(line);
-        text.push_str("\x1b[K\n");
-    }
-    if lines.len() > shown {
-        let rest = plural((lines.len() - shown) as u64, "more line", "more lines");
-        writeln!(text, "… {rest}\x1b[K").expect("writing to a String never fails");
+    let mut push = |line: &str| writeln!(text, "{line}\x1b[K").expect("writing to a String never fails");
+    // The cursor stands on a line of its own.
+    let room = height.map_or(usize::MAX, |height| usize::from(height).saturating_sub(1));
+    let (body, foot) = page.split_at(page.len() - foot);
+    if page.len() <= room {
+        page.iter().for_each(|line| push(line));
+    } else {
+        let shown = room.saturating_sub(foot.len() + 1);
+        body[..shown].iter().for_each(|line| push(line));
+        push(&format!("… {}", plural((body.len() - shown) as u64, "more line", "more lines")));
+        foot.iter().for_each(|line| push(line));
     }
     text.push_str("\x1b[J");
     text
@@ -307,6 +306,7 @@ mod tests {
             left: Vec::new(),
             workloads: Vec::new(),
             others: Vec::new(),
+            newer: Vec::new(),
             is_incomplete: false,
         }
     }
@@ -346,8 +346,14 @@ mod tests {
 
     #[test]
     fn a_page_is_drawn_over_the_last_one() {
-        assert_eq!(redrawn("a\nb\n", Drawing::First, Some(10)), "\x1b[2J\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
-        assert_eq!(redrawn("a\nb\n", Drawing::Again, None), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
-        assert_eq!(redrawn("a\nb\nc\nd\n", Drawing::Again, Some(4)), "\x1b[Ha\x1b[K\nb\x1b[K\n… 2 more lines\x1b[K\n\x1b[J");
+        let page = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+        let short = page(&["a", "b"]);
+        assert_eq!(redrawn(&short, 1, Drawing::First, Some(10)), "\x1b[2J\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
+        assert_eq!(redrawn(&short, 0, Drawing::Again, None), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
+        let long = page(&["a", "b", "c", "d", "next"]);
+        let cut = "\x1b[Ha\x1b[K\n… 3 more lines\x1b[K\nnext\x1b[K\n\x1b[J";
+        assert_eq!(redrawn(&long, 1, Drawing::Again, Some(4)), cut);
+        // A terminal without room for anything shows what comes next.
+        assert!(redrawn(&long, 1, Drawing::Again, Some(1)).contains("next"));
     }
 }

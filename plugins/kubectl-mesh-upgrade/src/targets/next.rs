@@ -139,38 +139,15 @@ fn here(line: (u32, u32), from: &Revision, revisions: &[Revision]) -> Vec<String
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use jiff::civil::date;
-    use mesh::control_plane::Readiness;
-    use mesh::owner::Owner;
-    use mesh::platform::{Signs, platform_of};
+    use mesh::platform::Sail;
 
     use super::*;
-    use crate::revisions::Plane;
+    use crate::revisions::sample;
 
     fn revision(name: &str, version: &str, proxies: &[&str]) -> Revision {
-        owned(name, version, proxies, &Owner::Istioctl)
-    }
-
-    fn owned(name: &str, version: &str, proxies: &[&str], owner: &Owner) -> Revision {
-        let signs = Signs { revision: name, namespace: "istio-system", owner: Some(owner), is_external: false };
-        Revision {
-            name: name.to_owned(),
-            control_plane: Some(Plane {
-                namespace: "istio-system".to_owned(),
-                version: version.parse().ok(),
-                readiness: Readiness::Ready,
-                created: None,
-                unavailable_since: None,
-                owner: Some(owner.clone()),
-                platform: platform_of(signs),
-            }),
-            tags: Vec::new(),
-            proxies: proxies.len() as u32,
-            proxy_versions: proxies.iter().map(|version| (version.parse().unwrap(), 1)).collect::<BTreeMap<_, _>>(),
-            has_unreadable_versions: false,
-        }
+        let proxy_versions = proxies.iter().map(|version| (version.parse().unwrap(), 1)).collect();
+        Revision { proxies: proxies.len() as u32, proxy_versions, ..sample(name, version, 0) }
     }
 
     fn decide(revisions: &[Revision], kubernetes: (u32, u32)) -> Vec<Target> {
@@ -231,8 +208,10 @@ mod tests {
 
     #[test]
     fn another_owner_is_told_where_to_go() {
-        let sail = Owner::Sail { kind: "IstioRevision".to_owned(), name: "default-v1-26-0".to_owned() };
-        let found = decide(&[owned("default-v1-26-0", "1.26.0", &[], &sail)], (1, 32));
+        let mut theirs = revision("default-v1-26-0", "1.26.0", &[]);
+        let sail = Sail { kind: "IstioRevision".to_owned(), name: "default-v1-26-0".to_owned() };
+        theirs.control_plane.as_mut().unwrap().platform = Box::new(sail);
+        let found = decide(&[theirs], (1, 32));
         assert!(found[0].verdict == Verdict::Careful && found[0].notes[0].contains("spec.version"), "{found:#?}");
     }
 

@@ -198,7 +198,8 @@ mod tests {
     use mesh::finding::Severity::{Error, Info, Warning};
 
     use super::*;
-    use crate::precheck::facts::{brief, sample, sample_revision};
+    use crate::precheck::facts::{brief, sample};
+    use crate::revisions::sample as sample_revision;
 
     /// From a revision of `from` with proxies of `proxies` to one of `to`.
     fn facts(from: &str, proxies: &str, to: &str) -> Facts {
