@@ -183,3 +183,27 @@ fn what_could_not_be_read_is_never_taken_for_done() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn the_rules_that_it_prints_are_enough() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    cluster.namespace("least", Follows::Revision("1-26-0"))?.run(&Workload::deployment("web"))?;
+    let session = plugin("mesh-upgrade")?.on(cluster);
+    let verbs: [&[&str]; 3] = [&["status", "-o", "prom"], &["status", "-n", "least", "-o", "prom"], &["targets"]];
+    for (number, verb) in verbs.into_iter().enumerate() {
+        let command: Vec<&str> = std::iter::once("mesh-upgrade").chain(verb.iter().copied()).collect();
+        let printed = session.run(command.iter().copied().chain(["--explain-rbac"]))?;
+        assert_eq!(printed.code, Some(0), "{}", printed.transcript());
+        let file = session.home().join("rules.yaml");
+        std::fs::write(&file, &printed.stdout)?;
+        let roles = cluster.kubectl(["create", "--dry-run=client", "-o", "json", "-f", &file.to_string_lossy()])?;
+        let roles = serde_json::Deserializer::from_str(&roles).into_iter::<Value>().collect::<Result<Vec<_>, _>>()?;
+        let rules: Vec<Value> = roles.iter().flat_map(|role| role["rules"].as_array().cloned().unwrap_or_default()).collect();
+        let reader = session.home().join("reader");
+        cluster.kubeconfig_for(&format!("status-reader-{number}"), json!(rules))?.write(&reader)?;
+        let output = plugin("mesh-upgrade")?.kubeconfig(&reader).run(command.iter().copied())?;
+        assert_eq!(output.code, Some(0), "{}", output.transcript());
+        assert!(!output.stderr.contains("denied") && !output.stdout.is_empty(), "{}", output.transcript());
+    }
+    Ok(())
+}

@@ -40,6 +40,9 @@ impl Target {
         if installed.is_none() && tags.contains(&to) {
             return Err(Stop::Usage(format!("{to} is a tag: --to takes a revision or a version")));
         }
+        if from == Some(to) {
+            return Err(Stop::Usage(format!("--from and --to are both {to}: nothing would change")));
+        }
         let from = match from {
             Some(name) if revisions.iter().any(|revision| revision.name == name) => Some(name.to_owned()),
             Some(name) => return Err(Stop::Message(format!("there is no revision {name} to upgrade from"))),
@@ -127,5 +130,7 @@ mod tests {
         assert!(matches!(find("prod-stable", None, &[]), Err(Stop::Usage(message)) if message.contains("is a tag")));
         let gone = Target::find("1.28.2", None, Some("1-20"), &[], &[]);
         assert!(matches!(gone, Err(Stop::Message(message)) if message.contains("1-20")));
+        let same = Target::find("1-26-0", None, Some("1-26-0"), &[revision("1-26-0", "1.26.0", 5)], &[]);
+        assert!(matches!(same, Err(Stop::Usage(_))));
     }
 }

@@ -16,12 +16,19 @@ use crate::revisions::Revision;
 const IDENTITY: [&str; 5] = ["trustDomain", "trustDomainAliases", "caCertificates", "rootNamespace", "defaultConfig.meshId"];
 
 /// Keys that name the revision's own addresses.
-const OWN: [&str; 2] = ["defaultConfig.discoveryAddress", "defaultConfig.caCertificatesPem"];
+const OWN: [&str; 1] = ["defaultConfig.discoveryAddress"];
 
 /// What a plain install of Istio writes (manifests/charts/istio-control/istio-discovery/templates/configmap.yaml): a new revision has
 /// it anyway.
-const PLAIN: [&str; 5] =
-    ["defaultConfig.discoveryAddress", "defaultProviders.metrics", "enablePrometheusMerge", "rootNamespace", "trustDomain"];
+fn is_plain(key: &str, value: &Value) -> bool {
+    match key {
+        "defaultConfig.discoveryAddress" | "rootNamespace" => true,
+        "defaultProviders.metrics" => *value == serde_json::json!(["prometheus"]),
+        "enablePrometheusMerge" => value == true,
+        "trustDomain" => value == "cluster.local",
+        _ => false,
+    }
+}
 
 /// Values of the injector's ConfigMap that are part of a proxy's identity or of the way to its control plane.
 const INJECTOR_IDENTITY: [&str; 6] = [
@@ -160,9 +167,6 @@ pub fn edits_to_carry(facts: &Facts) -> Vec<Finding> {
     let Some(from) = facts.from().filter(|_| !facts.target.is_installed) else { return Vec::new() };
     let Some(configuration) = configuration(facts, from) else { return Vec::new() };
     let Ok(mesh) = configuration.mesh else { return Vec::new() };
-    let is_plain = |key: &str, value: &Value| {
-        is_among(key, &PLAIN) && (key != "trustDomain" || value == "cluster.local") || key == "defaultProviders.metrics"
-    };
     let edits: Vec<&str> = mesh.iter().filter(|(key, value)| !is_plain(key, value)).map(|(key, _)| key.as_str()).collect();
     if edits.is_empty() {
         return Vec::new();
@@ -295,10 +299,10 @@ mod tests {
         let found = edits_to_carry(&before(&format!("{PLAIN_MESH}\naccessLogFile: /dev/stdout\n")));
         assert_eq!(brief(&found), [("mesh-config-edits", Warning)]);
         assert!(found[0].message.contains("sets accessLogFile beyond"), "{found:#?}");
-        assert_eq!(
-            brief(&edits_to_carry(&before(&PLAIN_MESH.replace("cluster.local", "example.com")))),
-            [("mesh-config-edits", Warning)]
-        );
+        for (plain, edited) in [("cluster.local", "example.com"), ("Merge: true", "Merge: false"), ("- prometheus", "- other")] {
+            let found = edits_to_carry(&before(&PLAIN_MESH.replace(plain, edited)));
+            assert_eq!(brief(&found), [("mesh-config-edits", Warning)], "{edited}");
+        }
         // Once it is here, the two are compared.
         assert_eq!(brief(&edits_to_carry(&facts(PLAIN_MESH, PLAIN_MESH))), []);
     }
