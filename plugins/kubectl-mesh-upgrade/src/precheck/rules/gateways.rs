@@ -33,6 +33,10 @@ fn gateway(verdict: &Verdict) -> Option<Finding> {
             let message = "an injected gateway: its next pod has the proxy of the revision that it follows then";
             Some(info("gateway-injected", subject, message, "kubectl mesh-upgrade restart, as for any workload"))
         }
+        ProxyType::GatewayApi | ProxyType::Waypoint if verdict.state == State::Blocked => {
+            let message = format!("istiod is to make it, and none does: {}", verdict.why);
+            Some(warning("gateway-stranded", subject, message, verdict.advice("kubectl")))
+        }
         ProxyType::GatewayApi | ProxyType::Waypoint => {
             let message =
                 "istiod makes it: it rolls by itself as soon as the tag or label that it follows moves, without a restart";
@@ -53,7 +57,7 @@ mod tests {
     use super::*;
     use crate::precheck::facts::{brief, sample};
 
-    fn found(proxy_type: ProxyType, fixed_image: Option<&str>) -> Vec<(&'static str, mesh::finding::Severity)> {
+    fn facts(proxy_type: ProxyType, fixed_image: Option<&str>) -> Facts {
         let image = "docker.io/istio/proxyv2:1.26.0";
         let proxy = Proxy { proxy_type, revision: Some("1-26-0".into()), image: image.into(), is_native: false };
         let mut facts = sample([]);
@@ -74,15 +78,24 @@ mod tests {
             doubt: None,
         }];
         facts.verdicts = mesh::verdict::verdicts(&facts.survey.snapshot, &std::collections::HashMap::new());
+        facts
+    }
+
+    fn found(proxy_type: ProxyType, fixed_image: Option<&str>, state: State) -> Vec<(&'static str, mesh::finding::Severity)> {
+        let mut facts = facts(proxy_type, fixed_image);
+        facts.verdicts[0].state = state;
         brief(&all(&facts))
     }
 
     #[test]
     fn each_kind_of_gateway_is_told_how_it_changes() {
-        assert_eq!(found(ProxyType::Gateway, Some("docker.io/istio/proxyv2:1.26.0")), [("gateway-in-place", Warning)]);
-        assert_eq!(found(ProxyType::Gateway, None), [("gateway-injected", Info)]);
-        assert_eq!(found(ProxyType::GatewayApi, None), [("gateway-at-once", Info)]);
-        assert_eq!(found(ProxyType::Waypoint, None), [("gateway-at-once", Info)]);
-        assert_eq!(found(ProxyType::Sidecar, None), []);
+        let image = Some("docker.io/istio/proxyv2:1.26.0");
+        assert_eq!(found(ProxyType::Gateway, image, State::Pinned), [("gateway-in-place", Warning)]);
+        assert_eq!(found(ProxyType::Gateway, None, State::Current), [("gateway-injected", Info)]);
+        for proxy_type in [ProxyType::GatewayApi, ProxyType::Waypoint] {
+            assert_eq!(found(proxy_type, None, State::Current), [("gateway-at-once", Info)]);
+            assert_eq!(found(proxy_type, None, State::Blocked), [("gateway-stranded", Warning)]);
+        }
+        assert_eq!(found(ProxyType::Sidecar, None, State::Current), []);
     }
 }

@@ -2,6 +2,7 @@
 
 use mesh::finding::Finding;
 use mesh::object::LabelSelector;
+use mesh::proxy::ProxyType;
 use mesh::state::State;
 use mesh::verdict::Verdict;
 use mesh::workload::Restart;
@@ -142,6 +143,17 @@ pub fn hard_to_replace(facts: &Facts) -> Vec<Finding> {
                 findings.push(error("unknown", subject, message, advice));
                 continue;
             }
+            State::Orphaned => {
+                let message = "its own control plane is gone: its certificates and configuration run out";
+                findings.push(warning("orphaned", subject.clone(), message, advice));
+            }
+            State::Leaving => {
+                let message = format!("its next pod has no proxy: {}", verdict.why);
+                let advice = "kubectl mesh-upgrade restart leaves it alone; every other restart takes its proxy away";
+                findings.push(warning("leaving", subject.clone(), message, advice));
+            }
+            // A gateway with a fixed image is told as one.
+            State::Pinned if verdict.proxy_type == ProxyType::Gateway => continue,
             State::Pinned => {
                 let message = "its proxy is fixed by itself: a restart brings the same";
                 findings.push(warning("pinned", subject, message, advice));
@@ -308,7 +320,7 @@ mod tests {
     use std::sync::Arc;
 
     use mesh::finding::Severity::{Error, Info, Warning};
-    use mesh::proxy::{Proxy, ProxyType};
+    use mesh::proxy::Proxy;
     use mesh::template::Template;
     use mesh::workload::{Workload, WorkloadId};
     use serde_json::json;
@@ -325,7 +337,7 @@ mod tests {
         }
     }
 
-    /// A workload `web` in `shop` with three proxies that its own template fixes, so that a verdict needs nothing else.
+    /// A workload `web` in `shop` with three proxies.
     fn workload(kind: &str, restart: Restart) -> Workload {
         let mut interner = mesh::object::Interner::default();
         let labels = [(interner.text("app"), interner.text("web"))].into_iter().collect();
@@ -351,6 +363,8 @@ mod tests {
         facts.survey.snapshot.workloads = vec![workload(kind, restart)];
         facts.verdicts = mesh::verdict::verdicts(&facts.survey.snapshot, &std::collections::HashMap::new());
         assert_eq!(facts.verdicts.len(), 1);
+        // Nobody injects here, which is not what these tests are about.
+        facts.verdicts[0].state = State::Current;
         facts
     }
 
@@ -414,12 +428,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_blocks_and_what_is_pinned_is_told() {
+    fn what_is_unknown_blocks_and_what_is_pinned_orphaned_or_leaving_is_told() {
         let mut unknown = facts("Deployment", Restart::Rollout, Vec::new());
         unknown.verdicts[0].state = State::Unknown;
         assert_eq!(brief(&hard_to_replace(&unknown)), [("unknown", Error)]);
+        for (state, code) in [(State::Pinned, "pinned"), (State::Orphaned, "orphaned"), (State::Leaving, "leaving")] {
+            unknown.verdicts[0].state = state;
+            assert_eq!(brief(&hard_to_replace(&unknown)), [(code, Warning)]);
+        }
         unknown.verdicts[0].state = State::Pinned;
-        assert_eq!(brief(&hard_to_replace(&unknown)), [("pinned", Warning)]);
+        unknown.verdicts[0].proxy_type = ProxyType::Gateway;
+        assert_eq!(brief(&hard_to_replace(&unknown)), []);
     }
 
     #[test]
