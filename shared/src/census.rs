@@ -41,7 +41,15 @@ pub struct Census {
 pub struct CensusBuilder {
     interner: Interner,
     keys: BTreeSet<String>,
-    groups: HashMap<(WorkloadId, Vec<(Arc<str>, Arc<str>)>, Option<Arc<str>>), u32>,
+    groups: HashMap<GroupKey, u32>,
+}
+
+/// What is equal in a group.
+#[derive(PartialEq, Eq, Hash)]
+struct GroupKey {
+    workload: WorkloadId,
+    labels: Vec<(Arc<str>, Arc<str>)>,
+    revision: Option<Arc<str>>,
 }
 
 impl CensusBuilder {
@@ -61,7 +69,7 @@ impl CensusBuilder {
         let labels = wanted.map(|(key, value)| (interner.text(key), interner.text(value))).collect();
         let revision = running_revision(metadata).map(|revision| interner.text(&revision));
         let workload = workload_of(metadata, interner);
-        *self.groups.entry((workload, labels, revision)).or_default() += 1;
+        *self.groups.entry(GroupKey { workload, labels, revision }).or_default() += 1;
     }
 
     /// Forgets all, for a list that begins again.
@@ -74,7 +82,7 @@ impl CensusBuilder {
         let mut groups: Vec<PodGroup> = self
             .groups
             .into_iter()
-            .map(|((workload, labels, revision), pods)| PodGroup {
+            .map(|(GroupKey { workload, labels, revision }, pods)| PodGroup {
                 workload,
                 labels: labels.into_iter().collect(),
                 revision,

@@ -11,6 +11,9 @@ use crate::intended::{INTENDED, Intended};
 use crate::worlds::Running;
 use crate::{grid, objects};
 
+/// What a side shows: a subject and a path in it, with the value there.
+type Leaves = BTreeMap<(String, String), String>;
+
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Difference {
@@ -47,13 +50,9 @@ impl Comparison {
     /// Compares after a step.
     pub fn compare(&mut self, step: &str, theirs: &Running, ours: &Running) -> Result<()> {
         let mut differences = Vec::new();
-        let both = |name: &str,
-                    see: &dyn Fn(&Cluster) -> Result<BTreeMap<(String, String), String>>|
-         -> Result<Vec<Difference>> {
+        let both = |name: &str, see: &dyn Fn(&Cluster) -> Result<Leaves>| -> Result<Vec<Difference>> {
             let (one, other) = (see(&theirs.cluster).with_context(|| format!("{name} of istioctl's side"))?, see(&ours.cluster)?);
-            let subjects = |leaves: &BTreeMap<(String, String), String>| {
-                leaves.keys().map(|(subject, _)| subject.clone()).collect::<BTreeSet<_>>()
-            };
+            let subjects = |leaves: &Leaves| leaves.keys().map(|(subject, _)| subject.clone()).collect::<BTreeSet<_>>();
             let (their_subjects, our_subjects) = (subjects(&one), subjects(&other));
             let is_object = |subject: &str| subject.contains('/');
             let (here, gone) = ("(there)".to_owned(), "(absent)".to_owned());
@@ -78,7 +77,7 @@ impl Comparison {
         };
         differences.extend(both("the objects", &objects::leaves)?);
         let named = |name: &str, answers: BTreeMap<String, String>| {
-            answers.into_iter().map(|(key, value)| ((name.to_owned(), key), value)).collect::<BTreeMap<_, _>>()
+            answers.into_iter().map(|(key, value)| ((name.to_owned(), key), value)).collect::<Leaves>()
         };
         differences.extend(both("the grid", &|cluster| Ok(named("grid", grid::answers(cluster)?)))?);
         differences.extend(both("istioctl tag list", &|cluster| Ok(named("tag list", tag_list(cluster)?)))?);
