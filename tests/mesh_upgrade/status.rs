@@ -1,5 +1,7 @@
 //! `mesh-upgrade status`: how far an upgrade is, in every form, and while it goes on.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use support::{Cluster, Fate, Follows, Interceptor, IstioVersion, Options, Revision, Session, Workload, plugin};
@@ -25,6 +27,14 @@ fn in_mid_upgrade() -> Result<Cluster> {
 fn follow(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
     let labels = json!({"metadata": {"labels": {"istio.io/rev": name}}});
     cluster.api().patch(&format!("/api/v1/namespaces/{namespace}"), &labels).map(|_| ())
+}
+
+/// Uninstalls a revision and waits until its Deployment is gone too: istioctl does not.
+pub fn uninstall(cluster: &Cluster, revision: &Revision) -> Result<()> {
+    cluster.uninstall(revision)?;
+    let path = format!("/apis/apps/v1/namespaces/{}/deployments/{}", revision.namespace, revision.istiod());
+    cluster
+        .wait("the control plane to be gone", Duration::from_secs(60), || Ok(cluster.api().find(&path)?.is_none().then_some(())))
 }
 
 fn document(session: &Session) -> Result<Value> {
@@ -72,7 +82,7 @@ fn it_says_how_far_what_is_left_and_what_comes_next() -> Result<()> {
     assert_eq!(next()?, "kubectl mesh-upgrade complete --remove 1-26-0");
     let found = session.run(["mesh-upgrade", "status", "--exit-code"])?;
     assert_eq!(found.code, Some(3), "{}", found.transcript());
-    cluster.uninstall(&Revision::of(IstioVersion::V1_26_0))?;
+    uninstall(&cluster, &Revision::of(IstioVersion::V1_26_0))?;
     let done = session.run(["mesh-upgrade", "status", "--exit-code"])?;
     assert_eq!(done.code, Some(0), "{}", done.transcript());
     assert_eq!(next()?, "kubectl mesh-upgrade targets");
@@ -141,7 +151,7 @@ fn orphans_come_first_and_their_certificates_are_told() -> Result<()> {
     let shop = cluster.namespace("shop", Follows::Revision("1-26-0"))?;
     shop.run(&Workload::deployment("web").replicas(2))?;
     follow(&cluster, "shop", "1-28-2")?;
-    cluster.uninstall(&old)?;
+    uninstall(&cluster, &old)?;
     let session = plugin("mesh-upgrade")?.on(&cluster);
     let status = document(&session)?;
     assert_eq!(status["left"][0]["why"], "orphaned", "{status:#}");

@@ -4,6 +4,8 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use support::{Cluster, Follows, IstioVersion, Options, Revision, Session, Workload, plugin};
 
+use crate::status::uninstall;
+
 fn document(session: &Session) -> Result<Value> {
     session.run(["mesh-upgrade", "targets", "-o", "json"])?.json()
 }
@@ -60,7 +62,7 @@ fn a_revision_that_only_proxies_remember_is_told_as_gone() -> Result<()> {
     cluster.install(&old)?;
     cluster.install(&Revision::of(IstioVersion::V1_28_2))?;
     cluster.namespace("shop", Follows::Revision("1-26-0"))?.run(&Workload::deployment("web").replicas(2))?;
-    cluster.uninstall(&old)?;
+    uninstall(&cluster, &old)?;
     let session = plugin("mesh-upgrade")?.on(&cluster);
     let gone = item(&document(&session)?, "1-26-0")?;
     assert_eq!([&gone["readiness"], &gone["proxies"], &gone["next"]], [&json!("gone"), &json!(2), &json!([])], "{gone:#}");
