@@ -271,7 +271,7 @@ impl Trial {
 
 fn command_line(stage: &Stage<'_>) -> Vec<String> {
     let mut line = stage.line(stage.change.command);
-    line.push("--request-timeout=1s".to_owned());
+    line.push("--request-timeout=2s".to_owned());
     line
 }
 
