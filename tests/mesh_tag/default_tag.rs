@@ -155,6 +155,17 @@ fn as_written(objects: &[(String, Value)]) -> Vec<(String, Value)> {
         for field in ["resourceVersion", "generation", "managedFields", "uid", "creationTimestamp"] {
             object["metadata"].as_object_mut().map(|metadata| metadata.remove(field));
         }
+        // The note that the last move was taken back stays, and nobody acts on it.
+        let metadata = object["metadata"].as_object_mut();
+        if let Some(annotations) = metadata.and_then(|metadata| metadata.get_mut("annotations")) {
+            annotations.as_object_mut().map(|annotations| annotations.remove("kubectl-mesh/history"));
+            if *annotations == json!({}) {
+                *annotations = Value::Null;
+            }
+        }
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.retain(|_, value| !value.is_null());
+        }
         for entry in object["webhooks"].as_array_mut().into_iter().flatten() {
             // istiod closes a validator when it has seen it refuse.
             entry["failurePolicy"] = Value::Null;
