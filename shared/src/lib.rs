@@ -17,6 +17,7 @@ pub mod census;
 pub mod change;
 pub mod cluster;
 pub mod control_plane;
+pub mod execution;
 pub mod finding;
 pub mod health;
 pub mod image;

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use mesh::cluster::apply::Persistence;
+use mesh::terminal::document::ObjectOutput;
 use mesh::terminal::flags::CommonArgs;
+use mesh::terminal::writing::{DryRun, WritingArgs};
 
 /// Manage Istio revision tags, and the namespaces that follow them
 ///
@@ -87,17 +88,6 @@ pub enum Output {
     Name,
 }
 
-/// Formats of objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ObjectOutput {
-    /// YAML documents
-    Yaml,
-    /// A List in JSON
-    Json,
-    /// RESOURCE/NAME, one a line
-    Name,
-}
-
 /// Arguments of `describe`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DescribeArgs {
@@ -152,57 +142,6 @@ pub struct RemoveArgs {
     /// How it is written.
     #[command(flatten)]
     pub writing: WritingArgs,
-}
-
-/// How a tag is written.
-#[derive(Clone, Debug, clap::Args)]
-pub struct WritingArgs {
-    /// Answer questions with yes; refusals stay refusals
-    #[arg(short, long)]
-    pub yes: bool,
-
-    /// Let istiod replace the gateways that follow at once
-    #[arg(long)]
-    pub accept_gateway_restart: bool,
-
-    /// Only show what would change: decided here (client), or by the API server too (server)
-    #[arg(long, value_name = "client|server|none", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "client", default_value_t = DryRun::None, hide_default_value = true, hide_possible_values = true)]
-    pub dry_run: DryRun,
-
-    /// Print the objects as they are then
-    #[arg(short, long, value_name = "FORMAT", value_enum, ignore_case = true)]
-    pub output: Option<ObjectOutput>,
-}
-
-/// `--dry-run`, as kubectl has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum DryRun {
-    /// Nothing is sent.
-    Client,
-    /// It is sent, and not kept.
-    Server,
-    /// It is written.
-    None,
-}
-
-impl DryRun {
-    /// What the API server is to do; nothing when it is not asked.
-    pub const fn persistence(self) -> Option<Persistence> {
-        match self {
-            DryRun::Client => None,
-            DryRun::Server => Some(Persistence::DryRun),
-            DryRun::None => Some(Persistence::Stored),
-        }
-    }
-
-    /// What stands behind what was not really done, as kubectl says it.
-    pub const fn suffix(self) -> &'static str {
-        match self {
-            DryRun::Client => " (dry run)",
-            DryRun::Server => " (server dry run)",
-            DryRun::None => "",
-        }
-    }
 }
 
 /// Arguments of `generate`.

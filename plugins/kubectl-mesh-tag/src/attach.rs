@@ -9,10 +9,10 @@ use mesh::cluster::apply::{is_uncertain, merge_patch};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
 use mesh::cluster::raw::{read_list, read_object};
-use mesh::cluster::{Observer, Scope, read, read_installation};
+use mesh::cluster::{Scope, Unobserved, read, read_installation};
 use mesh::installation::{Installation, label, name};
 use mesh::labels;
-use mesh::object::{LabelSelector, Object, Resource, StringMap};
+use mesh::object::{LabelSelector, Resource, StringMap};
 use mesh::owner::owner_of;
 use mesh::refusal::Refusal;
 use mesh::snapshot::Detail;
@@ -24,12 +24,13 @@ use mesh::terminal::findings;
 use mesh::terminal::flags::CommonArgs;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
+use mesh::terminal::writing::DryRun;
 use mesh::verdict::verdicts;
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 
-use crate::args::{AttachArgs, DetachArgs, DryRun, NamespacesArgs};
-use crate::look::USER_AGENT;
+use crate::USER_AGENT;
+use crate::args::{AttachArgs, DetachArgs, NamespacesArgs};
 
 /// So many namespaces are looked at one by one; more are read with all others.
 const ONE_BY_ONE: usize = 8;
@@ -274,7 +275,7 @@ async fn tell_stale(
     let mut changing: BTreeMap<String, Vec<(State, String)>> = BTreeMap::new();
     let mut unread = BTreeSet::new();
     for scope in scopes {
-        let snapshot = read(connection, &scope, Detail::Workloads, &Nobody).await?;
+        let snapshot = read(connection, &scope, Detail::Workloads, &Unobserved).await?;
         unread.extend(snapshot.unread_findings().cloned());
         for verdict in verdicts(&snapshot, &HashMap::new()) {
             let namespace = verdict.workload.namespace.to_string();
@@ -306,12 +307,4 @@ async fn tell_stale(
         common.advisor().plugin("mesh-upgrade", &format!("restart {place}{states}"))
     )?;
     Ok(())
-}
-
-/// Sees nothing.
-struct Nobody;
-
-impl Observer for Nobody {
-    fn object(&self, _object: &Object) {}
-    fn restart(&self, _resource: Resource) {}
 }

@@ -3,11 +3,13 @@
 use std::io::Write;
 
 use mesh::cluster::access::{installation_permissions, manifest};
+use mesh::cluster::{Pods, Sight, look};
 use mesh::finding::Finding;
 use mesh::object::Resource;
 use mesh::refusal::Refusal;
 use mesh::tag::{Effect, Entry, EntryKind, Move, SetRequest, history, listing, plan_set};
 use mesh::terminal::Terminal;
+use mesh::terminal::document::{write_json, write_yaml};
 use mesh::terminal::exit::Exit;
 use mesh::terminal::findings;
 use mesh::terminal::flags::CommonArgs;
@@ -16,8 +18,8 @@ use mesh::terminal::words::plural;
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 
+use crate::USER_AGENT;
 use crate::args::{DescribeArgs, Output};
-use crate::look::{Pods, Sight, USER_AGENT, look};
 use crate::render::{self, Columns};
 use crate::set::VERSION;
 
@@ -46,11 +48,11 @@ pub async fn run(common: &CommonArgs, args: &DescribeArgs, terminal: &mut Termin
         return Ok(Exit::Done);
     }
     let connection = common.connect(USER_AGENT).await?;
-    let sight = look(&connection, common, Pods::All).await?;
+    let sight = look(&connection, common.istio_namespace.as_deref(), Pods::All).await?;
     let description = describe(common, args, &sight)?;
     match args.output {
-        Output::Json => render::json(&document(&description), &mut terminal.out)?,
-        Output::Yaml => render::yaml(&document(&description), &mut terminal.out)?,
+        Output::Json => write_json(&document(&description), &mut terminal.out)?,
+        Output::Yaml => write_yaml(&document(&description), &mut terminal.out)?,
         Output::Name => writeln!(terminal.out, "{}", description.entry.name)?,
         Output::Table | Output::Wide => text(&description, terminal)?,
     }

@@ -5,14 +5,14 @@ use mesh::cluster::access::{installation_permissions, manifest};
 use mesh::cluster::{read_installation, read_installation_files};
 use mesh::tag::{SetRequest, generated};
 use mesh::terminal::Terminal;
+use mesh::terminal::document::write_objects;
 use mesh::terminal::exit::Exit;
 use mesh::terminal::flags::CommonArgs;
 use mesh::terminal::stop::Stop;
 use serde_json::Value;
 
+use crate::USER_AGENT;
 use crate::args::GenerateArgs;
-use crate::look::USER_AGENT;
-use crate::render;
 use crate::set::VERSION;
 
 /// Prints the objects.
@@ -44,6 +44,6 @@ pub async fn run(common: &CommonArgs, args: &GenerateArgs, terminal: &mut Termin
         writeln!(terminal.err, "note: {note}")?;
     }
     let objects: Vec<Value> = tag.objects.iter().map(without_server_fields).collect();
-    render::objects(&objects, args.output, &mut terminal.out)?;
+    write_objects(&objects, args.output, &mut terminal.out)?;
     Ok(Exit::Done)
 }

@@ -2,18 +2,20 @@
 
 use futures::future::join_all;
 use mesh::cluster::access::{installation_permissions, manifest};
+use mesh::cluster::{Pods, Sight, look};
 use mesh::health;
 use mesh::object::Resource;
 use mesh::tag::{Entry, listing, validator_findings};
 use mesh::terminal::Terminal;
+use mesh::terminal::document::{write_json, write_yaml};
 use mesh::terminal::exit::Exit;
 use mesh::terminal::findings;
 use mesh::terminal::flags::CommonArgs;
 use mesh::terminal::stop::Stop;
 use owo_colors::OwoColorize;
 
+use crate::USER_AGENT;
 use crate::args::{ListArgs, Output};
-use crate::look::{Pods, Sight, USER_AGENT, look};
 use crate::render::{self, Columns};
 
 /// The tags of one cluster.
@@ -40,7 +42,7 @@ pub async fn run(common: &CommonArgs, args: &ListArgs, terminal: &mut Terminal) 
     let pods = if args.no_stale { Pods::Labelled } else { Pods::All };
     let looks = contexts.iter().map(|context| async move {
         let connection = common.connection.connect(context.as_deref(), USER_AGENT).await?;
-        let sight = look(&connection, common, pods).await?;
+        let sight = look(&connection, common.istio_namespace.as_deref(), pods).await?;
         Ok((is_fleet.then(|| connection.context.clone()), sight))
     });
     let mut clusters = Vec::new();
@@ -87,8 +89,8 @@ fn print(common: &CommonArgs, args: &ListArgs, clusters: &[ClusterTags], termina
             let styles = terminal.out_styles;
             render::table(clusters, columns, &styles).write(common.header(), &mut terminal.out)?;
         }
-        Output::Json => render::json(&render::document(clusters, columns), &mut terminal.out)?,
-        Output::Yaml => render::yaml(&render::document(clusters, columns), &mut terminal.out)?,
+        Output::Json => write_json(&render::document(clusters, columns), &mut terminal.out)?,
+        Output::Yaml => write_yaml(&render::document(clusters, columns), &mut terminal.out)?,
         Output::Name => {
             for entry in clusters.iter().flat_map(|tags| &tags.entries) {
                 writeln!(terminal.out, "{}", entry.name)?;

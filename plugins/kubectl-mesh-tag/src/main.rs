@@ -4,10 +4,8 @@ mod args;
 mod attach;
 mod describe;
 mod examples;
-mod execution;
 mod generate;
 mod list;
-mod look;
 mod render;
 mod set;
 
@@ -19,6 +17,9 @@ use mesh::terminal::invocation::parse;
 use mesh::terminal::stop::{Stop, end};
 
 use crate::args::{Args, Verb};
+
+/// For the API server's log.
+const USER_AGENT: &str = concat!("kubectl-mesh_tag/", env!("CARGO_PKG_VERSION"));
 
 fn main() -> ExitCode {
     let (args, command): (Args, String) = parse(std::env::args_os(), "kubectl mesh-tag", examples::EXAMPLES);

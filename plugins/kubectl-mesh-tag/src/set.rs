@@ -1,6 +1,8 @@
 //! `mesh-tag set`, `undo` and `remove`.
 
 use mesh::cluster::access::{manifest, tag_permissions};
+use mesh::cluster::{Pods, look};
+use mesh::execution::Execution;
 use mesh::tag::{RemoveRequest, SetRequest, plan_remove, plan_set, plan_undo};
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
@@ -8,8 +10,8 @@ use mesh::terminal::flags::CommonArgs;
 use mesh::terminal::stop::Stop;
 
 use crate::args::{RemoveArgs, SetArgs, UndoArgs};
-use crate::execution::Execution;
-use crate::look::{Pods, USER_AGENT, look};
+
+use crate::USER_AGENT;
 
 /// The plugin's version, which the history of a tag notes.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -20,7 +22,7 @@ pub async fn set(common: &CommonArgs, args: &SetArgs, terminal: &mut Terminal) -
         return explain_rbac(common, "mesh-tag-set", terminal);
     }
     let connection = common.connect(USER_AGENT).await?;
-    let sight = look(&connection, common, Pods::All).await?;
+    let sight = look(&connection, common.istio_namespace.as_deref(), Pods::All).await?;
     let time = now();
     let request = SetRequest {
         tag: &args.tag,
@@ -43,7 +45,7 @@ pub async fn undo(common: &CommonArgs, args: &UndoArgs, terminal: &mut Terminal)
         return explain_rbac(common, "mesh-tag-undo", terminal);
     }
     let connection = common.connect(USER_AGENT).await?;
-    let sight = look(&connection, common, Pods::All).await?;
+    let sight = look(&connection, common.istio_namespace.as_deref(), Pods::All).await?;
     let time = now();
     let request = SetRequest {
         tag: &args.tag,
@@ -66,7 +68,7 @@ pub async fn remove(common: &CommonArgs, args: &RemoveArgs, terminal: &mut Termi
         return explain_rbac(common, "mesh-tag-remove", terminal);
     }
     let connection = common.connect(USER_AGENT).await?;
-    let sight = look(&connection, common, Pods::All).await?;
+    let sight = look(&connection, common.istio_namespace.as_deref(), Pods::All).await?;
     let request = RemoveRequest { tag: &args.tag, istio_namespace: common.istio_namespace.as_deref() };
     let plan = plan_remove(&sight.installation, &sight.census, request)?;
     let execution = Execution { connection: &connection, common, writing: &args.writing, installation: &sight.installation };

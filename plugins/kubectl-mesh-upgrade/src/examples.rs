@@ -50,6 +50,16 @@ Exit codes:
   0  nothing blocks; warnings may be told
   4  a finding blocks, or something could not be read";
 
+/// Examples of `plan`.
+pub const PLAN: &str = "\
+Examples:
+  # Look through it, move workloads between waves or leave some out, and do exactly that
+  {name} plan -A > plan.yaml
+  {name} restart --plan plan.yaml
+
+  # A wave for each value of the label ring, on pods or their namespace
+  {name} plan -A --by-label ring";
+
 /// Examples of `status`.
 pub const STATUS: &str = "\
 Examples:

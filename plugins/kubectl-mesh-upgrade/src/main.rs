@@ -3,13 +3,16 @@
 mod args;
 mod examples;
 mod output;
+mod plan;
 mod precheck;
 mod restart;
 mod revisions;
+mod selection;
 mod status;
 mod support;
 mod survey;
 mod targets;
+mod waves;
 
 use std::process::ExitCode;
 
@@ -40,6 +43,7 @@ async fn dispatch(invocation: &Invocation, verb: Verb, terminal: &mut Terminal) 
     match verb {
         Verb::Targets(args) => targets::run(invocation, &args, terminal).await,
         Verb::Precheck(args) => precheck::run(invocation, &args, terminal).await,
+        Verb::Plan(args) => plan::run(invocation, &args, terminal).await,
         Verb::Restart(args) => restart::run(invocation, &args, terminal).await,
         Verb::Status(args) => status::run(invocation, &args, terminal).await,
     }

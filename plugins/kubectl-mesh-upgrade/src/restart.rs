@@ -5,64 +5,45 @@ mod event;
 mod eviction;
 mod proxies;
 mod rollout;
-mod wave;
 
-use std::collections::{BTreeSet, HashMap};
-use std::io::Read;
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use mesh::cluster::access::{Permission, Probing, manifest, permissions};
-use mesh::cluster::{Observer, Scope, read};
-use mesh::object::{LabelSelector, Object, Resource};
-use mesh::refusal::Refusal;
+use mesh::cluster::connection::Connection;
+use mesh::cluster::{Scope, Unobserved, read};
 use mesh::snapshot::Detail;
-use mesh::state::State;
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
+use mesh::terminal::findings;
 use mesh::terminal::question::{Consent, ask};
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
-use mesh::verdict::{Verdict, verdicts};
-use serde::Deserialize;
+use mesh::verdict::verdicts;
 
 use crate::args::Invocation;
+use crate::plan::{self, Plan, cluster_id};
 use crate::restart::engine::{Engine, Limits};
 use crate::restart::event::Events;
-use crate::restart::wave::{Item, Waving, waves};
+use crate::selection::{Selection, SelectionArgs};
+use crate::waves::Wave;
 
 /// Arguments of `restart`.
 #[derive(Args, Clone, Debug)]
 pub struct RestartArgs {
-    /// Workloads to restart, if they are stale: TYPE/NAME …
-    #[arg(value_name = "TYPE/NAME")]
-    pub subjects: Vec<String>,
+    /// Which workloads, in which waves.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
 
-    /// Namespace; the context's when left out
-    #[arg(short, long, value_name = "NAMESPACE")]
-    pub namespace: Option<String>,
-
-    /// All namespaces
-    #[arg(short = 'A', long)]
-    pub all_namespaces: bool,
-
-    /// Only workloads whose pods have these labels: =, ==, !=, in, notin, KEY, !KEY
-    #[arg(short = 'l', long, value_name = "SELECTOR")]
-    pub selector: Option<String>,
-
-    /// Workloads to restart, if they are stale, as mesh-proxyver -o refs writes them: a file, or - for standard input
-    #[arg(short, long = "filename", value_name = "FILE", conflicts_with = "subjects")]
-    pub filename: Option<PathBuf>,
-
-    /// Which states are restarted
-    #[arg(long = "state", value_name = "STATE", value_delimiter = ',', value_parser = State::from_str, default_value = "orphaned,stale")]
-    pub states: Vec<State>,
-
-    /// Waves of so many percent of the workloads, such as 10,50,100; without it a wave is a namespace
-    #[arg(long, value_name = "PERCENT", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=100))]
-    pub percent: Vec<u8>,
+    /// Exactly what this file of mesh-upgrade plan holds, or - for standard input; refused when the cluster has changed since
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["subjects", "namespace", "all_namespaces", "selector", "filename", "states", "percent", "by_label"]
+    )]
+    pub plan: Option<PathBuf>,
 
     /// Only this wave, counted from 1
     #[arg(long, value_name = "N")]
@@ -116,57 +97,33 @@ pub enum Output {
 
 /// Runs it.
 pub async fn run(invocation: &Invocation, args: &RestartArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
-    let named = named(args)?;
-    let mut scope =
-        Scope { namespace: args.namespace.clone(), selector: None, istio_namespace: invocation.common.istio_namespace.clone() };
-    // References name their namespaces themselves.
-    let is_everywhere = args.all_namespaces || (args.filename.is_some() && args.namespace.is_none());
     if invocation.common.explain_rbac {
-        let rules = manifest(&needed(&scope), "mesh-upgrade-restart");
+        let scope = Scope { namespace: args.selection.namespace.clone(), ..args.selection.scope(invocation, "") };
+        let rules = manifest(&needed(&scope, args.plan.is_some()), "mesh-upgrade-restart");
         terminal.out.write_all(rules.as_bytes())?;
         return Ok(Exit::Done);
     }
-    let selector =
-        args.selector.as_deref().map(LabelSelector::from_str).transpose().map_err(|error| Stop::Usage(error.to_string()))?;
+    // A plan that makes no sense is told before the cluster is asked for anything.
+    let plan = args.plan.as_deref().map(Plan::read).transpose()?;
     let connection = invocation.connect().await?;
-    if !is_everywhere && scope.namespace.is_none() {
-        scope.namespace = Some(connection.namespace.clone());
-    }
-    if is_everywhere {
-        scope.namespace = None;
-    }
-    let snapshot = read(&connection, &scope, Detail::Workloads, &Nobody).await?;
-    let all = verdicts(&snapshot, &HashMap::new());
-    let labels_of = |verdict: &Verdict| {
-        let place = snapshot.workloads.binary_search_by(|workload| workload.id.cmp(&verdict.workload));
-        place.map(|place| snapshot.workloads[place].template.labels.clone()).unwrap_or_default()
+    let selection = match &plan {
+        Some(plan) => planned(plan, invocation, &connection, terminal).await?,
+        None => args.selection.select(invocation, &connection).await?,
     };
-    let is_meant = |verdict: &&Verdict| {
-        (named.is_empty() || named.iter().any(|name| name.is(verdict)))
-            && selector.as_ref().is_none_or(|selector| selector.matches(&labels_of(verdict)) == Ok(true))
-    };
-    check_named(&named, &all)?;
-    let meant: Vec<&Verdict> = all.iter().filter(is_meant).collect();
-    let (items, others): (Vec<&&Verdict>, Vec<&&Verdict>) =
-        meant.iter().partition(|verdict| args.states.contains(&verdict.state) && verdict.restart.is_possible());
-    tell_others(&others, args, terminal)?;
-    let items: Vec<Item> = items.into_iter().map(|verdict| Item::new(verdict)).collect();
-    if items.is_empty() {
-        writeln!(terminal.err, "Nothing to restart: no workload here is {}.", states(args))?;
+    let style = &terminal.err_styles;
+    let unread = selection.snapshot.unread_findings().map(|finding| (None, finding));
+    findings::write(unread, invocation.common.v, style, &mut terminal.err)?;
+    args.selection.tell_others(&selection.others, terminal)?;
+    if selection.waves.is_empty() {
+        let nothing = match plan {
+            Some(_) => "everything in the plan runs what it is to run".to_owned(),
+            None => format!("no workload here is {}", args.selection.states_in_words()),
+        };
+        writeln!(terminal.err, "Nothing to restart: {nothing}.")?;
         return Ok(Exit::Done);
     }
-    let waving = if args.percent.is_empty() { Waving::ByNamespace } else { Waving::ByPercent(args.percent.clone()) };
-    let mut waves = waves(items, &waving);
-    let total = waves.len();
-    if let Some(number) = args.wave {
-        if number == 0 || number > total {
-            return Err(Stop::Usage(format!(
-                "there are {}, so --wave {number} is none of them",
-                plural(total as u64, "wave", "waves")
-            )));
-        }
-        waves.retain(|wave| wave.number == number);
-    }
+    let total = selection.waves.iter().map(|wave| wave.number).max().unwrap_or_default();
+    let waves = chosen(selection.waves, args.wave, total)?;
     let mut events = Events::new(args.output);
     for wave in &waves {
         events.planned(wave, total, terminal)?;
@@ -178,153 +135,57 @@ pub async fn run(invocation: &Invocation, args: &RestartArgs, terminal: &mut Ter
     let question =
         format!("Restart {} in {}?", plural(count as u64, "workload", "workloads"), plural(waves.len() as u64, "wave", "waves"));
     ask(terminal, &question, Consent::from_flag(args.yes))?;
-    let limits = Limits {
-        parallel: args.max_parallel.into(),
-        failures: args.max_failures.into(),
-        timeout: Duration::from_secs(args.timeout),
-        pause: Duration::from_secs(args.pause),
-        gate: args.gate.clone(),
-        gate_timeout: Duration::from_secs(args.gate_timeout),
-    };
-    let engine = Engine::new(&connection, &snapshot, limits);
+    let engine = Engine::new(&connection, &selection.snapshot, args.limits());
     engine.run(&waves, &mut events, terminal).await
 }
 
+/// What of a plan is still to do, on the cluster that it was made for.
+async fn planned(
+    plan: &Plan,
+    invocation: &Invocation,
+    connection: &Connection,
+    terminal: &mut Terminal,
+) -> Result<Selection, Stop> {
+    plan.check_cluster(&cluster_id(connection).await?)?;
+    let snapshot = read(connection, &plan.scope(invocation), Detail::Workloads, &Unobserved).await?;
+    let verdicts = verdicts(&snapshot, &HashMap::new());
+    let left = plan.left(&verdicts)?;
+    for told in &left.told {
+        writeln!(terminal.err, "{told}")?;
+    }
+    Ok(Selection { snapshot, others: Vec::new(), waves: left.waves })
+}
+
+/// All waves, or the one that was asked for.
+fn chosen(mut waves: Vec<Wave>, number: Option<usize>, total: usize) -> Result<Vec<Wave>, Stop> {
+    let Some(number) = number else { return Ok(waves) };
+    waves.retain(|wave| wave.number == number);
+    if waves.is_empty() {
+        let there = plural(total as u64, "wave", "waves");
+        return Err(Stop::Usage(format!("there are {there} with something left to do, so --wave {number} is none of them")));
+    }
+    Ok(waves)
+}
+
+impl RestartArgs {
+    fn limits(&self) -> Limits {
+        Limits {
+            parallel: self.max_parallel.into(),
+            failures: self.max_failures.into(),
+            timeout: Duration::from_secs(self.timeout),
+            pause: Duration::from_secs(self.pause),
+            gate: self.gate.clone(),
+            gate_timeout: Duration::from_secs(self.gate_timeout),
+        }
+    }
+}
+
 /// What is needed: reading, dry runs, patches and evictions.
-fn needed(scope: &Scope) -> Vec<Permission> {
+fn needed(scope: &Scope, has_plan: bool) -> Vec<Permission> {
     let mut needed = permissions(scope, Probing::Yes);
     needed.extend(engine::permissions(scope.namespace.as_deref()));
+    needed.extend(has_plan.then(plan::permission));
     needed.sort();
     needed.dedup();
     needed
-}
-
-fn states(args: &RestartArgs) -> String {
-    args.states.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(" or ")
-}
-
-/// What was asked for and is not restarted is told, with the reason.
-fn tell_others(others: &[&&Verdict], args: &RestartArgs, terminal: &mut Terminal) -> Result<(), Stop> {
-    for verdict in others.iter().filter(|verdict| verdict.state != State::Current) {
-        let id = &verdict.workload;
-        let is_stuck = args.states.contains(&verdict.state) || verdict.state == State::Blocked || verdict.state == State::Unknown;
-        if is_stuck {
-            let advice = verdict.advice("kubectl");
-            writeln!(terminal.err, "not restarted: {} -n {} is {}: {advice}", id.qualified_name(), id.namespace, verdict.state)?;
-        }
-    }
-    Ok(())
-}
-
-/// A workload that was named.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Named {
-    kind: String,
-    name: String,
-    /// Any when `None`.
-    namespace: Option<String>,
-}
-
-impl Named {
-    fn is(&self, verdict: &Verdict) -> bool {
-        let id = &verdict.workload;
-        self.kind.eq_ignore_ascii_case(&id.kind)
-            && self.name == *id.name
-            && self.namespace.as_deref().is_none_or(|namespace| namespace == &*id.namespace)
-    }
-}
-
-/// One line of `mesh-proxyver -o refs`.
-#[derive(Deserialize)]
-struct Reference {
-    kind: String,
-    metadata: ReferenceMetadata,
-}
-
-#[derive(Deserialize)]
-struct ReferenceMetadata {
-    name: String,
-    namespace: Option<String>,
-}
-
-/// The workloads that were named on the command line or in a file.
-fn named(args: &RestartArgs) -> Result<Vec<Named>, Stop> {
-    if let Some(path) = &args.filename {
-        let text = if path.as_os_str() == "-" {
-            let mut text = String::new();
-            std::io::stdin()
-                .lock()
-                .read_to_string(&mut text)
-                .map_err(|error| Stop::Message(format!("reading standard input: {error}")))?;
-            text
-        } else {
-            std::fs::read_to_string(path).map_err(|error| Stop::Message(format!("reading {}: {error}", path.display())))?
-        };
-        let references = serde_json::Deserializer::from_str(&text).into_iter::<Reference>();
-        let named = references.map(|reference| {
-            let Reference { kind, metadata } = reference.map_err(|error| {
-                Stop::Message(format!("{} is not what mesh-proxyver -o refs writes: {error}", path.display()))
-            })?;
-            Ok(Named { kind, name: metadata.name, namespace: metadata.namespace })
-        });
-        let named = named.collect::<Result<Vec<_>, Stop>>()?;
-        if named.is_empty() {
-            // An empty pipe means that nothing is stale; restarting everything instead would be the opposite.
-            return Err(Stop::Message(format!("{} names no workload; nothing was restarted", path.display())));
-        }
-        return Ok(named);
-    }
-    let parse = |word: &String| match word.split('/').collect::<Vec<_>>()[..] {
-        [kind, name] if !kind.is_empty() && !name.is_empty() => {
-            Ok(Named { kind: kind_of(kind), name: name.to_owned(), namespace: None })
-        }
-        _ => Err(Stop::Usage(format!("{word:?} names nothing: TYPE/NAME is expected"))),
-    };
-    args.subjects.iter().map(parse).collect()
-}
-
-/// The kind behind a type as kubectl takes it.
-fn kind_of(typed: &str) -> String {
-    let plain = typed.split('.').next().unwrap_or(typed).to_lowercase();
-    let kind = match plain.as_str() {
-        "deploy" | "deployments" => "deployment",
-        "sts" | "statefulsets" => "statefulset",
-        "ds" | "daemonsets" => "daemonset",
-        "rs" | "replicasets" => "replicaset",
-        "ro" | "rollouts" => "rollout",
-        other => other,
-    };
-    kind.to_owned()
-}
-
-/// What was named and is nowhere is an error, as in kubectl.
-fn check_named(named: &[Named], verdicts: &[Verdict]) -> Result<(), Stop> {
-    let missing: BTreeSet<String> = named
-        .iter()
-        .filter(|name| !verdicts.iter().any(|verdict| name.is(verdict)))
-        .map(|name| {
-            format!(
-                "{}/{}{}",
-                name.kind.to_lowercase(),
-                name.name,
-                name.namespace.as_ref().map_or(String::new(), |namespace| format!(" -n {namespace}"))
-            )
-        })
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let refusal = Refusal::not_found(
-        "these workloads are not there, or no part of the mesh; nothing was restarted",
-        "kubectl mesh-proxyver -A",
-    );
-    Err(refusal.with(missing.into_iter().collect()).into())
-}
-
-/// Sees nothing.
-struct Nobody;
-
-impl Observer for Nobody {
-    fn object(&self, _object: &Object) {}
-    fn restart(&self, _resource: Resource) {}
 }

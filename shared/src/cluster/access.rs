@@ -74,7 +74,7 @@ pub fn permissions(scope: &Scope, probing: Probing) -> Vec<Permission> {
     permissions
 }
 
-/// Everything that [`super::read_installation`] and [`super::read_census`] ask for.
+/// Everything that [`super::look`] asks for.
 pub fn installation_permissions(istio_namespace: Option<&str>) -> Vec<Permission> {
     let control_plane = istio_namespace.unwrap_or(ISTIO_NAMESPACE);
     let everywhere = [

@@ -18,6 +18,6 @@ mod scope;
 pub mod watch;
 
 pub use file::{read_files, read_installation_files};
-pub use read::{Observer, read, read_census, read_installation};
+pub use read::{Observer, Pods, Sight, Unobserved, look, read, read_installation};
 pub use save::Saved;
 pub use scope::Scope;

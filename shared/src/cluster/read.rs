@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::future::join_all;
+use futures::future::{join_all, ready};
 use serde_json::Value;
 
 use super::connection::Connection;
@@ -15,7 +15,6 @@ use super::scope::{Scope, WORKLOADS};
 use crate::census::{Census, CensusBuilder};
 use crate::control_plane::revision_suffix;
 use crate::finding::{Finding, Severity};
-use crate::injector::Injector;
 use crate::installation::{DEFAULT_VALIDATOR, Installation, label, name, namespace};
 use crate::labels;
 use crate::object::{Object, Resource};
@@ -29,6 +28,15 @@ pub trait Observer {
     fn restart(&self, resource: Resource);
     /// The same object as it came, where it came as JSON.
     fn whole(&self, _resource: Resource, _json: &str) {}
+}
+
+/// Sees nothing: for those who only want the result.
+#[derive(Clone, Copy, Debug)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {
+    fn object(&self, _object: &Object) {}
+    fn restart(&self, _resource: Resource) {}
 }
 
 /// Selects the Deployments of control planes, wherever they are.
@@ -54,37 +62,57 @@ pub async fn read(connection: &Connection, scope: &Scope, detail: Detail, observ
 /// # Errors
 /// When the API server cannot be reached or does not know the user at all. What is denied stands in the snapshot.
 pub async fn read_installation(connection: &Connection, istio_namespace: Option<&str>) -> Result<Installation, Failure> {
-    let scope = Scope { istio_namespace: istio_namespace.map(str::to_owned), ..Scope::default() };
-    let builder = RefCell::new(SnapshotBuilder::new(Origin::Cluster, Detail::Workloads));
     let whole = Whole::default();
-    let reading = Reading { connection, scope: &scope, observer: &whole, builder };
-    let lists = [
-        List::everywhere(Resource::ValidatingWebhookConfigurations),
-        List::everywhere(Resource::Gateways),
-        List::everywhere(Resource::Namespaces).metadata_only(),
-    ];
-    let lists = join_all(lists.map(|list| reading.list(list)));
-    let (lists, control_planes) = futures::join!(lists, reading.control_planes());
-    lists.into_iter().collect::<Result<(), _>>()?;
-    control_planes?;
+    let scope = Scope { istio_namespace: istio_namespace.map(str::to_owned), ..Scope::default() };
+    let reading = Reading::of_installation(connection, &scope, &whole);
+    reading.injectors().await?;
+    reading.installation().await?;
     let snapshot = reading.builder.into_inner().build();
     Ok(whole.installation(snapshot))
 }
 
-/// Counts pods by their metadata. `selector` is a label selector in kubectl's syntax.
+/// Which pods [`look`] counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pods {
+    /// All, for what is stale.
+    All,
+    /// Those that name a revision or tag themselves: the only ones that follow by their own will.
+    Labelled,
+}
+
+/// What is installed, and who follows it.
+#[derive(Debug)]
+pub struct Sight {
+    /// What is installed.
+    pub installation: Installation,
+    /// The pods, counted.
+    pub census: Census,
+}
+
+/// Reads what is installed, and counts pods by their metadata beside it.
 ///
 /// # Errors
-/// When pods cannot be listed.
-pub async fn read_census(
-    connection: &Connection,
-    installation: &Installation,
-    namespace: Option<&str>,
-    selector: Option<&str>,
-) -> Result<Census, Failure> {
-    let keys = installation.snapshot.injectors.iter().flat_map(Injector::pod_label_keys).map(str::to_owned);
+/// When the cluster cannot be reached, or pods cannot be listed: then nobody can say who follows.
+pub async fn look(connection: &Connection, istio_namespace: Option<&str>, pods: Pods) -> Result<Sight, Failure> {
+    let whole = Whole::default();
+    let scope = Scope { istio_namespace: istio_namespace.map(str::to_owned), ..Scope::default() };
+    let reading = Reading::of_installation(connection, &scope, &whole);
+    // Injectors say by which labels pods have to be counted; everything else is read side by side.
+    reading.injectors().await?;
+    let keys = reading.builder.borrow().pod_label_keys();
+    let (census, others) = futures::join!(census(connection, keys, pods), reading.installation());
+    let (census, ()) = (census?, others?);
+    let snapshot = reading.builder.into_inner().build();
+    Ok(Sight { installation: whole.installation(snapshot), census })
+}
+
+/// Counts living pods by these labels.
+async fn census(connection: &Connection, keys: BTreeSet<String>, pods: Pods) -> Result<Census, Failure> {
     let counting = Counting(RefCell::new(CensusBuilder::new(keys)));
-    let mut list = List::within(Resource::Pods, namespace).metadata_only();
-    list.label_selector = selector.map(str::to_owned);
+    let mut list = List::everywhere(Resource::Pods).metadata_only();
+    if pods == Pods::Labelled {
+        list = list.labelled(&format!("{},{}!=false", labels::REVISION, labels::INJECT));
+    }
     // Without its status nobody can tell here that a pod has ended, so the server leaves those out.
     list.field_selector = Some("status.phase!=Succeeded,status.phase!=Failed".to_owned());
     list.read(connection, &counting).await?;
@@ -164,6 +192,26 @@ impl Whole {
     }
 }
 
+impl<'a> Reading<'a, Whole> {
+    fn of_installation(connection: &'a Connection, scope: &'a Scope, observer: &'a Whole) -> Reading<'a, Whole> {
+        let builder = RefCell::new(SnapshotBuilder::new(Origin::Cluster, Detail::Workloads));
+        Reading { connection, scope, observer, builder }
+    }
+
+    /// What is installed besides injectors, which came before.
+    async fn installation(&self) -> Result<(), Failure> {
+        let lists = [
+            List::everywhere(Resource::ValidatingWebhookConfigurations),
+            List::everywhere(Resource::Gateways),
+            List::everywhere(Resource::Namespaces).metadata_only(),
+        ];
+        let lists = join_all(lists.map(|list| self.list(list)));
+        let (lists, control_planes) = futures::join!(lists, self.control_planes(ready(Ok(()))));
+        lists.into_iter().collect::<Result<(), _>>()?;
+        control_planes
+    }
+}
+
 impl<O: Observer> Reading<'_, O> {
     async fn pods(&self) -> Result<(), Failure> {
         let mut list = List::within(Resource::Pods, self.scope.namespace.as_deref());
@@ -176,7 +224,7 @@ impl<O: Observer> Reading<'_, O> {
         let workloads = WORKLOADS.into_iter().map(|resource| List::within(resource, namespace));
         let lists = workloads.chain([List::everywhere(Resource::ProxyConfigs)]);
         let lists = join_all(lists.map(|list| self.list(list)));
-        let (lists, namespaces, control_planes) = futures::join!(lists, self.namespaces(), self.control_planes());
+        let (lists, namespaces, control_planes) = futures::join!(lists, self.namespaces(), self.control_planes(self.injectors()));
         lists.into_iter().collect::<Result<(), _>>()?;
         namespaces?;
         control_planes
@@ -195,9 +243,12 @@ impl<O: Observer> Reading<'_, O> {
         Ok(())
     }
 
+    async fn injectors(&self) -> Result<(), Failure> {
+        self.list(List::everywhere(Resource::MutatingWebhookConfigurations)).await
+    }
+
     /// Injectors, then what stands in the namespaces that they and istiod's Deployments name.
-    async fn control_planes(&self) -> Result<(), Failure> {
-        let injectors = self.list(List::everywhere(Resource::MutatingWebhookConfigurations));
+    async fn control_planes(&self, injectors: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
         let deployments = List::everywhere(Resource::Deployments).labelled(ISTIOD);
         let (injectors, deployments) = futures::join!(injectors, deployments.read(self.connection, self));
         injectors?;

@@ -193,6 +193,11 @@ impl SnapshotBuilder {
         self.pods.clear();
     }
 
+    /// The pod labels that injectors look at.
+    pub fn pod_label_keys(&self) -> BTreeSet<String> {
+        self.injectors().flat_map(|injector| injector.pod_label_keys().map(str::to_owned).collect::<Vec<_>>()).collect()
+    }
+
     /// The namespaces in which control planes are, as far as injectors and Deployments tell.
     pub fn control_plane_namespaces(&self) -> BTreeSet<String> {
         let targets = self.injectors().filter_map(|injector| match injector.target {

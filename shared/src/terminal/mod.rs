@@ -2,6 +2,7 @@
 //! to stdout, everything else to stderr.
 
 pub mod advisor;
+pub mod document;
 pub mod exit;
 pub mod findings;
 pub mod flags;
@@ -12,6 +13,7 @@ pub mod stop;
 pub mod styles;
 pub mod table;
 pub mod words;
+pub mod writing;
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::sync::{Arc, Mutex};

@@ -1,7 +1,5 @@
 //! Tags as one document: JSON and YAML. Its shape is a contract that only grows.
 
-use std::io::{self, Write};
-
 use mesh::control_plane::Readiness;
 use mesh::tag::{Entry, EntryKind};
 use mesh::terminal::findings;
@@ -64,16 +62,4 @@ fn workload_pods(workload: &WorkloadId, pods: u32) -> Value {
         "namespace": &*workload.namespace, "apiVersion": &*workload.api_version, "kind": &*workload.kind,
         "name": &*workload.name, "pods": pods,
     })
-}
-
-/// Writes a document as JSON.
-pub fn json(document: &Value, out: &mut dyn Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, document)?;
-    writeln!(out)
-}
-
-/// Writes a document as YAML.
-pub fn yaml(document: &Value, out: &mut dyn Write) -> io::Result<()> {
-    let text = serde_saphyr::to_string(document).map_err(|error| io::Error::other(error.to_string()))?;
-    out.write_all(text.as_bytes())
 }

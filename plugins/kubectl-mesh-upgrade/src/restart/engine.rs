@@ -34,7 +34,7 @@ use super::event::{Events, Outcome};
 use super::eviction::evict;
 use super::proxies::own_pods;
 use super::rollout::{Progress, RESTARTED_AT, progress};
-use super::wave::{Item, Wave};
+use crate::waves::{Item, Wave};
 
 /// How often what rolls out is looked at: one list a kind and namespace, shared by all workloads in it.
 const LOOK: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 
 use super::Output;
-use super::wave::Wave;
+use crate::waves::Wave;
 
 /// What became of a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,30 +1,29 @@
-//! Carrying out a plan: proof, question, writes, a look at what was written, proof again; and putting everything back
+//! Carrying out the plan of a tag: proof, question, writes, a look at what was written, proof again; and putting everything back
 //! when one of them fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mesh::change::{Action, Change, without_server_fields};
-use mesh::cluster::apply::{Persistence, carry_out, put_back};
-use mesh::cluster::connection::Connection;
-use mesh::cluster::proof::{Proof, prove};
-use mesh::installation::{Installation, label, name};
-use mesh::labels;
-use mesh::proof::places;
-use mesh::refusal::Refusal;
-use mesh::tag::TagPlan;
-use mesh::terminal::Terminal;
-use mesh::terminal::exit::Exit;
-use mesh::terminal::flags::CommonArgs;
-use mesh::terminal::question::{Consent, ask};
-use mesh::terminal::stop::Stop;
+use crate::change::{Action, Change, without_server_fields};
+use crate::cluster::apply::{Persistence, carry_out, put_back};
+use crate::cluster::connection::Connection;
+use crate::cluster::proof::{Proof, prove};
+use crate::cluster::{Pods, look};
+use crate::installation::{Installation, label, name};
+use crate::labels;
+use crate::proof::places;
+use crate::refusal::Refusal;
+use crate::tag::TagPlan;
+use crate::terminal::Terminal;
+use crate::terminal::document::write_objects;
+use crate::terminal::exit::Exit;
+use crate::terminal::flags::CommonArgs;
+use crate::terminal::question::{Consent, ask};
+use crate::terminal::stop::Stop;
+use crate::terminal::writing::{DryRun, WritingArgs};
 use owo_colors::OwoColorize;
 use serde_json::Value;
-
-use crate::args::{DryRun, WritingArgs};
-use crate::look::{Pods, look};
-use crate::render;
 
 /// How long to wait before each look at whether a tag is answered as it was written.
 const PATIENCE: [Duration; 6] = [
@@ -98,7 +97,7 @@ impl Execution<'_> {
 
     fn print_objects(&self, objects: &[Value], terminal: &mut Terminal) -> Result<(), Stop> {
         if let Some(format) = self.writing.output {
-            render::objects(objects, format, &mut terminal.out)?;
+            write_objects(objects, format, &mut terminal.out)?;
         }
         Ok(())
     }
@@ -185,7 +184,7 @@ impl Execution<'_> {
 
     /// Reads back what was written, and shows by a dry-run pod that the tag is answered by its revision.
     async fn verify(&self, plan: &TagPlan, terminal: &mut Terminal) -> Result<(), Stop> {
-        let sight = look(self.connection, self.common, Pods::Labelled).await?;
+        let sight = look(self.connection, self.common.istio_namespace.as_deref(), Pods::Labelled).await?;
         let installation = &sight.installation;
         let webhook = installation.tag_webhooks(&plan.tag).next();
         let points_to = webhook.and_then(|webhook| label(webhook, labels::REVISION));

@@ -1,22 +1,52 @@
-//! Objects as kubectl takes them.
+//! Documents and objects in JSON and YAML, as kubectl writes them.
 
 use std::io::{self, Write};
 
+use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::document::{json, yaml};
-use crate::args::ObjectOutput;
+/// Formats of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ObjectOutput {
+    /// YAML documents
+    Yaml,
+    /// A List in JSON
+    Json,
+    /// RESOURCE/NAME, one a line
+    Name,
+}
+
+/// Writes one JSON document, indented.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_json(document: &Value, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, document)?;
+    writeln!(out)
+}
+
+/// Writes one YAML document.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_yaml(document: &Value, out: &mut dyn Write) -> io::Result<()> {
+    let text = serde_saphyr::to_string(document).map_err(|error| io::Error::other(error.to_string()))?;
+    out.write_all(text.as_bytes())
+}
 
 /// Writes objects.
-pub fn objects(objects: &[Value], format: ObjectOutput, out: &mut dyn Write) -> io::Result<()> {
+///
+/// # Errors
+/// When they cannot be written.
+pub fn write_objects(objects: &[Value], format: ObjectOutput, out: &mut dyn Write) -> io::Result<()> {
     match format {
-        ObjectOutput::Json => json(&json!({"apiVersion": "v1", "kind": "List", "items": objects}), out),
+        ObjectOutput::Json => write_json(&json!({"apiVersion": "v1", "kind": "List", "items": objects}), out),
         ObjectOutput::Yaml => {
             for (number, object) in objects.iter().enumerate() {
                 if number > 0 {
                     writeln!(out, "---")?;
                 }
-                yaml(object, out)?;
+                write_yaml(object, out)?;
             }
             Ok(())
         }
@@ -52,7 +82,7 @@ mod tests {
         ];
         for name in names {
             let mut out = Vec::new();
-            objects(&[json!({"tag": name})], ObjectOutput::Yaml, &mut out).unwrap();
+            write_objects(&[json!({"tag": name})], ObjectOutput::Yaml, &mut out).unwrap();
             let text = String::from_utf8(out).unwrap();
             assert!(text == format!("tag: \"{name}\"\n") || text == format!("tag: '{name}'\n"), "{name}: {text}");
         }

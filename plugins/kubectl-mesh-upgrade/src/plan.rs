@@ -1,0 +1,93 @@
+//! `mesh-upgrade plan`: the waves of a restart, as a file that can be reviewed, and that `restart --plan` does exactly.
+
+mod document;
+
+use clap::{Args, ValueEnum};
+use mesh::change::Subject;
+use mesh::cluster::access::{Permission, Probing, manifest, permissions};
+use mesh::cluster::connection::Connection;
+use mesh::cluster::raw::read_object;
+use mesh::object::Resource;
+use mesh::terminal::Terminal;
+use mesh::terminal::exit::Exit;
+use mesh::terminal::findings;
+use mesh::terminal::stop::Stop;
+use mesh::terminal::words::plural;
+use owo_colors::OwoColorize;
+
+pub use document::Plan;
+
+use crate::args::Invocation;
+use crate::output::{write_json, write_yaml};
+use crate::selection::SelectionArgs;
+
+/// Arguments of `plan`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = crate::examples::PLAN)]
+pub struct PlanArgs {
+    /// Which workloads, in which waves.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Yaml, ignore_case = true)]
+    pub output: Output,
+}
+
+/// Output formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// One YAML document
+    Yaml,
+    /// One JSON document
+    Json,
+}
+
+/// Runs it.
+pub async fn run(invocation: &Invocation, args: &PlanArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    if invocation.common.explain_rbac {
+        let mut scope = args.selection.scope(invocation, "");
+        scope.namespace = args.selection.namespace.clone();
+        let mut needed = permissions(&scope, Probing::No);
+        needed.push(permission());
+        terminal.out.write_all(manifest(&needed, "mesh-upgrade-plan").as_bytes())?;
+        return Ok(Exit::Done);
+    }
+    let connection = invocation.connect().await?;
+    let cluster = cluster_id(&connection).await?;
+    let selection = args.selection.select(invocation, &connection).await?;
+    let unread = selection.snapshot.unread_findings().map(|finding| (None, finding));
+    findings::write(unread, invocation.common.v, &terminal.err_styles, &mut terminal.err)?;
+    args.selection.tell_others(&selection.others, terminal)?;
+    let document = Plan::new(cluster, &selection.waves).document();
+    match args.output {
+        Output::Yaml => write_yaml(&document, &mut terminal.out)?,
+        Output::Json => write_json(&document, &mut terminal.out)?,
+    }
+    terminal.flush()?;
+    let count: usize = selection.waves.iter().map(|wave| wave.items.len()).sum();
+    let waves = plural(selection.waves.len() as u64, "wave", "waves");
+    writeln!(terminal.err, "{} in {waves}.", plural(count as u64, "workload", "workloads"))?;
+    if count > 0 {
+        let next = invocation.common.advisor().plugin("mesh-upgrade", "restart --plan FILE");
+        writeln!(terminal.err, "{} {next}", "Next:".style(terminal.err_styles.hint))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// What tells this cluster from every other: the uid of its namespace `kube-system`, which lives as long as the cluster.
+///
+/// # Errors
+/// When it cannot be read: then nobody knows for which cluster a plan is.
+pub async fn cluster_id(connection: &Connection) -> Result<String, Stop> {
+    let subject = Subject::new(Resource::Namespaces, None, "kube-system");
+    let namespace = read_object(connection, &subject).await?;
+    let uid = namespace.as_ref().and_then(|namespace| namespace["metadata"]["uid"].as_str());
+    uid.map(str::to_owned)
+        .ok_or_else(|| Stop::Message("namespaces/kube-system is not there: nothing else names a cluster".to_owned()))
+}
+
+/// The rule that [`cluster_id`] needs.
+pub const fn permission() -> Permission {
+    Permission { namespace: None, group: "", resource: "namespaces", verb: "get" }
+}

@@ -1,0 +1,310 @@
+//! The file of a plan, and what of it is left to do on a cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use mesh::cluster::Scope;
+use mesh::refusal::Refusal;
+use mesh::state::State;
+use mesh::terminal::stop::Stop;
+use mesh::terminal::words::plural;
+use mesh::verdict::{Verdict, Wanted};
+use mesh::workload::{Restart, WorkloadId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::args::Invocation;
+use crate::selection::read_text;
+use crate::waves::{Item, Wave};
+
+const API_VERSION: &str = "kubectl-mesh/v1";
+const KIND: &str = "RestartPlan";
+
+/// A plan. Its waves and workloads may be reordered or left out by hand; what is restarted has to be as it says.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Plan {
+    api_version: String,
+    kind: String,
+    /// For which cluster: the uid of its namespace `kube-system`.
+    cluster: String,
+    /// The waves, in their order.
+    items: Vec<PlannedWave>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PlannedWave {
+    name: String,
+    workloads: Vec<PlannedItem>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PlannedItem {
+    api_version: String,
+    kind: String,
+    namespace: String,
+    name: String,
+    /// How it is restarted.
+    restart: String,
+    /// What its new pods run; nothing for no proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wanted: Option<PlannedProxy>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PlannedProxy {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revision: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
+}
+
+impl From<&Wanted> for PlannedProxy {
+    fn from(wanted: &Wanted) -> PlannedProxy {
+        PlannedProxy { revision: wanted.revision.clone(), image: wanted.image.clone() }
+    }
+}
+
+impl PlannedProxy {
+    fn text(proxy: Option<&PlannedProxy>) -> String {
+        let Some(proxy) = proxy else { return "no proxy".to_owned() };
+        let revision = proxy.revision.as_deref().unwrap_or("unknown");
+        proxy.image.as_ref().map_or_else(|| format!("revision {revision}"), |image| format!("revision {revision} ({image})"))
+    }
+}
+
+/// What of a plan is left.
+#[derive(Debug, PartialEq)]
+pub struct Left {
+    /// What is still to restart; the waves have the numbers that they have in the plan.
+    pub waves: Vec<Wave>,
+    /// What is worth telling about the rest, a sentence each.
+    pub told: Vec<String>,
+}
+
+impl Plan {
+    /// The plan of these waves, for the cluster of this id.
+    pub fn new(cluster: String, waves: &[Wave]) -> Plan {
+        let items = waves
+            .iter()
+            .map(|wave| PlannedWave { name: wave.name.clone(), workloads: wave.items.iter().map(PlannedItem::from).collect() });
+        Plan { api_version: API_VERSION.to_owned(), kind: KIND.to_owned(), cluster, items: items.collect() }
+    }
+
+    /// As it is written.
+    pub fn document(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    /// Reads a file, or standard input for `-`; YAML or JSON.
+    ///
+    /// # Errors
+    /// When it is no plan, or names a workload twice.
+    pub fn read(path: &Path) -> Result<Plan, Stop> {
+        Plan::parse(&read_text(path)?).map_err(|why| {
+            Stop::Message(format!("{} is no plan: {why}\n  kubectl mesh-upgrade plan -A > FILE makes one", path.display()))
+        })
+    }
+
+    fn parse(text: &str) -> Result<Plan, String> {
+        let plan: Plan = serde_saphyr::from_str(text).map_err(|error| {
+            let error = error.to_string();
+            error.lines().next().unwrap_or_default().to_owned()
+        })?;
+        if plan.api_version != API_VERSION || plan.kind != KIND {
+            return Err(format!("it is a {} of {}, not a {KIND} of {API_VERSION}", plan.kind, plan.api_version));
+        }
+        let mut seen = BTreeSet::new();
+        for item in plan.workloads() {
+            if !seen.insert(item.id()) {
+                return Err(format!("it names {} -n {} twice", item.id().qualified_name(), item.namespace));
+            }
+        }
+        Ok(plan)
+    }
+
+    /// A plan of another cluster is refused, however alike the two may be.
+    ///
+    /// # Errors
+    /// When this is another one.
+    pub fn check_cluster(&self, cluster: &str) -> Result<(), Refusal> {
+        if self.cluster == cluster {
+            return Ok(());
+        }
+        let reason =
+            format!("the plan was made for another cluster (its kube-system has uid {}, this one's has {cluster})", self.cluster);
+        Err(Refusal::new(reason, "choose its --context, or make a plan for this one: kubectl mesh-upgrade plan -A"))
+    }
+
+    /// What has to be read to know what is left.
+    pub fn scope(&self, invocation: &Invocation) -> Scope {
+        let namespaces: BTreeSet<&str> = self.workloads().map(|item| item.namespace.as_str()).collect();
+        let only = if namespaces.len() == 1 { namespaces.first().map(|only| (*only).to_owned()) } else { None };
+        Scope { namespace: only, selector: None, istio_namespace: invocation.common.istio_namespace.clone() }
+    }
+
+    /// What is left to do of it.
+    ///
+    /// # Errors
+    /// When a workload is not as the plan says any more: each one is named.
+    pub fn left(&self, verdicts: &[Verdict]) -> Result<Left, Refusal> {
+        let by_id: BTreeMap<&WorkloadId, &Verdict> = verdicts.iter().map(|verdict| (&verdict.workload, verdict)).collect();
+        let (mut waves, mut drifted, mut done) = (Vec::new(), Vec::new(), 0_u64);
+        for (place, planned) in self.items.iter().enumerate() {
+            let mut items = Vec::new();
+            for item in &planned.workloads {
+                match item.compare(by_id.get(&item.id()).copied()) {
+                    Comparison::Left(item) => items.push(item),
+                    Comparison::Done => done += 1,
+                    Comparison::Drifted(why) => {
+                        drifted.push(format!("{} -n {} {why}", item.id().qualified_name(), item.namespace));
+                    }
+                }
+            }
+            if !items.is_empty() {
+                waves.push(Wave { number: place + 1, name: planned.name.clone(), items });
+            }
+        }
+        if !drifted.is_empty() {
+            let reason = "the cluster has changed since the plan was made; nothing was restarted";
+            return Err(Refusal::new(reason, "kubectl mesh-upgrade plan with the same flags makes a new one").with(drifted));
+        }
+        Ok(Left { told: self.told(done, verdicts), waves })
+    }
+
+    fn told(&self, done: u64, verdicts: &[Verdict]) -> Vec<String> {
+        let ids: BTreeSet<WorkloadId> = self.workloads().map(PlannedItem::id).collect();
+        let others = verdicts.iter().filter(|verdict| verdict.state.is_stale() && !ids.contains(&verdict.workload)).count();
+        let done = (done > 0).then(|| {
+            format!("{} of the plan already.", plural(done, "workload is as it is to be", "workloads are as they are to be"))
+        });
+        let others = (others > 0).then(|| {
+            format!(
+                "{} in none of its waves: they are left alone.",
+                plural(others as u64, "stale workload is", "stale workloads are")
+            )
+        });
+        done.into_iter().chain(others).collect()
+    }
+
+    fn workloads(&self) -> impl Iterator<Item = &PlannedItem> {
+        self.items.iter().flat_map(|wave| &wave.workloads)
+    }
+}
+
+impl From<&Item> for PlannedItem {
+    fn from(item: &Item) -> PlannedItem {
+        PlannedItem {
+            api_version: item.workload.api_version.to_string(),
+            kind: item.workload.kind.to_string(),
+            namespace: item.workload.namespace.to_string(),
+            name: item.workload.name.to_string(),
+            restart: word(&item.restart).to_owned(),
+            wanted: item.wanted.as_ref().map(PlannedProxy::from),
+        }
+    }
+}
+
+/// How a workload stands to its place in the plan.
+enum Comparison {
+    Left(Item),
+    Done,
+    Drifted(String),
+}
+
+impl PlannedItem {
+    fn id(&self) -> WorkloadId {
+        WorkloadId {
+            namespace: self.namespace.as_str().into(),
+            api_version: self.api_version.as_str().into(),
+            kind: self.kind.as_str().into(),
+            name: self.name.as_str().into(),
+        }
+    }
+
+    fn compare(&self, verdict: Option<&Verdict>) -> Comparison {
+        let Some(verdict) = verdict else {
+            // A workload that was to lose its proxy and has lost it is no part of the mesh any more.
+            return match self.wanted {
+                None => Comparison::Done,
+                Some(_) => Comparison::Drifted("is not there any more, or no part of the mesh".to_owned()),
+            };
+        };
+        let wanted = verdict.wanted.as_ref().map(PlannedProxy::from);
+        if wanted != self.wanted {
+            let (now, then) = (PlannedProxy::text(wanted.as_ref()), PlannedProxy::text(self.wanted.as_ref()));
+            return Comparison::Drifted(format!("would get {now} now, not {then}"));
+        }
+        if verdict.state == State::Current {
+            return Comparison::Done;
+        }
+        if word(&verdict.restart) != self.restart {
+            return Comparison::Drifted(format!("is restarted by {} now, not by {}", word(&verdict.restart), self.restart));
+        }
+        let is_ready = matches!(verdict.state, State::Stale | State::Orphaned | State::Missing | State::Leaving);
+        if is_ready && verdict.restart.is_possible() {
+            return Comparison::Left(Item::new(verdict));
+        }
+        Comparison::Drifted(format!("is {} now: {}", verdict.state, verdict.advice("kubectl")))
+    }
+}
+
+/// How a workload is restarted, as a plan says it.
+const fn word(restart: &Restart) -> &'static str {
+    match restart {
+        Restart::Rollout => "rollout",
+        Restart::Partitioned(_) => "partition",
+        Restart::OnDelete => "on-delete",
+        Restart::Eviction => "eviction",
+        Restart::ArgoRollout => "argo-rollout",
+        Restart::Paused => "nothing: it is paused",
+        Restart::Never(_) | Restart::Unknown(_) => "nothing that is known",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+apiVersion: kubectl-mesh/v1
+kind: RestartPlan
+cluster: uid-1
+items:
+- name: shop
+  workloads:
+  - {apiVersion: apps/v1, kind: Deployment, namespace: shop, name: web, restart: rollout, wanted: {revision: 1-28-2, image: proxyv2:1.28.2}}
+";
+
+    #[test]
+    fn what_is_written_is_read() {
+        let plan = Plan::parse(TEXT).unwrap();
+        let json = plan.document().to_string();
+        assert_eq!(Plan::parse(&json).unwrap(), plan);
+    }
+
+    #[test]
+    fn what_is_no_plan_is_told() {
+        let check = |text: &str, expected: &str| {
+            let why = Plan::parse(text).unwrap_err();
+            assert!(why.contains(expected), "{why}");
+        };
+        check("kind: Pod", "missing field");
+        check(&TEXT.replace("RestartPlan", "Pod"), "it is a Pod of kubectl-mesh/v1");
+        check(&TEXT.replace("restart: rollout", "restart: rollout, force: true"), "unknown field `force`");
+        let line = TEXT.lines().last().unwrap();
+        check(&format!("{TEXT}{line}\n"), "it names deployment.apps/web -n shop twice");
+    }
+
+    #[test]
+    fn another_cluster_is_refused_and_one_that_lost_a_workload_too() {
+        let plan = Plan::parse(TEXT).unwrap();
+        assert_eq!(plan.check_cluster("uid-1"), Ok(()));
+        assert!(plan.check_cluster("uid-2").unwrap_err().reason.contains("another cluster"));
+        let refusal = plan.left(&[]).unwrap_err();
+        assert_eq!(refusal.details, ["deployment.apps/web -n shop is not there any more, or no part of the mesh"]);
+    }
+}

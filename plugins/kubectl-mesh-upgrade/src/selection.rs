@@ -1,0 +1,265 @@
+//! Which workloads are meant, and in which waves: what `plan` shows and `restart` does.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::Args;
+use mesh::cluster::connection::Connection;
+use mesh::cluster::{Scope, Unobserved, read};
+use mesh::object::{LabelSelector, Labels, Lookup};
+use mesh::refusal::Refusal;
+use mesh::snapshot::{Detail, Snapshot};
+use mesh::state::State;
+use mesh::terminal::Terminal;
+use mesh::terminal::stop::Stop;
+use mesh::verdict::{Verdict, verdicts};
+use mesh::workload::WorkloadId;
+use serde::Deserialize;
+
+use crate::args::Invocation;
+use crate::waves::{Item, Wave, Waving, waves};
+
+/// What selects workloads, and makes waves of them.
+#[derive(Args, Clone, Debug)]
+pub struct SelectionArgs {
+    /// Workloads to restart, if they are stale: TYPE/NAME …
+    #[arg(value_name = "TYPE/NAME")]
+    pub subjects: Vec<String>,
+
+    /// Namespace; the context's when left out
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// All namespaces
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+
+    /// Only workloads whose pods have these labels: =, ==, !=, in, notin, KEY, !KEY
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    pub selector: Option<String>,
+
+    /// Workloads to restart, if they are stale, as mesh-proxyver -o refs writes them: a file, or - for standard input
+    #[arg(short, long = "filename", value_name = "FILE", conflicts_with = "subjects")]
+    pub filename: Option<PathBuf>,
+
+    /// Which states are restarted
+    #[arg(long = "state", value_name = "STATE", value_delimiter = ',', value_parser = State::from_str, default_value = "orphaned,stale")]
+    pub states: Vec<State>,
+
+    /// Waves of so many percent of the workloads, such as 10,50,100; without it a wave is a namespace
+    #[arg(long, value_name = "PERCENT", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub percent: Vec<u8>,
+
+    /// A wave for each value of this label of the pods, else of their namespace; those without it come last
+    #[arg(long, value_name = "KEY", conflicts_with = "percent")]
+    pub by_label: Option<String>,
+}
+
+/// What is meant.
+pub struct Selection {
+    /// What it was decided from.
+    pub snapshot: Snapshot,
+    /// The verdicts on what was meant and is not restarted.
+    pub others: Vec<Verdict>,
+    /// What is restarted.
+    pub waves: Vec<Wave>,
+}
+
+impl SelectionArgs {
+    /// What has to be read for them; everything when nothing but references says where to look.
+    pub fn scope(&self, invocation: &Invocation, context_namespace: &str) -> Scope {
+        // References name their namespaces themselves.
+        let is_everywhere = self.all_namespaces || (self.filename.is_some() && self.namespace.is_none());
+        let namespace = || self.namespace.clone().unwrap_or_else(|| context_namespace.to_owned());
+        Scope {
+            namespace: (!is_everywhere).then(namespace),
+            selector: None,
+            istio_namespace: invocation.common.istio_namespace.clone(),
+        }
+    }
+
+    /// Looks at the cluster, and decides.
+    ///
+    /// # Errors
+    /// When what was named is not there, or pods cannot be listed.
+    pub async fn select(&self, invocation: &Invocation, connection: &Connection) -> Result<Selection, Stop> {
+        let named = self.named()?;
+        let selector = self.selector.as_deref().map(LabelSelector::from_str).transpose();
+        let selector = selector.map_err(|error| Stop::Usage(error.to_string()))?;
+        let scope = self.scope(invocation, &connection.namespace);
+        let snapshot = read(connection, &scope, Detail::Workloads, &Unobserved).await?;
+        let all = verdicts(&snapshot, &HashMap::new());
+        check_named(&named, &all)?;
+        let is_meant = |verdict: &Verdict| {
+            (named.is_empty() || named.iter().any(|name| name.is(verdict)))
+                && selector.as_ref().is_none_or(|selector| {
+                    labels_of(&snapshot, &verdict.workload).is_some_and(|labels| selector.matches(labels) == Ok(true))
+                })
+        };
+        let is_restarted = |verdict: &Verdict| self.states.contains(&verdict.state) && verdict.restart.is_possible();
+        let (items, others): (Vec<Verdict>, Vec<Verdict>) = all.into_iter().filter(is_meant).partition(is_restarted);
+        let items = items.iter().map(|verdict| (Item::new(verdict), self.value_of_label(&snapshot, &verdict.workload)));
+        let waves = waves(items.collect(), &self.waving());
+        Ok(Selection { snapshot, others, waves })
+    }
+
+    /// The states that are restarted, in words.
+    pub fn states_in_words(&self) -> String {
+        self.states.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(" or ")
+    }
+
+    /// What was asked for and is not restarted is told, with the reason.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn tell_others(&self, others: &[Verdict], terminal: &mut Terminal) -> Result<(), Stop> {
+        for verdict in others {
+            let id = &verdict.workload;
+            let is_stuck = matches!(verdict.state, State::Blocked | State::Unknown) || self.states.contains(&verdict.state);
+            if is_stuck && verdict.state != State::Current {
+                let advice = verdict.advice("kubectl");
+                writeln!(
+                    terminal.err,
+                    "not restarted: {} -n {} is {}: {advice}",
+                    id.qualified_name(),
+                    id.namespace,
+                    verdict.state
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn waving(&self) -> Waving {
+        match (&self.by_label, &self.percent[..]) {
+            (Some(key), _) => Waving::Label(key.clone()),
+            (None, []) => Waving::Namespace,
+            (None, shares) => Waving::Percent(shares.to_vec()),
+        }
+    }
+
+    fn value_of_label(&self, snapshot: &Snapshot, workload: &WorkloadId) -> Option<String> {
+        let key = self.by_label.as_deref()?;
+        let own = labels_of(snapshot, workload).and_then(|labels| labels.value(key));
+        let namespaces = || snapshot.namespaces.get(&workload.namespace).and_then(|labels| labels.value(key));
+        own.or_else(namespaces).map(str::to_owned)
+    }
+
+    /// The workloads that were named on the command line or in a file.
+    fn named(&self) -> Result<Vec<Named>, Stop> {
+        match &self.filename {
+            Some(path) => references(path),
+            None => self.subjects.iter().map(|word| Named::parse(word)).collect(),
+        }
+    }
+}
+
+/// Labels of a workload's new pods.
+fn labels_of<'a>(snapshot: &'a Snapshot, id: &WorkloadId) -> Option<&'a Labels> {
+    let place = snapshot.workloads.binary_search_by(|workload| workload.id.cmp(id)).ok()?;
+    Some(&snapshot.workloads[place].template.labels)
+}
+
+/// A workload that was named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Named {
+    kind: String,
+    name: String,
+    /// Any when `None`.
+    namespace: Option<String>,
+}
+
+impl Named {
+    fn parse(word: &str) -> Result<Named, Stop> {
+        match word.split('/').collect::<Vec<_>>()[..] {
+            [kind, name] if !kind.is_empty() && !name.is_empty() => {
+                Ok(Named { kind: kind_of(kind), name: name.to_owned(), namespace: None })
+            }
+            _ => Err(Stop::Usage(format!("{word:?} names nothing: TYPE/NAME is expected"))),
+        }
+    }
+
+    fn is(&self, verdict: &Verdict) -> bool {
+        let id = &verdict.workload;
+        self.kind.eq_ignore_ascii_case(&id.kind)
+            && self.name == *id.name
+            && self.namespace.as_deref().is_none_or(|namespace| namespace == &*id.namespace)
+    }
+}
+
+/// One line of `mesh-proxyver -o refs`.
+#[derive(Deserialize)]
+struct Reference {
+    kind: String,
+    metadata: ReferenceMetadata,
+}
+
+#[derive(Deserialize)]
+struct ReferenceMetadata {
+    name: String,
+    namespace: Option<String>,
+}
+
+/// What a file or standard input names.
+fn references(path: &Path) -> Result<Vec<Named>, Stop> {
+    let text = read_text(path)?;
+    let references = serde_json::Deserializer::from_str(&text).into_iter::<Reference>();
+    let named = references.map(|reference| {
+        let Reference { kind, metadata } = reference
+            .map_err(|error| Stop::Message(format!("{} is not what mesh-proxyver -o refs writes: {error}", path.display())))?;
+        Ok(Named { kind, name: metadata.name, namespace: metadata.namespace })
+    });
+    let named = named.collect::<Result<Vec<_>, Stop>>()?;
+    if named.is_empty() {
+        // An empty pipe means that nothing is stale; restarting everything instead would be the opposite.
+        return Err(Stop::Message(format!("{} names no workload; nothing was restarted", path.display())));
+    }
+    Ok(named)
+}
+
+/// The text of a file, or of standard input for `-`.
+///
+/// # Errors
+/// When it cannot be read, or is no text.
+pub fn read_text(path: &Path) -> Result<String, Stop> {
+    if path.as_os_str() == "-" {
+        let mut text = String::new();
+        let read = std::io::stdin().lock().read_to_string(&mut text);
+        return read.map(|_| text).map_err(|error| Stop::Message(format!("reading standard input: {error}")));
+    }
+    std::fs::read_to_string(path).map_err(|error| Stop::Message(format!("reading {}: {error}", path.display())))
+}
+
+/// The kind behind a type as kubectl takes it.
+fn kind_of(typed: &str) -> String {
+    let plain = typed.split('.').next().unwrap_or(typed).to_lowercase();
+    let kind = match plain.as_str() {
+        "deploy" | "deployments" => "deployment",
+        "sts" | "statefulsets" => "statefulset",
+        "ds" | "daemonsets" => "daemonset",
+        "rs" | "replicasets" => "replicaset",
+        "ro" | "rollouts" => "rollout",
+        other => other,
+    };
+    kind.to_owned()
+}
+
+/// What was named and is nowhere is an error, as in kubectl.
+fn check_named(named: &[Named], verdicts: &[Verdict]) -> Result<(), Refusal> {
+    let in_namespace = |name: &Named| name.namespace.as_ref().map_or(String::new(), |namespace| format!(" -n {namespace}"));
+    let missing: BTreeSet<String> = named
+        .iter()
+        .filter(|name| !verdicts.iter().any(|verdict| name.is(verdict)))
+        .map(|name| format!("{}/{}{}", name.kind.to_lowercase(), name.name, in_namespace(name)))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let refusal = Refusal::not_found(
+        "these workloads are not there, or no part of the mesh; nothing was restarted",
+        "kubectl mesh-proxyver -A",
+    );
+    Err(refusal.with(missing.into_iter().collect()))
+}
