@@ -1,8 +1,6 @@
 //! Carrying out the plan of a tag: proof, question, writes, a look at what was written, proof again; and putting everything back
 //! when one of them fails.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::change::{Action, Change, without_server_fields};
@@ -19,6 +17,7 @@ use crate::terminal::Terminal;
 use crate::terminal::document::write_objects;
 use crate::terminal::exit::Exit;
 use crate::terminal::flags::CommonArgs;
+use crate::terminal::interruption::Interruption;
 use crate::terminal::question::{Consent, ask};
 use crate::terminal::stop::Stop;
 use crate::terminal::writing::{DryRun, WritingArgs};
@@ -134,10 +133,10 @@ impl Execution<'_> {
     /// Writes everything in its order. What fails is put back; an interruption leaves what was written, which is a state
     /// from which the same command goes on.
     async fn write(&self, plan: &TagPlan, terminal: &mut Terminal) -> Result<Vec<(Change, Option<Value>)>, Stop> {
-        let interrupted = interruption();
+        let interruption = Interruption::listen();
         let mut written: Vec<(Change, Option<Value>)> = Vec::new();
         for change in &plan.changes {
-            if interrupted.load(Ordering::Relaxed) {
+            if interruption.is_requested() {
                 return Err(Stop::Interrupted(unfinished(plan, written.len())));
             }
             let change = after_earlier(change, &written);
@@ -309,18 +308,6 @@ const fn past(action: Action) -> &'static str {
         Action::Delete => "deleted",
         Action::None => "unchanged",
     }
-}
-
-/// Becomes true when the user presses Ctrl-C: the API call that is under way still ends.
-fn interruption() -> Arc<AtomicBool> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&interrupted);
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            flag.store(true, Ordering::Relaxed);
-        }
-    });
-    interrupted
 }
 
 /// The flag that reaches these namespaces.

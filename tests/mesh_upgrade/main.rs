@@ -3,5 +3,6 @@
 mod plan;
 mod precheck;
 mod restart;
+mod rollback;
 mod status;
 mod targets;

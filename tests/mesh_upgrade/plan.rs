@@ -39,7 +39,7 @@ fn what_was_reviewed_is_restarted_and_nothing_else() -> Result<()> {
     let foreign = restart(&plan.stdout.replace(&uid, "another"), &[])?;
     assert_eq!(foreign.code, Some(4), "{}", foreign.transcript());
     assert!(foreign.stderr.contains("made for another cluster"), "{}", foreign.transcript());
-    let broken = restart(&plan.stdout.replace("restart: rollout", "restart: rollout\n      force: true"), &[])?;
+    let broken = restart(&plan.stdout.replace("cluster:", "force: true\ncluster:"), &[])?;
     assert_eq!(broken.code, Some(1), "{}", broken.transcript());
     assert!(broken.stderr.contains("unknown field"), "{}", broken.transcript());
     // An edit that asks for what the cluster would not bring is drift like any other.

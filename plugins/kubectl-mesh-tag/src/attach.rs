@@ -5,7 +5,7 @@ use std::io::Read;
 
 use mesh::change::Subject;
 use mesh::cluster::access::{manifest, namespace_permissions};
-use mesh::cluster::apply::{is_uncertain, merge_patch};
+use mesh::cluster::apply::relabel as relabel_object;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
 use mesh::cluster::raw::{read_list, read_object};
@@ -27,7 +27,7 @@ use mesh::terminal::words::plural;
 use mesh::terminal::writing::DryRun;
 use mesh::verdict::verdicts;
 use owo_colors::OwoColorize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::USER_AGENT;
 use crate::args::{AttachArgs, DetachArgs, NamespacesArgs};
@@ -236,23 +236,10 @@ async fn relabel(
     Ok(Exit::Done)
 }
 
-/// One patch, on the state that was read. A lost answer is looked up: the patch has happened when the labels are there.
 async fn write(connection: &Connection, change: &Relabelling, dry_run: DryRun) -> Result<(), Failure> {
     let Some(persistence) = dry_run.persistence() else { return Ok(()) };
-    let metadata = &change.namespace["metadata"];
     let subject = Subject::new(Resource::Namespaces, None, name(&change.namespace));
-    let patch =
-        json!({"metadata": {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"], "labels": change.labels}});
-    let failure = match merge_patch(connection, &subject, &patch, persistence).await {
-        Ok(_) => return Ok(()),
-        Err(failure) => failure,
-    };
-    if !is_uncertain(&failure.cause) {
-        return Err(failure);
-    }
-    let live = read_object(connection, &subject).await?.unwrap_or_default();
-    let has_happened = change.labels.iter().all(|(key, value)| label(&live, key) == value.as_deref());
-    if has_happened { Ok(()) } else { Err(failure) }
+    relabel_object(connection, &subject, &change.namespace, &change.labels, persistence).await
 }
 
 /// Which workloads of these namespaces a restart would change now.

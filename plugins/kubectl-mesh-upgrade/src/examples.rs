@@ -78,6 +78,19 @@ Examples:
 Exit codes:
   0  shown                             3  something is left, with --exit-code";
 
+/// Examples of `rollback`.
+pub const ROLLBACK: &str = "\
+Examples:
+  # What would go back
+  {name} rollback --to 1-26-0 --dry-run
+
+  # Tags, labels and workloads back to the revision before, which is still here
+  {name} rollback --to 1-26-0
+
+Exit codes:
+  0  everything is back                 5  partly done; the same command continues
+  4  refused: nothing was changed       130  interrupted; as 5";
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ mod plan;
 mod precheck;
 mod restart;
 mod revisions;
+mod rollback;
 mod selection;
 mod status;
 mod support;
@@ -45,6 +46,7 @@ async fn dispatch(invocation: &Invocation, verb: Verb, terminal: &mut Terminal) 
         Verb::Precheck(args) => precheck::run(invocation, &args, terminal).await,
         Verb::Plan(args) => plan::run(invocation, &args, terminal).await,
         Verb::Restart(args) => restart::run(invocation, &args, terminal).await,
+        Verb::Rollback(args) => rollback::run(invocation, &args, terminal).await,
         Verb::Status(args) => status::run(invocation, &args, terminal).await,
     }
 }

@@ -1,7 +1,7 @@
 //! `mesh-upgrade restart`: restarts what is stale, in waves, and proves each result.
 
-mod engine;
-mod event;
+pub mod engine;
+pub mod event;
 mod eviction;
 mod proxies;
 mod rollout;
@@ -49,17 +49,9 @@ pub struct RestartArgs {
     #[arg(long, value_name = "N")]
     pub wave: Option<usize>,
 
-    /// How many workloads roll out at once
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
-    pub max_parallel: u16,
-
-    /// Stop after so many failures
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    pub max_failures: u16,
-
-    /// How long one workload may take, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-    pub timeout: u64,
+    /// How far it may go.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 
     /// Wait so many seconds between waves
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
@@ -84,6 +76,33 @@ pub struct RestartArgs {
     /// How events are written
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text, hide_default_value = true, ignore_case = true)]
     pub output: Output,
+}
+
+/// How far restarts may go.
+#[derive(Args, Clone, Debug)]
+pub struct LimitArgs {
+    /// How many workloads roll out at once
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_parallel: u16,
+
+    /// Stop after so many failures
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_failures: u16,
+
+    /// How long one workload may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub timeout: u64,
+}
+
+impl From<&LimitArgs> for Limits {
+    fn from(args: &LimitArgs) -> Limits {
+        Limits {
+            parallel: args.max_parallel.into(),
+            failures: args.max_failures.into(),
+            timeout: Duration::from_secs(args.timeout),
+            ..Limits::default()
+        }
+    }
 }
 
 /// How events are written.
@@ -170,12 +189,10 @@ fn chosen(mut waves: Vec<Wave>, number: Option<usize>, total: usize) -> Result<V
 impl RestartArgs {
     fn limits(&self) -> Limits {
         Limits {
-            parallel: self.max_parallel.into(),
-            failures: self.max_failures.into(),
-            timeout: Duration::from_secs(self.timeout),
             pause: Duration::from_secs(self.pause),
             gate: self.gate.clone(),
             gate_timeout: Duration::from_secs(self.gate_timeout),
+            ..Limits::from(&self.limits)
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Writes. Each has a precondition, none is tried again blindly, and one whose answer got lost is looked up: it has
 //! happened or it has not, and nobody is left to guess.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::Method;
@@ -164,6 +165,30 @@ pub async fn post(
     persistence: Persistence,
 ) -> Result<Value, Failure> {
     Write::new(Method::POST, path.to_owned(), "application/json", body, what.to_owned()).send(connection, persistence).await
+}
+
+/// Sets labels of an object as it was read, in one patch; `None` removes one. A lost answer is looked up: the patch has
+/// happened when the labels are there.
+///
+/// # Errors
+/// [`Cause::Conflict`] when the object has changed since it was read.
+pub async fn relabel(
+    connection: &Connection,
+    subject: &Subject,
+    object: &Value,
+    labels: &BTreeMap<&'static str, Option<String>>,
+    persistence: Persistence,
+) -> Result<(), Failure> {
+    let metadata = &object["metadata"];
+    let patch = json!({"metadata": {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"], "labels": labels}});
+    let failure = match merge_patch(connection, subject, &patch, persistence).await {
+        Ok(_) => return Ok(()),
+        Err(failure) if is_uncertain(&failure.cause) => failure,
+        Err(failure) => return Err(failure),
+    };
+    let live = read_object(connection, subject).await?.unwrap_or_default();
+    let has_happened = labels.iter().all(|(key, value)| live["metadata"]["labels"][*key].as_str() == value.as_deref());
+    if has_happened { Ok(()) } else { Err(failure) }
 }
 
 /// Whether a failed write may have happened all the same: its answer was lost, or an intermediary spoke for the server.

@@ -6,6 +6,7 @@ pub mod document;
 pub mod exit;
 pub mod findings;
 pub mod flags;
+pub mod interruption;
 pub mod invocation;
 pub mod progress;
 pub mod question;

@@ -105,14 +105,15 @@ impl Plan {
     /// When it is no plan, or names a workload twice.
     pub fn read(path: &Path) -> Result<Plan, Stop> {
         Plan::parse(&read_text(path)?).map_err(|why| {
-            Stop::Message(format!("{} is no plan: {why}\n  kubectl mesh-upgrade plan -A > FILE makes one", path.display()))
+            let source = if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() };
+            Stop::Message(format!("{source} is no plan: {why}\n  kubectl mesh-upgrade plan -A > FILE makes one"))
         })
     }
 
     fn parse(text: &str) -> Result<Plan, String> {
         let plan: Plan = serde_saphyr::from_str(text).map_err(|error| {
             let error = error.to_string();
-            error.lines().next().unwrap_or_default().to_owned()
+            error.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
         })?;
         if plan.api_version != API_VERSION || plan.kind != KIND {
             return Err(format!("it is a {} of {}, not a {KIND} of {API_VERSION}", plan.kind, plan.api_version));

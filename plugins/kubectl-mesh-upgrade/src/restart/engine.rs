@@ -3,8 +3,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -22,6 +20,7 @@ use mesh::refusal::Refusal;
 use mesh::snapshot::Snapshot;
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
+use mesh::terminal::interruption::Interruption;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use mesh::verdict::Wanted;
@@ -43,7 +42,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How far the engine may go.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Limits {
     /// Workloads that roll out at once.
     pub parallel: usize,
@@ -65,7 +64,7 @@ pub struct Engine<'a> {
     snapshot: &'a Snapshot,
     limits: Limits,
     looks: Looks<'a>,
-    interrupted: Arc<AtomicBool>,
+    interruption: Interruption,
 }
 
 /// What the engine asks for, besides reading and dry runs.
@@ -88,8 +87,8 @@ pub fn permissions(namespace: Option<&str>) -> Vec<Permission> {
 impl<'a> Engine<'a> {
     /// An engine for workloads of this snapshot.
     pub fn new(connection: &'a Connection, snapshot: &'a Snapshot, limits: Limits) -> Engine<'a> {
-        let interrupted = interruption();
-        Engine { connection, snapshot, limits, looks: Looks { connection, seen: RefCell::default() }, interrupted }
+        let interruption = Interruption::listen();
+        Engine { connection, snapshot, limits, looks: Looks { connection, seen: RefCell::default() }, interruption }
     }
 
     /// Restarts everything, wave by wave.
@@ -127,7 +126,7 @@ impl<'a> Engine<'a> {
     }
 
     fn is_interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
+        self.interruption.is_requested()
     }
 
     /// The pause and the gate before the next wave.
@@ -411,18 +410,4 @@ fn gone() -> Outcome {
 /// To the second, as kubectl writes it.
 fn now() -> String {
     Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default().to_string()
-}
-
-/// Becomes true when the user presses Ctrl-C; the second time ends the process.
-fn interruption() -> Arc<AtomicBool> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&interrupted);
-    tokio::spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
-            if flag.swap(true, Ordering::Relaxed) {
-                std::process::exit(i32::from(Exit::Interrupted.code()));
-            }
-        }
-    });
-    interrupted
 }

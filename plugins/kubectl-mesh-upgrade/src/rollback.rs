@@ -1,0 +1,236 @@
+//! `mesh-upgrade rollback`: tags, labels and workloads back to a revision that is still here.
+
+mod plan;
+
+use std::collections::{BTreeMap, HashMap};
+
+use clap::Args;
+use jiff::Timestamp;
+use mesh::change::Subject;
+use mesh::cluster::access::{Permission, Probing, manifest, namespace_permissions, permissions, tag_permissions};
+use mesh::cluster::apply::{Persistence, relabel};
+use mesh::cluster::connection::Connection;
+use mesh::cluster::raw::read_list;
+use mesh::cluster::{Pods, Unobserved, look, read};
+use mesh::execution::Execution;
+use mesh::installation::{Installation, name, namespace};
+use mesh::labels;
+use mesh::object::Resource;
+use mesh::refusal::Refusal;
+use mesh::snapshot::Detail;
+use mesh::terminal::Terminal;
+use mesh::terminal::exit::Exit;
+use mesh::terminal::findings;
+use mesh::terminal::interruption::Interruption;
+use mesh::terminal::question::{Consent, ask};
+use mesh::terminal::stop::Stop;
+use mesh::terminal::words::plural;
+use mesh::terminal::writing::{DryRun, WritingArgs};
+use mesh::verdict::verdicts;
+use owo_colors::OwoColorize;
+use serde_json::Value;
+
+use crate::args::Invocation;
+use crate::restart::engine::{Engine, Limits, permissions as engine_permissions};
+use crate::restart::event::Events;
+use crate::restart::{LimitArgs, Output};
+use crate::rollback::plan::{Rollback, Runners, check_target, other_revision, runners};
+use crate::survey::{scope, survey};
+use crate::waves::{Item, Waving, waves};
+
+/// Arguments of `rollback`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = crate::examples::ROLLBACK)]
+pub struct RollbackArgs {
+    /// The revision to go back to
+    #[arg(long, value_name = "REVISION")]
+    pub to: String,
+
+    /// The revision to leave; found by itself when only one is newer
+    #[arg(long, value_name = "REVISION")]
+    pub from: Option<String>,
+
+    /// Let istiod replace the gateways that follow at once
+    #[arg(long)]
+    pub accept_gateway_restart: bool,
+
+    /// How far the restarts may go.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+
+    /// Only show what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Answer questions with yes; refusals stay refusals
+    #[arg(short, long)]
+    pub yes: bool,
+
+    /// How the restarts are written
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text, hide_default_value = true, ignore_case = true)]
+    pub output: Output,
+}
+
+/// Runs it.
+pub async fn run(invocation: &Invocation, args: &RollbackArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    if invocation.common.explain_rbac {
+        terminal.out.write_all(manifest(&needed(invocation), "mesh-upgrade-rollback").as_bytes())?;
+        return Ok(Exit::Done);
+    }
+    let connection = invocation.connect().await?;
+    let istio_namespace = invocation.common.istio_namespace.as_deref();
+    let survey = survey(&connection, invocation, None, terminal).await?;
+    check_target(&survey.snapshot, &survey.revisions, &args.to)?;
+    let Some(from) = other_revision(&survey.revisions, &args.to, args.from.as_deref())? else {
+        writeln!(terminal.err, "Nothing to roll back: no revision here is newer than {}.", args.to)?;
+        return Ok(Exit::Done);
+    };
+    let sight = look(&connection, istio_namespace, Pods::All).await?;
+    let unread = sight.installation.snapshot.unread_findings().chain(survey.snapshot.unread_findings());
+    findings::write(unread.map(|finding| (None, finding)), invocation.common.v, &terminal.err_styles, &mut terminal.err)?;
+    let runners = runners(&verdicts(&survey.snapshot, &HashMap::new()), &survey.snapshot, &from);
+    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default().to_string();
+    let namespaces = namespaces_of(&connection, &from).await?;
+    let rollback = Rollback::new(&sight, namespaces, args, &from, &now)?;
+    announce(&rollback, &runners, terminal)?;
+    if args.dry_run {
+        return Ok(Exit::Done);
+    }
+    if !rollback.is_done() || !runners.restartable.is_empty() {
+        ask(terminal, &format!("Go back from revision {from} to {}?", args.to), Consent::from_flag(args.yes))?;
+    }
+    move_back(&connection, invocation, args, &sight.installation, &rollback, terminal).await?;
+    let left = restart(&connection, invocation, args, &from, terminal).await?;
+    conclude(invocation, args, &from, left.into_iter().chain(rollback.not_ours).collect(), terminal)
+}
+
+/// The namespaces that follow a revision itself, whole.
+async fn namespaces_of(connection: &Connection, revision: &str) -> Result<Vec<Value>, Stop> {
+    let selector = format!("{}%3D{revision}", labels::REVISION.replace('/', "%2F"));
+    let path = format!("{}?labelSelector={selector}", Resource::Namespaces.path(None));
+    Ok(read_list(connection, &path, "listing namespaces").await?)
+}
+
+fn announce(rollback: &Rollback, runners: &Runners, terminal: &mut Terminal) -> Result<(), Stop> {
+    let Rollback { from, to, .. } = rollback;
+    writeln!(terminal.err, "Back from revision {from} to {to}:")?;
+    for line in rollback.lines() {
+        writeln!(terminal.err, "  {line}")?;
+    }
+    let count = plural(runners.restartable.len() as u64, "workload runs", "workloads run");
+    writeln!(terminal.err, "  {count} proxies of {from} and are restarted")?;
+    for other in rollback.not_ours.iter().chain(&runners.others) {
+        writeln!(terminal.err, "  {} {other}", "left:".style(terminal.err_styles.warning))?;
+    }
+    Ok(())
+}
+
+/// Tags first: whoever follows one follows at once. Then the labels that name the revision itself.
+async fn move_back(
+    connection: &Connection,
+    invocation: &Invocation,
+    args: &RollbackArgs,
+    installation: &Installation,
+    rollback: &Rollback,
+    terminal: &mut Terminal,
+) -> Result<(), Stop> {
+    let writing =
+        WritingArgs { yes: true, accept_gateway_restart: args.accept_gateway_restart, dry_run: DryRun::None, output: None };
+    let execution = Execution { connection, common: &invocation.common, writing: &writing, installation };
+    for plan in &rollback.tags {
+        execution.run(plan, terminal).await?;
+    }
+    let interruption = Interruption::listen();
+    let labels = BTreeMap::from([(labels::REVISION, Some(args.to.clone())), (labels::INJECTION, None)]);
+    for object in rollback.namespaces.iter().chain(&rollback.gateways) {
+        if interruption.is_requested() {
+            let reason = "tags are back, some labels are not".to_owned();
+            return Err(Stop::Interrupted(Refusal::new(reason, "the same command continues")));
+        }
+        let resource = if object["kind"] == "Gateway" { Resource::Gateways } else { Resource::Namespaces };
+        let namespace = Some(namespace(object)).filter(|namespace| !namespace.is_empty());
+        let subject = Subject::new(resource, namespace, name(object));
+        relabel(connection, &subject, object, &labels, Persistence::Stored).await?;
+        writeln!(terminal.err, "{subject} follows {}", args.to)?;
+    }
+    Ok(())
+}
+
+/// Restarts what runs the revision that is left, in reverse order, and gives what cannot be brought back.
+async fn restart(
+    connection: &Connection,
+    invocation: &Invocation,
+    args: &RollbackArgs,
+    from: &str,
+    terminal: &mut Terminal,
+) -> Result<Vec<String>, Stop> {
+    let snapshot = read(connection, &scope(invocation, None), Detail::Workloads, &Unobserved).await?;
+    let Runners { restartable, others } = runners(&verdicts(&snapshot, &HashMap::new()), &snapshot, from);
+    let mut others = others;
+    let mut items = Vec::new();
+    for verdict in &restartable {
+        match verdict.wanted.as_ref().and_then(|wanted| wanted.revision.as_deref()) {
+            Some(revision) if revision == args.to => items.push((Item::new(verdict), None)),
+            _ => others.push(format!(
+                "{} -n {} would not get revision {}: {}",
+                verdict.workload.qualified_name(),
+                verdict.workload.namespace,
+                args.to,
+                verdict.advice("kubectl")
+            )),
+        }
+    }
+    if items.is_empty() {
+        return Ok(others);
+    }
+    let mut waves = waves(items, &Waving::Namespace);
+    // What was upgraded last goes back first.
+    waves.reverse();
+    for (place, wave) in waves.iter_mut().enumerate() {
+        wave.number = place + 1;
+    }
+    let mut events = Events::new(args.output);
+    let engine = Engine::new(connection, &snapshot, Limits::from(&args.limits));
+    engine.run(&waves, &mut events, terminal).await?;
+    Ok(others)
+}
+
+fn conclude(
+    invocation: &Invocation,
+    args: &RollbackArgs,
+    from: &str,
+    left: Vec<String>,
+    terminal: &mut Terminal,
+) -> Result<Exit, Stop> {
+    if !left.is_empty() {
+        let reason = format!("these still use revision {from}, and are not brought back from here");
+        let advice = format!(
+            "mend each; then {}",
+            invocation.common.advisor().plugin("mesh-upgrade", &format!("complete --remove {from}"))
+        );
+        return Err(Stop::Partly(Refusal::new(reason, advice).with(left)));
+    }
+    writeln!(terminal.err, "Everything that followed revision {from} is back on {}.", args.to)?;
+    let next = invocation.common.advisor().plugin("mesh-upgrade", &format!("complete --remove {from}"));
+    writeln!(terminal.err, "{} {next}", "Next:".style(terminal.err_styles.hint))?;
+    Ok(Exit::Done)
+}
+
+/// What is needed: tags, labels and restarts.
+fn needed(invocation: &Invocation) -> Vec<Permission> {
+    let istio_namespace = invocation.common.istio_namespace.as_deref();
+    let mut needed = permissions(&scope(invocation, None), Probing::Yes);
+    needed.extend(tag_permissions(istio_namespace));
+    needed.extend(namespace_permissions(istio_namespace));
+    needed.extend(engine_permissions(None));
+    let gateways = ["get", "patch"];
+    needed.extend(gateways.map(|verb| Permission {
+        namespace: None,
+        group: "gateway.networking.k8s.io",
+        resource: "gateways",
+        verb,
+    }));
+    needed.sort();
+    needed.dedup();
+    needed
+}

@@ -1,0 +1,252 @@
+//! What a rollback changes: decided from what was read, before anything is written.
+
+use mesh::cluster::Sight;
+use mesh::control_plane::Readiness;
+use mesh::installation::{label, name, namespace};
+use mesh::labels;
+use mesh::object::StringMap;
+use mesh::owner::owner_of;
+use mesh::refusal::Refusal;
+use mesh::snapshot::Snapshot;
+use mesh::state::State;
+use mesh::tag::{self, SetRequest, TagPlan, check_answers, history, plan_set, plan_undo};
+use mesh::terminal::words::plural;
+use mesh::verdict::Verdict;
+use mesh::workload::WorkloadId;
+use serde_json::Value;
+
+use crate::revisions::Revision;
+use crate::rollback::RollbackArgs;
+
+/// What is moved back.
+#[derive(Debug, PartialEq)]
+pub struct Rollback {
+    /// The revision that is left.
+    pub from: String,
+    /// Where it goes.
+    pub to: String,
+    /// Tags that point to it.
+    pub tags: Vec<TagPlan>,
+    /// Namespaces that follow it by its own name, whole.
+    pub namespaces: Vec<Value>,
+    /// Gateways that do, whole.
+    pub gateways: Vec<Value>,
+    /// What follows it and belongs to somebody else: who, a line each.
+    pub not_ours: Vec<String>,
+}
+
+impl Rollback {
+    /// Decides. `now` is RFC 3339.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when a tag or label cannot go back safely; nothing is changed then.
+    pub fn new(sight: &Sight, namespaces: Vec<Value>, args: &RollbackArgs, from: &str, now: &str) -> Result<Rollback, Refusal> {
+        let installation = &sight.installation;
+        let follows = |object: &Value| label(object, labels::REVISION) == Some(from);
+        let mut tags = Vec::new();
+        for tag in installation.snapshot.tags() {
+            if installation.tag_webhooks(tag).chain(installation.tag_services(tag)).any(follows) {
+                tags.push(plan_of(sight, tag, args, from, now)?);
+            }
+        }
+        let gateways: Vec<Value> = installation.gateways.iter().filter(|gateway| follows(gateway)).cloned().collect();
+        let (namespaces, mut not_ours) = ours(namespaces, "namespaces");
+        let (gateways, others) = ours(gateways, "gateways");
+        not_ours.extend(others);
+        if !gateways.is_empty() && !args.accept_gateway_restart {
+            let reason = format!("istiod replaces these gateways at once when they follow revision {}", args.to);
+            let names = gateways.iter().map(|gateway| format!("gateways/{} -n {}", name(gateway), namespace(gateway)));
+            return Err(Refusal::new(reason, "the same command with --accept-gateway-restart").with(names.collect()));
+        }
+        let is_default = args.to == tag::DEFAULT && tags.iter().any(|plan: &TagPlan| plan.tag == tag::DEFAULT);
+        if !is_default && !namespaces.is_empty() {
+            check_answers(installation, &args.to, &labelled(&namespaces, &args.to))?;
+        }
+        Ok(Rollback { from: from.to_owned(), to: args.to.clone(), tags, namespaces, gateways, not_ours })
+    }
+
+    /// Whether no tag and no label has to move.
+    pub fn is_done(&self) -> bool {
+        self.tags.is_empty() && self.namespaces.is_empty() && self.gateways.is_empty()
+    }
+
+    /// What it does, a line each.
+    pub fn lines(&self) -> Vec<String> {
+        let Rollback { from, to, .. } = self;
+        let tags = self.tags.iter().map(|plan| match &plan.revision {
+            Some(revision) => format!("tag {}: {from} -> {revision}", plan.tag),
+            None => format!("tag {}: removed, as before it was set", plan.tag),
+        });
+        let mut lines: Vec<String> = tags.collect();
+        for (objects, one, many) in [(&self.namespaces, "namespace", "namespaces"), (&self.gateways, "Gateway", "Gateways")] {
+            if !objects.is_empty() {
+                let names: Vec<&str> = objects.iter().map(name).collect();
+                let count = plural(objects.len() as u64, one, many);
+                lines.push(format!("{count} labelled {}={from} -> {to}: {}", labels::REVISION, names.join(", ")));
+            }
+        }
+        lines
+    }
+}
+
+/// A tag goes back as `undo` does it where that leads there; else it is set.
+fn plan_of(sight: &Sight, tag: &str, args: &RollbackArgs, from: &str, now: &str) -> Result<TagPlan, Refusal> {
+    let request = SetRequest {
+        tag,
+        revision: &args.to,
+        from: None,
+        may_overwrite: true,
+        may_restart_gateways: args.accept_gateway_restart,
+        istio_namespace: None,
+        time: now,
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let Sight { installation, census } = sight;
+    let last = installation.tag_webhooks(tag).next().and_then(|webhook| history(webhook).pop());
+    let leads_there = last.is_some_and(|last| !last.undone && last.from.as_deref() == Some(args.to.as_str()));
+    // Setting the tag `default` has switched the unrevisioned injector off; only taking that back switches it on.
+    let is_unrevisioned = tag == tag::DEFAULT && args.to == tag::DEFAULT;
+    let plan = if leads_there || is_unrevisioned { plan_undo } else { plan_set };
+    plan(installation, census, &request)
+        .map_err(|refusal| Refusal { reason: format!("tag {tag} cannot leave {from}: {}", refusal.reason), ..refusal })
+}
+
+/// Those that nobody else would put back, and who owns the others.
+fn ours(objects: Vec<Value>, plural: &str) -> (Vec<Value>, Vec<String>) {
+    let (ours, others): (Vec<Value>, Vec<Value>) = objects.into_iter().partition(|object| owner_of(object).is_ours_to_write());
+    let told = others.iter().map(|object| {
+        let place = namespace(object);
+        let place = if place.is_empty() { String::new() } else { format!(" -n {place}") };
+        format!("{plural}/{}{place} belongs to {}: change its label {} there", name(object), owner_of(object), labels::REVISION)
+    });
+    let told = told.collect();
+    (ours, told)
+}
+
+/// The labels that namespaces will have.
+fn labelled(namespaces: &[Value], to: &str) -> Vec<(String, StringMap)> {
+    let after = |namespace: &Value| {
+        let mut labels: StringMap = serde_json::from_value(namespace["metadata"]["labels"].clone()).unwrap_or_default();
+        labels.remove(labels::INJECTION);
+        labels.insert(labels::REVISION.to_owned(), to.to_owned());
+        (name(namespace).to_owned(), labels)
+    };
+    namespaces.iter().map(after).collect()
+}
+
+/// Where it goes has to be there, and to answer.
+///
+/// # Errors
+/// A [`Refusal`]: not found, or not ready.
+pub fn check_target(snapshot: &Snapshot, revisions: &[Revision], to: &str) -> Result<(), Refusal> {
+    let Some(revision) = revisions.iter().find(|revision| revision.name == to) else {
+        let names: Vec<&str> = revisions.iter().map(|revision| revision.name.as_str()).collect();
+        let here = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        return Err(Refusal::not_found(format!("revision {to} is not here: there are {here}"), "kubectl mesh-upgrade targets"));
+    };
+    let why = match (&revision.control_plane, snapshot.readiness(to)) {
+        (None, _) => "its control plane is gone",
+        (Some(_), Readiness::Ready) => return Ok(()),
+        (Some(_), Readiness::NotReady) => "its control plane is not ready",
+        (Some(_), Readiness::Unknown) => "whether its control plane is ready could not be read",
+    };
+    let reason = format!("nothing can go back to revision {to}: {why}");
+    Err(Refusal::new(reason, "kubectl mesh-upgrade targets shows what answers; kubectl mesh-tag list -v says why not"))
+}
+
+/// The revision that is left: the one named, or the only one that is newer.
+///
+/// # Errors
+/// A [`Refusal`] when it is not there, or several are newer.
+pub fn other_revision(revisions: &[Revision], to: &str, named: Option<&str>) -> Result<Option<String>, Refusal> {
+    let version_of = |name: &str| revisions.iter().find(|revision| revision.name == name).and_then(Revision::version).cloned();
+    if let Some(named) = named {
+        if named == to {
+            return Err(Refusal::new(format!("--from and --to are both {to}"), "kubectl mesh-upgrade targets"));
+        }
+        let is_here = revisions.iter().any(|revision| revision.name == named);
+        // What was removed by half may be followed still; only a name that nothing bears is a mistake.
+        return if is_here {
+            Ok(Some(named.to_owned()))
+        } else {
+            Err(Refusal::not_found(format!("revision {named} is not here"), "kubectl mesh-upgrade targets"))
+        };
+    }
+    let own = version_of(to);
+    let is_newer = |revision: &&Revision| {
+        let version = revision.version().or_else(|| revision.newest_proxy());
+        revision.name != to && (own.is_none() || version.is_none() || version > own.as_ref())
+    };
+    let newer: Vec<&str> = revisions.iter().filter(is_newer).map(|revision| revision.name.as_str()).collect();
+    match newer[..] {
+        [] => Ok(None),
+        [one] => Ok(Some(one.to_owned())),
+        _ => {
+            Err(Refusal::new(format!("several revisions are newer than {to}: {}", newer.join(", ")), "say which one with --from"))
+        }
+    }
+}
+
+/// The workloads that run a revision's proxies.
+pub struct Runners {
+    /// Those that a restart brings somewhere else, now or once tags and labels have moved.
+    pub restartable: Vec<Verdict>,
+    /// Those that none does: why, a line each.
+    pub others: Vec<String>,
+}
+
+/// Who runs a revision's proxies, or would by its template's own label.
+pub fn runners(verdicts: &[Verdict], snapshot: &Snapshot, revision: &str) -> Runners {
+    let runs = |verdict: &Verdict| {
+        let proxies = verdict.running.iter().filter_map(|running| running.proxy.as_ref());
+        proxies.into_iter().any(|proxy| proxy.revision.as_deref() == Some(revision))
+    };
+    let mut found = Runners { restartable: Vec::new(), others: Vec::new() };
+    for verdict in verdicts {
+        let id = &verdict.workload;
+        let what = format!("{} -n {}", id.qualified_name(), id.namespace);
+        if names_in_template(snapshot, id, revision) {
+            found.others.push(format!("{what}: its template has the label {}={revision}; change it there", labels::REVISION));
+        } else if !runs(verdict) || verdict.proxy_type.is_made_by_istiod() {
+            // What istiod makes for Gateways follows them at once.
+        } else if !verdict.restart.is_possible() || matches!(verdict.state, State::Blocked | State::Pinned | State::Unknown) {
+            found.others.push(format!("{what} is {}: {}", verdict.state, verdict.advice("kubectl")));
+        } else {
+            found.restartable.push(verdict.clone());
+        }
+    }
+    found
+}
+
+fn names_in_template(snapshot: &Snapshot, id: &WorkloadId, revision: &str) -> bool {
+    use mesh::object::Lookup;
+    let place = snapshot.workloads.binary_search_by(|workload| workload.id.cmp(id));
+    place.is_ok_and(|place| snapshot.workloads[place].template.labels.value(labels::REVISION) == Some(revision))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::revisions::sample;
+
+    #[test]
+    fn the_one_that_is_newer_is_left() {
+        let two = [sample("1-26-0", "1.26.0", 3), sample("1-28-2", "1.28.2", 1)];
+        assert_eq!(other_revision(&two, "1-26-0", None), Ok(Some("1-28-2".to_owned())));
+        assert_eq!(other_revision(&two, "1-28-2", None), Ok(None));
+        assert_eq!(other_revision(&two, "1-28-2", Some("1-26-0")), Ok(Some("1-26-0".to_owned())));
+        assert!(other_revision(&two, "1-26-0", Some("1-26-0")).is_err());
+        let three = [sample("1-26-0", "1.26.0", 3), sample("1-27-1", "1.27.1", 1), sample("1-28-2", "1.28.2", 1)];
+        let several = other_revision(&three, "1-26-0", None).unwrap_err();
+        assert_eq!(several.reason, "several revisions are newer than 1-26-0: 1-27-1, 1-28-2");
+    }
+
+    #[test]
+    fn what_is_gone_or_not_ready_is_nothing_to_go_back_to() {
+        let revisions = [sample("1-26-0", "1.26.0", 3)];
+        let refusal = check_target(&Snapshot::default(), &revisions, "1-26-0").unwrap_err();
+        assert!(refusal.reason.contains("is not ready"), "{}", refusal.reason);
+        let unknown = check_target(&Snapshot::default(), &revisions, "1-25-0").unwrap_err();
+        assert_eq!(unknown.cause, mesh::refusal::RefusalCause::NotFound);
+    }
+}
