@@ -5,7 +5,7 @@ use mesh::cluster::connection::Connection;
 use mesh::terminal::flags::CommonArgs;
 use mesh::terminal::stop::Stop;
 
-use crate::{plan, precheck, restart, rollback, status, targets};
+use crate::{complete, plan, precheck, restart, rollback, status, targets};
 
 /// Upgrade an Istio mesh by canary, one safe step at a time
 ///
@@ -35,6 +35,8 @@ pub enum Verb {
     Restart(restart::RestartArgs),
     /// Show how far the upgrade is, and what is left
     Status(status::StatusArgs),
+    /// Remove a revision once nothing uses it
+    Complete(complete::CompleteArgs),
     /// Go back: tags, labels and workloads to a revision that is still here
     Rollback(rollback::RollbackArgs),
 }

@@ -78,6 +78,19 @@ Examples:
 Exit codes:
   0  shown                             3  something is left, with --exit-code";
 
+/// Examples of `complete`.
+pub const COMPLETE: &str = "\
+Examples:
+  # What uses the old revision still, and what would be deleted
+  {name} complete --remove 1-26-0 --dry-run
+
+  # Remove it, once nothing uses it
+  {name} complete --remove 1-26-0
+
+Exit codes:
+  0  it is removed                      5  partly done; the same command continues
+  4  refused: something uses it, or nobody can say that nothing does";
+
 /// Examples of `rollback`.
 pub const ROLLBACK: &str = "\
 Examples:

@@ -1,7 +1,9 @@
 //! `kubectl mesh-upgrade`: the canary upgrade of an Istio mesh, from precheck to removal.
 
 mod args;
+mod complete;
 mod examples;
+mod lists;
 mod output;
 mod plan;
 mod precheck;
@@ -46,6 +48,7 @@ async fn dispatch(invocation: &Invocation, verb: Verb, terminal: &mut Terminal) 
         Verb::Precheck(args) => precheck::run(invocation, &args, terminal).await,
         Verb::Plan(args) => plan::run(invocation, &args, terminal).await,
         Verb::Restart(args) => restart::run(invocation, &args, terminal).await,
+        Verb::Complete(args) => complete::run(invocation, &args, terminal).await,
         Verb::Rollback(args) => rollback::run(invocation, &args, terminal).await,
         Verb::Status(args) => status::run(invocation, &args, terminal).await,
     }

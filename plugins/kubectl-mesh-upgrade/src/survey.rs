@@ -1,6 +1,7 @@
 //! One look at the mesh, for the verbs that only look: the snapshot, and what of the control planes' own objects it leaves
 //! out.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
@@ -9,7 +10,8 @@ use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
 use mesh::cluster::raw::read_list;
 use mesh::cluster::{Observer, Scope, read};
-use mesh::object::{Object, Resource};
+use mesh::object::{Interner, Object, Pod, Resource};
+use mesh::proxy::Proxy;
 use mesh::snapshot::{Detail, Snapshot};
 use mesh::terminal::Terminal;
 use mesh::terminal::progress::Progress;
@@ -32,8 +34,21 @@ pub struct Survey {
     pub istiods: Vec<Value>,
     /// Why those may not be all, where they may not.
     pub istiods_unread: Option<String>,
+    /// Pods with a proxy that are on their way out: no workload counts them any more.
+    pub terminating: Vec<Terminating>,
     /// The moment of the look, by the local clock.
     pub now: Timestamp,
+}
+
+/// A pod with a proxy that is being deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terminating {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The revision that its proxy names.
+    pub revision: Option<String>,
 }
 
 /// Looks once. `namespace` narrows what proxies are looked at; everywhere when `None`.
@@ -47,7 +62,7 @@ pub async fn survey(
     terminal: &mut Terminal,
 ) -> Result<Survey, Failure> {
     let progress = Progress::start(terminal.err_audience, "objects");
-    let counter = Counter { progress: &progress };
+    let counter = Counter { progress: &progress, terminating: RefCell::default() };
     let scope = scope(invocation, namespace);
     let snapshot = read(connection, &scope, Detail::Workloads, &counter);
     let (snapshot, istiods) = futures::join!(snapshot, istiods(connection, invocation));
@@ -59,7 +74,8 @@ pub async fn survey(
     }
     let (istiods, istiods_unread) = istiods;
     let revisions = revisions(&snapshot, &istiods);
-    Ok(Survey { snapshot, revisions, istiods, istiods_unread, now: Timestamp::now() })
+    let terminating = counter.terminating.into_inner();
+    Ok(Survey { snapshot, revisions, istiods, istiods_unread, terminating, now: Timestamp::now() })
 }
 
 /// What to read.
@@ -94,17 +110,35 @@ async fn istiods(connection: &Connection, invocation: &Invocation) -> Result<(Ve
     }
 }
 
-/// Counts for the progress line.
+/// Counts for the progress line, and sees what no workload counts.
 struct Counter<'a> {
     progress: &'a Progress,
+    terminating: RefCell<Vec<Terminating>>,
 }
 
 impl Observer for Counter<'_> {
-    fn object(&self, _object: &Object) {
+    fn object(&self, object: &Object) {
         self.progress.add_one();
+        if let Object::Pod(pod) = object {
+            self.terminating.borrow_mut().extend(terminating(pod));
+        }
     }
 
-    fn restart(&self, _resource: Resource) {
+    fn restart(&self, resource: Resource) {
         self.progress.restart();
+        if resource == Resource::Pods {
+            self.terminating.borrow_mut().clear();
+        }
     }
+}
+
+fn terminating(pod: &Pod) -> Option<Terminating> {
+    let metadata = pod.metadata.as_ref().filter(|metadata| metadata.deletion_timestamp.is_some())?;
+    let has_ended = pod.status.as_ref().is_some_and(|status| matches!(status.phase.as_str(), "Succeeded" | "Failed"));
+    let proxy = Proxy::of_pod(pod, &mut Interner::default()).filter(|_| !has_ended)?;
+    Some(Terminating {
+        namespace: metadata.namespace.clone(),
+        name: metadata.name.clone(),
+        revision: proxy.revision.as_deref().map(str::to_owned),
+    })
 }

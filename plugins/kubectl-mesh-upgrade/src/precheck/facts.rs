@@ -8,6 +8,7 @@ use mesh::verdict::{Verdict, verdicts};
 use serde_json::Value;
 
 use super::target::Target;
+use crate::lists::Found;
 use crate::revisions::Revision;
 use crate::survey::Survey;
 
@@ -73,15 +74,6 @@ impl List {
             List::Deployments | List::StatefulSets | List::DaemonSets => "how workloads are replaced is unknown",
         }
     }
-}
-
-/// What came of reading a list.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Found {
-    /// Its objects. A kind that the API server does not serve has none.
-    Items(Vec<Value>),
-    /// It was not to be had: why.
-    Unread(String),
 }
 
 /// Everything.
@@ -211,6 +203,7 @@ pub fn sample(lists: impl IntoIterator<Item = (List, Vec<Value>)>) -> Facts {
         revisions,
         istiods: Vec::new(),
         istiods_unread: None,
+        terminating: Vec::new(),
         now: "2026-07-15T12:00:00Z".parse().expect("it is a time"),
     };
     let target = Target {

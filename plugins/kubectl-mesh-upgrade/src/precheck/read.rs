@@ -10,12 +10,11 @@ use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
 use mesh::cluster::raw::{read_list, read_object};
 use mesh::control_plane::revision_suffix;
-use mesh::labels;
 use mesh::object::Resource;
-use serde_json::Value;
 
-use super::facts::{Found, List};
+use super::facts::List;
 use super::rules::definitions::DEFINITIONS;
+use crate::lists::{Found, LABELLED, all, found, labelled, path};
 use crate::survey::Survey;
 
 /// Where each plain list stands: group, version, plural.
@@ -36,23 +35,6 @@ const PLAIN: [(List, &str, &str, &str); 12] = [
 
 /// The versions in which BackendTLSPolicies are served, the newest first: Gateway API 1.4 and those before it.
 const BACKEND_TLS_POLICIES: [&str; 2] = ["v1", "v1alpha3"];
-
-/// Istio's kinds that a revision's label restricts: group, version, plural. The versions are served since Istio 1.22.
-const LABELLED: [(&str, &str, &str); 13] = [
-    ("networking.istio.io", "v1", "destinationrules"),
-    ("networking.istio.io", "v1alpha3", "envoyfilters"),
-    ("networking.istio.io", "v1", "gateways"),
-    ("networking.istio.io", "v1beta1", "proxyconfigs"),
-    ("networking.istio.io", "v1", "serviceentries"),
-    ("networking.istio.io", "v1", "sidecars"),
-    ("networking.istio.io", "v1", "virtualservices"),
-    ("networking.istio.io", "v1", "workloadentries"),
-    ("networking.istio.io", "v1", "workloadgroups"),
-    ("security.istio.io", "v1", "authorizationpolicies"),
-    ("security.istio.io", "v1", "peerauthentications"),
-    ("security.istio.io", "v1", "requestauthentications"),
-    ("telemetry.istio.io", "v1", "telemetries"),
-];
 
 /// The lists that need to know nothing of the mesh.
 ///
@@ -87,23 +69,6 @@ async fn definitions(connection: &Connection) -> Result<Found, Failure> {
     all(join_all(reads).await)
 }
 
-/// Objects of Istio's kinds that carry a revision's label.
-async fn labelled(connection: &Connection) -> Result<Found, Failure> {
-    let reads = LABELLED.iter().map(|(group, version, plural)| async move {
-        let selector = labels::REVISION.replace('/', "%2F");
-        let path = format!("{}?labelSelector={selector}", path(group, version, plural));
-        let items = read_list(connection, &path, &format!("listing {plural}.{group}")).await;
-        items.map(|items| items.into_iter().map(|item| with_plural(item, plural)).collect())
-    });
-    all(join_all(reads).await)
-}
-
-/// Findings name an object by its plural, which the object itself does not say.
-fn with_plural(mut object: Value, plural: &str) -> Value {
-    object["plural"] = plural.into();
-    object
-}
-
 async fn backend_tls_policies(connection: &Connection) -> Result<Found, Failure> {
     for version in BACKEND_TLS_POLICIES {
         let path = path("gateway.networking.k8s.io", version, "backendtlspolicies");
@@ -132,33 +97,6 @@ pub async fn configurations(connection: &Connection, survey: &Survey, lists: &mu
     let maps = all(join_all(reads).await)?;
     lists.insert(List::ConfigMaps, maps);
     Ok(())
-}
-
-/// Several lists as one: what is denied of one is unknown of all.
-fn all(parts: Vec<Result<Vec<Value>, Failure>>) -> Result<Found, Failure> {
-    let mut items = Vec::new();
-    let mut unread = None;
-    for part in parts {
-        match found(part)? {
-            Found::Items(part) => items.extend(part),
-            Found::Unread(why) => unread = unread.or(Some(why)),
-        }
-    }
-    Ok(unread.map_or(Found::Items(items), Found::Unread))
-}
-
-fn found(result: Result<Vec<Value>, Failure>) -> Result<Found, Failure> {
-    match result {
-        Ok(items) => Ok(Found::Items(items)),
-        // A kind that is not served has no objects.
-        Err(failure) if failure.cause == Cause::NotFound => Ok(Found::Items(Vec::new())),
-        Err(failure) if failure.cause.is_tolerable() => Ok(Found::Unread(failure.to_string())),
-        Err(failure) => Err(failure),
-    }
-}
-
-fn path(group: &str, version: &str, plural: &str) -> String {
-    if group.is_empty() { format!("/api/{version}/{plural}") } else { format!("/apis/{group}/{version}/{plural}") }
 }
 
 /// The rules that these reads need.

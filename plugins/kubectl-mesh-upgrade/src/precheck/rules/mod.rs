@@ -78,7 +78,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::precheck::facts::{Found, List, brief, sample};
+    use crate::lists::Found;
+    use crate::precheck::facts::{List, brief, sample};
 
     #[test]
     fn a_list_that_is_denied_blocks() {

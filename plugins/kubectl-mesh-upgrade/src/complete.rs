@@ -1,0 +1,382 @@
+//! `mesh-upgrade complete`: removes a revision when nothing uses it, and never otherwise.
+
+mod helm;
+mod proof;
+mod read;
+mod removal;
+mod uses;
+
+use std::collections::{BTreeSet, HashMap};
+
+use clap::{Args, ValueEnum};
+use mesh::change::Change;
+use mesh::cluster::access::{Permission, Probing, manifest, permissions};
+use mesh::cluster::apply::{Persistence, carry_out};
+use mesh::cluster::connection::Connection;
+use mesh::cluster::failure::Cause;
+use mesh::cluster::read_installation;
+use mesh::installation::Installation;
+use mesh::object::Resource;
+use mesh::platform::{Step, Way};
+use mesh::refusal::Refusal;
+use mesh::terminal::Terminal;
+use mesh::terminal::exit::Exit;
+use mesh::terminal::interruption::Interruption;
+use mesh::terminal::question::{Consent, ask};
+use mesh::terminal::stop::Stop;
+use mesh::terminal::words::plural;
+use mesh::verdict::verdicts;
+use owo_colors::OwoColorize;
+use serde_json::{Value, json};
+
+use crate::args::Invocation;
+use crate::complete::proof::{Validation, lost_injection, lost_validation, validation};
+use crate::complete::uses::{Facts, Use, UseKind, Uses, by_kind, uses};
+use crate::output::write_json;
+use crate::revisions::{Plane, Revision};
+use crate::survey::{Survey, scope, survey};
+
+/// Arguments of `complete`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = crate::examples::COMPLETE)]
+pub struct CompleteArgs {
+    /// The revision to remove
+    #[arg(long, value_name = "REVISION")]
+    pub remove: String,
+
+    /// Cut off exactly so many proxies that still run it; everything else that uses it goes on forbidding its removal
+    #[arg(long, value_name = "NUMBER")]
+    pub abandon: Option<u32>,
+
+    /// Only show what would be deleted
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Answer questions with yes; refusals stay refusals
+    #[arg(short, long)]
+    pub yes: bool,
+
+    /// Print what uses it and what would be deleted
+    #[arg(short, long, value_name = "FORMAT", value_enum, ignore_case = true)]
+    pub output: Option<Output>,
+}
+
+/// Output formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// One JSON document
+    Json,
+}
+
+/// Runs it.
+pub async fn run(invocation: &Invocation, args: &CompleteArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    if invocation.common.explain_rbac {
+        terminal.out.write_all(manifest(&needed(invocation), "mesh-upgrade-complete").as_bytes())?;
+        return Ok(Exit::Done);
+    }
+    let connection = invocation.connect().await?;
+    let sight = Sight::look(&connection, invocation, &args.remove, terminal).await?;
+    let removal = sight.decide(&connection, invocation, args).await?;
+    print(args, &sight, &removal, terminal)?;
+    for note in &sight.uses.notes {
+        writeln!(terminal.err, "{} {note}", "note:".style(terminal.err_styles.warning))?;
+    }
+    check_uses(&sight.uses, args)?;
+    announce(args, &removal, terminal)?;
+    if args.dry_run {
+        return Ok(Exit::Done);
+    }
+    if let Removal::Helm { .. } = removal {
+        helm::check().await?;
+    }
+    let question = format!("Remove revision {} from namespace {}?", args.remove, sight.namespace);
+    ask(terminal, &question, Consent::from_flag(args.yes))?;
+    if !args.yes {
+        // Somebody has thought about the question meanwhile, and the cluster has gone on.
+        let again = Sight::look(&connection, invocation, &args.remove, terminal).await?;
+        check_uses(&again.uses, args)?;
+    }
+    let before = validation(&connection, &sight.namespace).await?;
+    match &removal {
+        Removal::Helm { release, namespace } => helm::uninstall(invocation, release, namespace, terminal).await?,
+        Removal::Objects(changes) => delete(&connection, changes, terminal).await?,
+    }
+    conclude(&connection, invocation, args, &sight, &before, terminal).await
+}
+
+/// How the revision goes.
+enum Removal {
+    /// By helm.
+    Helm { release: String, namespace: String },
+    /// Object by object, in this order.
+    Objects(Vec<Change>),
+}
+
+/// What was seen of the revision in question.
+struct Sight {
+    survey: Survey,
+    installation: Installation,
+    uses: Uses,
+    /// Where its control plane is, or was.
+    namespace: String,
+}
+
+impl Sight {
+    /// Reads everything, each list once.
+    async fn look(
+        connection: &Connection,
+        invocation: &Invocation,
+        revision: &str,
+        terminal: &mut Terminal,
+    ) -> Result<Sight, Stop> {
+        let hint = invocation.common.istio_namespace.as_deref();
+        let survey = survey(connection, invocation, None, terminal);
+        let (survey, installation, lists) =
+            futures::join!(survey, read_installation(connection, hint), read::lists(connection, hint.unwrap_or(ISTIO_NAMESPACE)));
+        let (survey, installation, lists) = (survey?, installation?, lists?);
+        let namespace = namespace_of(&survey, revision, hint)?;
+        let verdicts = verdicts(&survey.snapshot, &HashMap::new());
+        let facts = Facts {
+            snapshot: &survey.snapshot,
+            verdicts: &verdicts,
+            terminating: &survey.terminating,
+            installation: &installation,
+            sleeping: &lists.sleeping,
+            labelled: &lists.labelled,
+            ztunnels: &lists.ztunnels,
+            remote_secrets: &lists.remote_secrets,
+        };
+        let mut uses = uses(&facts, revision);
+        if let Some(why) = &survey.istiods_unread {
+            uses.unknown.push(format!("Deployments of istiod: {why}"));
+        }
+        Ok(Sight { survey, installation, uses, namespace })
+    }
+
+    fn plane(&self, revision: &str) -> Option<&Plane> {
+        let mut named = self.survey.revisions.iter().filter(|found| found.name == revision);
+        named.find_map(|found| found.control_plane.as_ref().filter(|plane| plane.namespace == self.namespace))
+    }
+
+    /// What has to be deleted, and by whom.
+    async fn decide(&self, connection: &Connection, invocation: &Invocation, args: &CompleteArgs) -> Result<Removal, Stop> {
+        let revision = args.remove.as_str();
+        match self.plane(revision).map(|plane| plane.platform.way(Step::Complete, revision)) {
+            Some(Way::Elsewhere(how)) => {
+                let platform = self.plane(revision).map_or("somebody else", |plane| plane.platform.name());
+                let reason = format!("revision {revision} belongs to its platform ({platform}), which removes it");
+                return Err(Refusal::new(reason, how).into());
+            }
+            Some(Way::Helm { release, namespace }) => {
+                self.check_others(revision)?;
+                return Ok(Removal::Helm { release, namespace });
+            }
+            Some(Way::Ours) | None => {}
+        }
+        let found = read::consists_of(connection, revision, &self.namespace).await?;
+        let changes = removal::removal(&self.installation, found, revision)?;
+        if changes.is_empty() {
+            return Err(not_here(&self.survey.revisions, revision, invocation).into());
+        }
+        self.check_others(revision)?;
+        Ok(Removal::Objects(changes))
+    }
+
+    /// Something has to be left to inject and to validate.
+    fn check_others(&self, revision: &str) -> Result<(), Refusal> {
+        if self.survey.revisions.iter().any(|other| other.name != revision && other.is_ready()) {
+            return Ok(());
+        }
+        let reason = format!("revision {revision} is the only one: no other control plane is ready to take its place");
+        Err(Refusal::new(reason, "kubectl mesh-upgrade targets shows what is here; istioctl uninstall --purge ends the mesh"))
+    }
+}
+
+/// Where control planes are, unless something says otherwise.
+const ISTIO_NAMESPACE: &str = "istio-system";
+
+/// The namespace of the revision's control plane, or where one that is half removed was.
+fn namespace_of(survey: &Survey, revision: &str, hint: Option<&str>) -> Result<String, Refusal> {
+    let planes = survey.revisions.iter().filter(|found| found.name == revision).filter_map(|found| found.control_plane.as_ref());
+    let namespaces: BTreeSet<&str> = planes.map(|plane| plane.namespace.as_str()).collect();
+    match (hint, namespaces.len()) {
+        (Some(hint), _) => Ok(hint.to_owned()),
+        (None, 0) => {
+            let others = survey.revisions.iter().filter_map(|found| found.control_plane.as_ref());
+            Ok(others.map(|plane| plane.namespace.clone()).next().unwrap_or_else(|| ISTIO_NAMESPACE.to_owned()))
+        }
+        (None, 1) => Ok(namespaces.into_iter().next().unwrap_or_default().to_owned()),
+        (None, _) => {
+            let places = namespaces.into_iter().collect::<Vec<_>>().join(", ");
+            Err(Refusal::new(
+                format!("revision {revision} has control planes in several namespaces: {places}"),
+                "say which one with -i",
+            ))
+        }
+    }
+}
+
+fn not_here(revisions: &[Revision], revision: &str, invocation: &Invocation) -> Refusal {
+    let names: BTreeSet<&str> = revisions.iter().map(|found| found.name.as_str()).collect();
+    let names = if names.is_empty() { "none".to_owned() } else { names.into_iter().collect::<Vec<_>>().join(", ") };
+    Refusal::not_found(
+        format!("revision {revision} is not here, nor anything of it: there are {names}"),
+        invocation.common.advisor().plugin("mesh-upgrade", "targets"),
+    )
+}
+
+/// Anything that uses it, or may, forbids its removal.
+fn check_uses(uses: &Uses, args: &CompleteArgs) -> Result<(), Refusal> {
+    let revision = &args.remove;
+    let told = |found: &Use| {
+        let advice = if found.advice.is_empty() { Vec::new() } else { vec![format!("  {}", found.advice)] };
+        std::iter::once(format!("{} {}", found.subject, found.message)).chain(advice)
+    };
+    let unknown = uses.unknown.iter().map(|why| format!("unknown: {why}"));
+    let (proxies, others): (Vec<&Use>, Vec<&Use>) =
+        uses.found.iter().partition(|found| matches!(found.kind, UseKind::Proxies(_)));
+    let is_abandoned = args.abandon == Some(uses.proxies()) && uses.proxies() > 0;
+    if others.is_empty() && uses.unknown.is_empty() && (proxies.is_empty() || is_abandoned) {
+        return match args.abandon {
+            Some(number) if proxies.is_empty() && number > 0 => Err(Refusal::new(
+                format!("no proxy runs revision {revision}, so {number} cannot be abandoned"),
+                format!("kubectl mesh-upgrade complete --remove {revision}"),
+            )),
+            _ => Ok(()),
+        };
+    }
+    let mut details: Vec<String> = proxies.iter().filter(|_| !is_abandoned).flat_map(|found| told(found)).collect();
+    details.extend(others.iter().flat_map(|found| told(found)));
+    details.extend(unknown);
+    let reason = match (args.abandon, uses.proxies()) {
+        (Some(number), count) if !proxies.is_empty() && !is_abandoned => {
+            format!("{number} proxies were to be abandoned, and {count} run revision {revision}")
+        }
+        _ if uses.found.is_empty() => format!("whether revision {revision} is used is not known"),
+        _ => {
+            let kinds: Vec<String> = by_kind(&uses.found).into_iter().map(|(kind, count)| format!("{count} × {kind}")).collect();
+            format!("revision {revision} is used: {}", kinds.join(", "))
+        }
+    };
+    let advice = if others.is_empty() && uses.unknown.is_empty() {
+        format!("kubectl mesh-upgrade restart -A, or cut them off with --abandon {}", uses.proxies())
+    } else {
+        "mend each, then the same command".to_owned()
+    };
+    Err(Refusal::new(reason, advice).with(details))
+}
+
+fn announce(args: &CompleteArgs, removal: &Removal, terminal: &mut Terminal) -> Result<(), Stop> {
+    if args.output.is_some() {
+        return Ok(());
+    }
+    match removal {
+        Removal::Helm { release, namespace } => {
+            writeln!(terminal.out, "helm uninstall {release} --namespace {namespace}")?;
+        }
+        Removal::Objects(changes) => {
+            for change in changes {
+                writeln!(terminal.out, "delete {}", change.subject)?;
+            }
+        }
+    }
+    terminal.flush()?;
+    Ok(())
+}
+
+fn print(args: &CompleteArgs, sight: &Sight, removal: &Removal, terminal: &mut Terminal) -> Result<(), Stop> {
+    if args.output.is_none() {
+        return Ok(());
+    }
+    let found = sight.uses.found.iter().map(
+        |found| json!({"kind": found.kind.as_str(), "subject": found.subject, "message": found.message, "advice": found.advice}),
+    );
+    let items: Vec<Value> = match removal {
+        Removal::Helm { release, namespace } => vec![json!({"release": release, "namespace": namespace})],
+        Removal::Objects(changes) => changes
+            .iter()
+            .map(|change| {
+                let subject = &change.subject;
+                json!({"apiVersion": subject.api_version, "kind": subject.kind, "namespace": subject.namespace, "name": subject.name})
+            })
+            .collect(),
+    };
+    let document = json!({
+        "apiVersion": "kubectl-mesh/v1", "kind": "RemovalPlan", "revision": args.remove, "proxies": sight.uses.proxies(),
+        "uses": found.collect::<Vec<_>>(), "unknown": sight.uses.unknown, "notes": sight.uses.notes, "items": items,
+    });
+    write_json(&document, &mut terminal.out)?;
+    terminal.flush()?;
+    Ok(())
+}
+
+/// Deletes object by object. One that is gone already is as good as deleted.
+async fn delete(connection: &Connection, changes: &[Change], terminal: &mut Terminal) -> Result<(), Stop> {
+    let interruption = Interruption::listen();
+    for (number, change) in changes.iter().enumerate() {
+        let left = || changes[number..].iter().map(|change| format!("not yet: delete {}", change.subject)).collect();
+        if interruption.is_requested() {
+            let reason = format!("{number} of {} objects were deleted", changes.len());
+            return Err(Stop::Interrupted(Refusal::new(reason, "the same command continues").with(left())));
+        }
+        match carry_out(connection, change, Persistence::Stored).await {
+            Ok(_) => writeln!(terminal.err, "deleted {}", change.subject)?,
+            Err(failure) if failure.cause == Cause::NotFound => {}
+            Err(failure) => {
+                return Err(Stop::Partly(Refusal::new(failure.to_string(), "the same command continues").with(left())));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Proves that the mesh works without it.
+async fn conclude(
+    connection: &Connection,
+    invocation: &Invocation,
+    args: &CompleteArgs,
+    sight: &Sight,
+    before: &Validation,
+    terminal: &mut Terminal,
+) -> Result<Exit, Stop> {
+    let installation = read_installation(connection, invocation.common.istio_namespace.as_deref()).await?;
+    let mut lost = lost_injection(connection, &installation.snapshot).await?;
+    lost.extend(lost_validation(connection, &sight.namespace, before).await?);
+    let advisor = invocation.common.advisor();
+    if !lost.is_empty() {
+        let reason = format!("revision {} is removed, and something is wrong now", args.remove);
+        return Err(Stop::Partly(Refusal::new(reason, advisor.plugin("mesh-tag", "list")).with(lost)));
+    }
+    let validated = match before {
+        Validation::Works => "configuration is still validated",
+        _ => "configuration was not validated before either",
+    };
+    writeln!(terminal.err, "Revision {} is removed: pods are still injected, and {validated}.", args.remove)?;
+    if let Some(number) = args.abandon.filter(|number| *number > 0) {
+        let cut_off = plural(u64::from(number), "proxy is", "proxies are");
+        writeln!(terminal.err, "{cut_off} cut off, and work until certificates run out.")?;
+    }
+    writeln!(terminal.err, "{} {}", "Next:".style(terminal.err_styles.hint), advisor.plugin("mesh-upgrade", "status"))?;
+    Ok(Exit::Done)
+}
+
+/// What is needed: reading, deleting, and the proof.
+fn needed(invocation: &Invocation) -> Vec<Permission> {
+    let namespace = invocation.common.istio_namespace.as_deref().unwrap_or(ISTIO_NAMESPACE);
+    let rule = |namespace: Option<&str>, group, resource, verb| Permission {
+        namespace: namespace.map(str::to_owned),
+        group,
+        resource,
+        verb,
+    };
+    let mut needed = permissions(&scope(invocation, None), Probing::No);
+    needed.extend(read::rbac(namespace));
+    needed.extend(removal::rbac(namespace));
+    needed.push(rule(None, "gateway.networking.k8s.io", Resource::Gateways.plural(), "list"));
+    needed.push(rule(None, "admissionregistration.k8s.io", "validatingwebhookconfigurations", "list"));
+    needed.push(rule(Some(namespace), "networking.istio.io", "virtualservices", "create"));
+    needed.push(rule(None, "", "pods", "create"));
+    needed.sort();
+    needed.dedup();
+    needed
+}

@@ -1,0 +1,103 @@
+//! Reads what uses a revision beyond the snapshot, and what it consists of.
+
+use futures::future::join_all;
+use mesh::change::Subject;
+use mesh::cluster::access::Permission;
+use mesh::cluster::connection::Connection;
+use mesh::cluster::failure::Failure;
+use mesh::cluster::raw::{read_list, read_object};
+use serde_json::Value;
+
+use super::removal::{Part, parts};
+use crate::lists::{Found, LABELLED, found, labelled, labelled_of, path};
+
+/// Kinds of the Gateway API that a revision's label restricts, besides Gateways (`IsMine`, pkg/revisions/tag_watcher.go).
+const GATEWAY_API: [(&str, &str, &str); 5] = [
+    ("gateway.networking.k8s.io", "v1", "gatewayclasses"),
+    ("gateway.networking.k8s.io", "v1", "grpcroutes"),
+    ("gateway.networking.k8s.io", "v1", "httproutes"),
+    ("gateway.networking.k8s.io", "v1alpha2", "tcproutes"),
+    ("gateway.networking.k8s.io", "v1alpha2", "tlsroutes"),
+];
+
+/// Lists beyond the snapshot.
+pub struct Lists {
+    /// CronJobs, and Jobs that are suspended.
+    pub sleeping: Found,
+    /// Objects with a revision's label.
+    pub labelled: Found,
+    /// DaemonSets of ztunnel.
+    pub ztunnels: Found,
+    /// Secrets that name remote clusters.
+    pub remote_secrets: Found,
+}
+
+/// Reads them side by side. `istio_namespace` is where remote clusters are named.
+///
+/// # Errors
+/// When the API server cannot be reached or does not know the user.
+pub async fn lists(connection: &Connection, istio_namespace: &str) -> Result<Lists, Failure> {
+    let list = |path: String, what: &'static str| async move { found(read_list(connection, &path, what).await) };
+    let ztunnels =
+        list(format!("{}?labelSelector=app%3Dztunnel", path("apps", "v1", "daemonsets")), "listing daemonsets of ztunnel");
+    let secrets = format!("/api/v1/namespaces/{istio_namespace}/secrets?labelSelector=istio%2FmultiCluster%3Dtrue");
+    let (cron_jobs, jobs, labelled, routes, ztunnels, remote_secrets) = futures::join!(
+        list(path("batch", "v1", "cronjobs"), "listing cronjobs"),
+        list(path("batch", "v1", "jobs"), "listing jobs"),
+        labelled(connection),
+        labelled_of(connection, &GATEWAY_API),
+        ztunnels,
+        list(secrets, "listing secrets of remote clusters"),
+    );
+    let jobs = match jobs? {
+        // Pods of the others exist already, or never come again.
+        Found::Items(jobs) => Found::Items(jobs.into_iter().filter(|job| job["spec"]["suspend"] == true).collect()),
+        unread => unread,
+    };
+    Ok(Lists {
+        sleeping: both(cron_jobs?, jobs),
+        labelled: both(labelled?, routes?),
+        ztunnels: ztunnels?,
+        remote_secrets: remote_secrets?,
+    })
+}
+
+fn both(one: Found, other: Found) -> Found {
+    match (one, other) {
+        (Found::Items(mut items), Found::Items(more)) => {
+            items.extend(more);
+            Found::Items(items)
+        }
+        (Found::Unread(why), _) | (_, Found::Unread(why)) => Found::Unread(why),
+    }
+}
+
+/// The objects that a revision may consist of and that are there, each with its part.
+///
+/// # Errors
+/// When one of them cannot be read: then nobody knows what would be left.
+pub async fn consists_of(connection: &Connection, revision: &str, namespace: &str) -> Result<Vec<(Part, Value)>, Failure> {
+    let reads = parts(revision, namespace).into_iter().map(|(part, subject)| async move {
+        let object = read_object(connection, &subject).await?;
+        Ok::<_, Failure>(object.map(|object| (part, with_identity(object, &subject))))
+    });
+    let found = join_all(reads).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+fn with_identity(mut object: Value, subject: &Subject) -> Value {
+    object["apiVersion"] = subject.api_version.as_str().into();
+    object["kind"] = subject.kind.as_str().into();
+    object["plural"] = subject.plural.as_str().into();
+    object
+}
+
+/// The rules that these reads need.
+pub fn rbac(istio_namespace: &str) -> Vec<Permission> {
+    let rule = |group, resource, verb| Permission { namespace: None, group, resource, verb };
+    let mut rules: Vec<Permission> =
+        LABELLED.iter().chain(&GATEWAY_API).map(|(group, _, plural)| rule(group, plural, "list")).collect();
+    rules.extend([rule("batch", "cronjobs", "list"), rule("batch", "jobs", "list"), rule("apps", "daemonsets", "list")]);
+    rules.push(Permission { namespace: Some(istio_namespace.to_owned()), group: "", resource: "secrets", verb: "list" });
+    rules
+}

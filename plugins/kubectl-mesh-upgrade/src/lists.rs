@@ -1,0 +1,98 @@
+//! Lists beyond the snapshot, that may be denied: then they are unknown, and say so.
+
+use futures::future::join_all;
+use mesh::cluster::connection::Connection;
+use mesh::cluster::failure::{Cause, Failure};
+use mesh::cluster::raw::read_list;
+use mesh::labels;
+use serde_json::Value;
+
+/// What came of reading a list.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// Its objects. A kind that the API server does not serve has none.
+    Items(Vec<Value>),
+    /// It was not to be had: why.
+    Unread(String),
+}
+
+/// Istio's kinds that a revision's label restricts: group, version, plural. The versions are served since Istio 1.22.
+pub const LABELLED: [(&str, &str, &str); 14] = [
+    ("extensions.istio.io", "v1alpha1", "wasmplugins"),
+    ("networking.istio.io", "v1", "destinationrules"),
+    ("networking.istio.io", "v1alpha3", "envoyfilters"),
+    ("networking.istio.io", "v1", "gateways"),
+    ("networking.istio.io", "v1beta1", "proxyconfigs"),
+    ("networking.istio.io", "v1", "serviceentries"),
+    ("networking.istio.io", "v1", "sidecars"),
+    ("networking.istio.io", "v1", "virtualservices"),
+    ("networking.istio.io", "v1", "workloadentries"),
+    ("networking.istio.io", "v1", "workloadgroups"),
+    ("security.istio.io", "v1", "authorizationpolicies"),
+    ("security.istio.io", "v1", "peerauthentications"),
+    ("security.istio.io", "v1", "requestauthentications"),
+    ("telemetry.istio.io", "v1", "telemetries"),
+];
+
+/// Objects of Istio's kinds that carry a revision's label.
+///
+/// # Errors
+/// When the API server cannot be reached or does not know the user.
+pub async fn labelled(connection: &Connection) -> Result<Found, Failure> {
+    labelled_of(connection, &LABELLED).await
+}
+
+/// Objects of these kinds that carry a revision's label.
+///
+/// # Errors
+/// As [`labelled`].
+pub async fn labelled_of(connection: &Connection, kinds: &[(&str, &str, &str)]) -> Result<Found, Failure> {
+    let reads = kinds.iter().map(|(group, version, plural)| async move {
+        let selector = labels::REVISION.replace('/', "%2F");
+        let path = format!("{}?labelSelector={selector}", path(group, version, plural));
+        let items = read_list(connection, &path, &format!("listing {plural}.{group}")).await;
+        items.map(|items| items.into_iter().map(|item| with_plural(item, plural)).collect())
+    });
+    all(join_all(reads).await)
+}
+
+/// Findings name an object by its plural, which the object itself does not say.
+fn with_plural(mut object: Value, plural: &str) -> Value {
+    object["plural"] = plural.into();
+    object
+}
+
+/// Several lists as one: what is denied of one is unknown of all.
+///
+/// # Errors
+/// When the API server cannot be reached or does not know the user.
+pub fn all(parts: Vec<Result<Vec<Value>, Failure>>) -> Result<Found, Failure> {
+    let mut items = Vec::new();
+    let mut unread = None;
+    for part in parts {
+        match found(part)? {
+            Found::Items(part) => items.extend(part),
+            Found::Unread(why) => unread = unread.or(Some(why)),
+        }
+    }
+    Ok(unread.map_or(Found::Items(items), Found::Unread))
+}
+
+/// What came of a list. A kind that is not served has no objects.
+///
+/// # Errors
+/// When the API server cannot be reached or does not know the user.
+pub fn found(result: Result<Vec<Value>, Failure>) -> Result<Found, Failure> {
+    match result {
+        Ok(items) => Ok(Found::Items(items)),
+        // A kind that is not served has no objects.
+        Err(failure) if failure.cause == Cause::NotFound => Ok(Found::Items(Vec::new())),
+        Err(failure) if failure.cause.is_tolerable() => Ok(Found::Unread(failure.to_string())),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// URL path of a kind's list, in all namespaces.
+pub fn path(group: &str, version: &str, plural: &str) -> String {
+    if group.is_empty() { format!("/api/{version}/{plural}") } else { format!("/apis/{group}/{version}/{plural}") }
+}
