@@ -2,72 +2,10 @@
 //! what it misses, and changes nothing.
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
-use support::{Cluster, Follows, Output, Session, Workload, plugin};
+use support::rbac::{Permission, explained, session_with};
+use support::{Cluster, Follows, Output, Workload, plugin};
 
 use crate::tags::{NEW, OLD, Saved};
-
-/// One permission: a namespace or none, the API group, the resource and the verb.
-type Permission = (Option<String>, String, String, String);
-
-/// What `--explain-rbac` prints, permission by permission. It is YAML of a fixed form: a field a line, lists in brackets.
-fn explained(session: &Session, words: &[&str]) -> Result<Vec<Permission>> {
-    let output = session.run(["mesh-tag"].iter().chain(words).chain(&["--explain-rbac"]))?;
-    ensure!(output.code == Some(0) && output.stderr.is_empty(), "{}", output.transcript());
-    let mut permissions = Vec::new();
-    for document in output.stdout.split("---\n") {
-        let namespace = document.lines().find_map(|line| line.strip_prefix("  namespace: ")).map(str::to_owned);
-        let list = |line: &str| -> Vec<String> {
-            line.trim_matches(['[', ']']).split(", ").map(|word| word.trim_matches('"').to_owned()).collect()
-        };
-        let (mut groups, mut resources) = (Vec::new(), Vec::new());
-        for line in document.lines() {
-            if let Some(line) = line.strip_prefix("- apiGroups: ") {
-                groups = list(line);
-            } else if let Some(line) = line.strip_prefix("  resources: ") {
-                resources = list(line);
-            } else if let Some(line) = line.strip_prefix("  verbs: ") {
-                for (group, resource) in groups.iter().flat_map(|group| resources.iter().map(move |resource| (group, resource))) {
-                    for verb in list(line) {
-                        permissions.push((namespace.clone(), group.clone(), resource.clone(), verb));
-                    }
-                }
-            }
-        }
-    }
-    ensure!(permissions.len() > 5, "too few: {}", output.stdout);
-    Ok(permissions)
-}
-
-/// A session as an account that has these permissions and no others.
-fn session_with(cluster: &Cluster, account: &str, permissions: &[Permission]) -> Result<Session> {
-    let session = plugin("mesh-tag")?;
-    let file = session.home().join("account");
-    cluster.kubeconfig_for(account, json!([]))?.write(&file)?;
-    let mut namespaces: Vec<&Option<String>> = permissions.iter().map(|(namespace, ..)| namespace).collect();
-    namespaces.sort();
-    namespaces.dedup();
-    for namespace in namespaces {
-        let rules: Vec<Value> = permissions
-            .iter()
-            .filter(|permission| permission.0 == *namespace)
-            .map(|(_, group, resource, verb)| json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]}))
-            .collect();
-        let (role, binding) = match namespace {
-            Some(_) => ("Role", "RoleBinding"),
-            None => ("ClusterRole", "ClusterRoleBinding"),
-        };
-        let metadata = json!({"name": format!("{account}-verb"), "namespace": namespace});
-        let version = "rbac.authorization.k8s.io/v1";
-        cluster.apply(&json!({"apiVersion": version, "kind": role, "metadata": metadata, "rules": rules}))?;
-        cluster.apply(&json!({
-            "apiVersion": version, "kind": binding, "metadata": metadata,
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": metadata["name"]},
-            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": "default"}],
-        }))?;
-    }
-    Ok(session.kubeconfig(&file))
-}
 
 /// A verb with what it needs to be there.
 struct Case {
@@ -149,7 +87,7 @@ fn what_is_printed_for_a_verb_is_enough_for_it() -> Result<()> {
         prepare(cluster, case, &tag)?;
         let words = named(case.words, &tag);
         let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
-        let session = session_with(cluster, &tag, &explained(&admin, &words)?)?;
+        let session = session_with("mesh-tag", cluster, &tag, &explained(&admin, &[&["mesh-tag"], &words[..]].concat())?)?;
         let output = session.run(["mesh-tag"].iter().chain(&words))?;
         ensure!(output.code == Some(0), "{}", output.transcript());
         for word in ["forbidden", "denied", "could not be read"] {
@@ -173,7 +111,7 @@ fn without(cluster: &Cluster, case: &Case, number: usize, permissions: &[Permiss
     let tag = format!("lack-{}-{number}", case.verb);
     prepare(cluster, case, &tag)?;
     let before = Saved::of_tag(cluster, &tag)?;
-    let session = session_with(cluster, &tag, &rest)?;
+    let session = session_with("mesh-tag", cluster, &tag, &rest)?;
     let output: Output = session.run(named(case.words, &tag))?;
     let told = || format!("without {verb} {resource}: {}", output.transcript());
     let is_spare = SPARE.iter().chain(case.spare).any(|(other, verbs)| other == resource && verbs.contains(&verb.as_str()));
@@ -199,7 +137,7 @@ fn without_each(verbs: &[&str]) -> Result<()> {
     let admin = plugin("mesh-tag")?.on(cluster);
     let mut failures = Vec::new();
     for case in CASES.iter().filter(|case| verbs.contains(&case.verb)) {
-        let permissions = explained(&admin, case.words)?;
+        let permissions = explained(&admin, &[&["mesh-tag"], case.words].concat())?;
         for number in 0..permissions.len() {
             failures.extend(without(cluster, case, number, &permissions).err().map(|error| format!("{error:#}")));
         }

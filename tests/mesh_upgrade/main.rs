@@ -1,5 +1,7 @@
 //! `kubectl mesh-upgrade`, end to end on real clusters.
 
+mod complete;
+mod orphans;
 mod plan;
 mod precheck;
 mod restart;

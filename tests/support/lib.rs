@@ -16,6 +16,7 @@ mod load;
 pub mod plugin;
 pub mod process;
 pub mod program;
+pub mod rbac;
 mod shared;
 mod start;
 pub mod transcript;

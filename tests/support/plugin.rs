@@ -124,6 +124,12 @@ impl Session {
         Ok(self)
     }
 
+    /// With helm on PATH too.
+    pub fn with_helm(mut self) -> Result<Self> {
+        self.link(Program::Helm)?;
+        Ok(self)
+    }
+
     /// With another environment variable.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {

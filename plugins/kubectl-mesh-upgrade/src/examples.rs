@@ -19,6 +19,10 @@ Examples:
   # How far is it
   {name} status -w
 
+  # Remove the old revision once nothing uses it; or go back, any time before that
+  {name} complete --remove 1-26-0
+  {name} rollback --to 1-26-0
+
 Exit codes:
   0  done, or nothing to report        4  refused: unsafe, or not known to be safe
   1  error                             5  partly done; the same command continues

@@ -1,0 +1,237 @@
+//! `complete`: a revision goes when nothing uses it, whole, and nothing else goes with it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use support::rbac::{explained, session_with};
+use support::{Cluster, Fate, Follows, Interceptor, IstioVersion, Options, Output, Revision, Session, Workload, plugin};
+
+const REMOVE: [&str; 5] = ["mesh-upgrade", "complete", "--remove", "1-26-0", "--yes"];
+
+fn cluster() -> Result<Cluster> {
+    let cluster = Cluster::start(&Options::default())?;
+    for version in [IstioVersion::V1_26_0, IstioVersion::V1_28_2] {
+        cluster.install(&Revision::of(version))?;
+    }
+    Ok(cluster)
+}
+
+fn session(cluster: &Cluster) -> Result<Session> {
+    Ok(plugin("mesh-upgrade")?.on(cluster).time_limit(Duration::from_secs(180)))
+}
+
+fn succeeded(output: Output) -> Result<Output> {
+    ensure!(output.code == Some(0), "{}", output.transcript());
+    Ok(output)
+}
+
+/// Everything in the cluster but what comes and goes by itself: kind, namespace, name and what was specified.
+fn dump(cluster: &Cluster) -> Result<BTreeSet<String>> {
+    const PASSING: [&str; 9] =
+        ["Event", "Lease", "EndpointSlice", "Endpoints", "Pod", "Node", "ReplicaSet", "IPAddress", "ControllerRevision"];
+    let kinds = cluster.kubectl(["api-resources", "--verbs=list", "-o", "name"])?;
+    let kinds: Vec<&str> =
+        kinds.lines().filter(|kind| !kind.starts_with("events") && !kind.contains("componentstatuses")).collect();
+    let list: Value = serde_json::from_str(&cluster.kubectl(["get", &kinds.join(","), "-A", "-o", "json"])?)?;
+    let items = list["items"].as_array().context("a list")?;
+    let describe = |object: &Value| {
+        let metadata = &object["metadata"];
+        let mut rest = object.clone();
+        for key in ["status", "metadata"] {
+            rest.as_object_mut().map(|object| object.remove(key));
+        }
+        format!("{} {} {} {} {rest}", object["kind"], metadata["namespace"], metadata["name"], metadata["labels"])
+    };
+    Ok(items.iter().filter(|object| !PASSING.iter().any(|kind| object["kind"] == *kind)).map(describe).collect())
+}
+
+/// Kind, namespace and name of what one dump has and another has not.
+fn gone(before: &BTreeSet<String>, after: &BTreeSet<String>) -> BTreeSet<String> {
+    before.difference(after).map(|line| line.splitn(4, ' ').take(3).collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn what_belongs_to_the_revision_goes_and_nothing_else_as_with_istioctl() -> Result<()> {
+    let ours = cluster()?;
+    ours.namespace("shop", Follows::Revision("1-28-2"))?.run(&Workload::deployment("web"))?;
+    let before = dump(&ours)?;
+    let shown = succeeded(session(&ours)?.run(["mesh-upgrade", "complete", "--remove", "1-26-0", "--dry-run"])?)?;
+    assert_eq!(gone(&before, &dump(&ours)?), BTreeSet::new(), "a dry run deletes nothing");
+    let output = succeeded(session(&ours)?.run(REMOVE)?)?;
+    assert!(output.stderr.contains("pods are still injected, and configuration is still validated"), "{}", output.transcript());
+    let order: Vec<usize> =
+        ["validatingwebhook", "mutatingwebhook", "deployments/", "services/", "configmaps/", "clusterroles.", "serviceaccounts/"]
+            .iter()
+            .filter_map(|what| shown.stdout.find(&format!("delete {what}")))
+            .collect();
+    assert!(order.len() == 7 && order.is_sorted(), "{}", shown.transcript());
+    let after = dump(&ours)?;
+    let by_us = gone(&before, &after);
+    assert_eq!(gone(&after, &before), BTreeSet::new(), "nothing is new or changed");
+    assert_eq!(by_us.len(), shown.stdout.lines().count(), "what was shown has gone: {by_us:#?}");
+    let again = session(&ours)?.run(REMOVE)?;
+    assert_eq!(again.code, Some(1), "{}", again.transcript());
+
+    let theirs = cluster()?;
+    let before = dump(&theirs)?;
+    theirs.istioctl(IstioVersion::V1_26_0, ["uninstall", "--revision", "1-26-0", "-y"])?;
+    theirs.wait("istioctl's deletions", Duration::from_secs(60), || {
+        Ok(theirs.api().find("/apis/apps/v1/namespaces/istio-system/deployments/istiod-1-26-0")?.is_none().then_some(()))
+    })?;
+    let by_istioctl = gone(&before, &dump(&theirs)?);
+    assert_eq!(by_us, by_istioctl, "the same objects go");
+    Ok(())
+}
+
+#[test]
+fn what_helm_has_installed_goes_by_helm() -> Result<()> {
+    let cluster = Cluster::start(&Options::default())?;
+    cluster.install(&Revision::of(IstioVersion::V1_26_0).by_helm())?;
+    cluster.install(&Revision::of(IstioVersion::V1_28_2))?;
+    let session = session(&cluster)?;
+    let output = session.run(REMOVE)?;
+    if output.code == Some(4) {
+        // The default validator is the base chart's: it has to move first.
+        assert!(output.stderr.contains("istiod-default-validator"), "{}", output.transcript());
+        succeeded(plugin("mesh-tag")?.on(&cluster).run([
+            "mesh-tag",
+            "set",
+            "default",
+            "--revision",
+            "1-28-2",
+            "--overwrite",
+            "--yes",
+        ])?)?;
+    }
+    let missing = session.run(REMOVE)?;
+    assert_eq!(missing.code, Some(1), "{}", missing.transcript());
+    assert!(missing.stderr.contains("helm is needed to remove what it has installed"), "{}", missing.transcript());
+    let output = succeeded(session.with_helm()?.run(REMOVE)?)?;
+    assert!(output.stderr.contains("helm uninstall istiod-1-26-0 --namespace istio-system"), "{}", output.transcript());
+    let releases =
+        cluster.kubectl(["get", "secrets", "-n", "istio-system", "-l", "owner=helm,name=istiod-1-26-0", "-o", "name"])?;
+    assert_eq!(releases, "");
+    Ok(())
+}
+
+#[test]
+fn the_unrevisioned_install_goes_once_the_default_tag_has_moved() -> Result<()> {
+    let cluster = Cluster::start(&Options::default())?;
+    cluster.install(&Revision::unrevisioned(IstioVersion::V1_26_0))?;
+    cluster.install(&Revision::of(IstioVersion::V1_28_2))?;
+    let shop = cluster.namespace("shop", Follows::Injection)?;
+    shop.run(&Workload::deployment("web"))?;
+    let session = session(&cluster)?;
+    let words = ["mesh-upgrade", "complete", "--remove", "default", "--yes"];
+    let refused = session.run(words)?;
+    assert_eq!(refused.code, Some(4), "{}", refused.transcript());
+    for user in ["deployment.apps/web -n shop 1 proxy runs", "tag default points to it", "istiod-default-validator"] {
+        assert!(refused.stderr.contains(user), "{user}: {}", refused.transcript());
+    }
+    let tag = plugin("mesh-tag")?.on(&cluster);
+    succeeded(tag.run(["mesh-tag", "set", "default", "--revision", "1-28-2", "--overwrite", "--yes"])?)?;
+    succeeded(session.run(["mesh-upgrade", "restart", "-A", "--yes"])?)?;
+    succeeded(session.run(words)?)?;
+    let pod = shop.dry_run(&Workload::pod("later"))?;
+    assert_eq!(pod["metadata"]["annotations"]["istio.io/rev"], "1-28-2");
+    Ok(())
+}
+
+#[test]
+fn spoilt_at_any_write_the_same_command_goes_on() -> Result<()> {
+    let cluster = cluster()?;
+    let shop = cluster.namespace("shop", Follows::Revision("1-28-2"))?;
+    shop.run(&Workload::deployment("web"))?;
+    let session = session(&cluster)?;
+    let whole = dump(&cluster)?;
+    let old = Revision::of(IstioVersion::V1_26_0);
+    let fates = [Fate::Status(500), Fate::Lose, Fate::Hang, Fate::Close];
+    // Every second write, each with another fate: installing the revision anew takes its time.
+    for number in (0..18).step_by(2) {
+        let fate = fates[number / 2 % fates.len()];
+        let writes: Arc<AtomicUsize> = Arc::default();
+        let count = Arc::clone(&writes);
+        let interceptor = Interceptor::before(&cluster, move |call| {
+            if call.is_write() && count.fetch_add(1, Ordering::SeqCst) == number { fate } else { Fate::Pass }
+        })?;
+        let spoilt = plugin("mesh-upgrade")?.through(&interceptor)?;
+        let running = spoilt.start(REMOVE)?;
+        if fate == Fate::Hang {
+            cluster.wait("the call", Duration::from_secs(60), || Ok((interceptor.held() > 0).then_some(())))?;
+            running.kill_now();
+        } else {
+            let output = running.finish()?;
+            ensure!(writes.load(Ordering::SeqCst) > number, "{}", output.transcript());
+        }
+        let pod = shop.dry_run(&Workload::pod("meanwhile"))?;
+        assert_eq!(pod["metadata"]["annotations"]["istio.io/rev"], "1-28-2", "write {number}");
+        let again = session.run(REMOVE)?;
+        // What was lost was the last answer only: then everything was gone already.
+        ensure!(matches!(again.code, Some(0 | 1)), "write {number}: {}", again.transcript());
+        let gone = gone(&whole, &dump(&cluster)?);
+        assert_eq!(gone.len(), 18, "write {number}: {gone:#?}");
+        cluster.stop_istiod(&old);
+        cluster.install(&old)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_explain_rbac_prints_is_enough_and_one_list_less_is_a_refusal() -> Result<()> {
+    let cluster = cluster()?;
+    let admin = session(&cluster)?;
+    let permissions = explained(&admin, &["mesh-upgrade", "complete", "--remove", "1-26-0"])?;
+    let before = dump(&cluster)?;
+    for (number, missing) in permissions.iter().enumerate() {
+        let (_, _, resource, verb) = missing;
+        // Without pods there is no look at all; secrets are only good to know; these ReplicaSets and ConfigMaps are not asked for.
+        if verb != "list" || matches!(resource.as_str(), "secrets" | "pods" | "configmaps" | "replicasets") {
+            continue;
+        }
+        let rest: Vec<_> = permissions.iter().filter(|one| *one != missing).cloned().collect();
+        let account = format!("without-{number}");
+        let output = session_with("mesh-upgrade", &cluster, &account, &rest)?.run(REMOVE)?;
+        ensure!(matches!(output.code, Some(4)), "without {verb} {resource}: {}", output.transcript());
+        ensure!(output.stderr.contains(resource.as_str()), "{resource} is not named: {}", output.transcript());
+    }
+    assert_eq!(gone(&before, &dump(&cluster)?).iter().filter(|line| line.contains("1-26-0")).count(), 0, "nothing was deleted");
+    succeeded(session_with("mesh-upgrade", &cluster, "enough", &permissions)?.run(REMOVE)?)?;
+    Ok(())
+}
+
+#[test]
+fn proxies_are_cut_off_only_by_their_exact_number() -> Result<()> {
+    let cluster = cluster()?;
+    let shop = cluster.namespace("shop", Follows::Revision("1-26-0"))?;
+    shop.run(&Workload::deployment("web").replicas(3))?;
+    let session = session(&cluster)?;
+    let abandon = |number: &str| session.run(REMOVE.iter().chain(&["--abandon", number]).copied());
+    let followed = abandon("3")?;
+    assert_eq!(followed.code, Some(4), "what would come back is no proxy to abandon: {}", followed.transcript());
+    cluster.namespace("shop", Follows::Revision("1-28-2"))?;
+    let plain = session.run(REMOVE)?;
+    assert!(plain.stderr.contains("--abandon 3"), "{}", plain.transcript());
+    let wrong = abandon("2")?;
+    assert_eq!(wrong.code, Some(4), "{}", wrong.transcript());
+    let unasked = session.run(["mesh-upgrade", "complete", "--remove", "1-26-0", "--abandon", "3"])?;
+    assert_eq!(unasked.code, Some(4), "no terminal and no --yes: {}", unasked.transcript());
+    let output = succeeded(abandon("3")?)?;
+    assert!(output.stderr.contains("3 proxies are cut off"), "{}", output.transcript());
+    Ok(())
+}
+
+#[test]
+fn the_only_revision_is_never_removed() -> Result<()> {
+    let cluster = Cluster::start(&Options::default())?;
+    cluster.install(&Revision::of(IstioVersion::V1_26_0))?;
+    let output = session(&cluster)?.run(REMOVE)?;
+    assert_eq!(output.code, Some(4), "{}", output.transcript());
+    assert!(output.stderr.contains("is the only one"), "{}", output.transcript());
+    let json = session(&cluster)?.run(["mesh-upgrade", "complete", "--remove", "1-26-0", "-o", "json", "--dry-run"])?;
+    assert_eq!((json.code, json!(json.stdout)), (Some(4), json!("")), "{}", json.transcript());
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! Whole upgrades on real control planes, with a client that creates pods all the time.
+
+mod client;
+mod flow;
+mod istio_canary;
+mod world;
