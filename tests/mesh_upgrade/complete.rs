@@ -147,12 +147,12 @@ fn spoilt_at_any_write_the_same_command_goes_on() -> Result<()> {
     let shop = cluster.namespace("shop", Follows::Revision("1-28-2"))?;
     shop.run(&Workload::deployment("web"))?;
     let session = session(&cluster)?;
-    let whole = dump(&cluster)?;
     let old = Revision::of(IstioVersion::V1_26_0);
     let fates = [Fate::Status(500), Fate::Lose, Fate::Hang, Fate::Close];
     // Every second write, each with another fate: installing the revision anew takes its time.
     for number in (0..18).step_by(2) {
         let fate = fates[number / 2 % fates.len()];
+        let whole = dump(&cluster)?;
         let writes: Arc<AtomicUsize> = Arc::default();
         let count = Arc::clone(&writes);
         let interceptor = Interceptor::before(&cluster, move |call| {

@@ -154,8 +154,14 @@ const USERS: &[User] = &[
         named: "gateway/entry -n plain",
         make: |cluster| {
             // A class that nobody here makes a Deployment for.
-            let namespace = cluster.namespace_named("plain");
-            namespace.gateway("entry", "somebody-elses", json!({"istio.io/rev": OLD}))
+            put(
+                cluster,
+                json!({
+                    "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+                    "metadata": {"name": "entry", "namespace": "plain", "labels": {"istio.io/rev": OLD}},
+                    "spec": {"gatewayClassName": "somebody-elses", "listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}]},
+                }),
+            )
         },
         end: |cluster| take(cluster, "gateways.gateway.networking.k8s.io", "entry"),
     },

@@ -4,6 +4,7 @@ pub mod engine;
 pub mod event;
 mod eviction;
 mod proxies;
+mod reason;
 mod rollout;
 
 use std::collections::HashMap;
@@ -154,8 +155,23 @@ pub async fn run(invocation: &Invocation, args: &RestartArgs, terminal: &mut Ter
     let question =
         format!("Restart {} in {}?", plural(count as u64, "workload", "workloads"), plural(waves.len() as u64, "wave", "waves"));
     ask(terminal, &question, Consent::from_flag(args.yes))?;
+    tell_skew(&connection, terminal)?;
     let engine = Engine::new(&connection, &selection.snapshot, args.limits());
     engine.run(&waves, &mut events, terminal).await
+}
+
+/// A clock that is wrong here is no danger, since the API server's is used; but it is worth knowing.
+fn tell_skew(connection: &Connection, terminal: &mut Terminal) -> Result<(), Stop> {
+    let skew = connection.skew();
+    if skew.abs() > 60 {
+        let direction = if skew > 0 { "behind" } else { "ahead of" };
+        writeln!(
+            terminal.err,
+            "note: this machine's clock is {} s {direction} the API server's, whose time is used",
+            skew.abs()
+        )?;
+    }
+    Ok(())
 }
 
 /// What of a plan is still to do, on the cluster that it was made for.

@@ -5,10 +5,12 @@ mod proxy;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Args;
+use jiff::Timestamp;
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::config::{AuthInfo, Cluster, Context, ExecAuthCluster, ExecInteractiveMode, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
@@ -122,6 +124,7 @@ pub struct Connection {
     /// Longest silence.
     pub request_timeout: Option<Duration>,
     warnings: Arc<Mutex<Warnings>>,
+    skew: Arc<AtomicI64>,
 }
 
 impl ConnectionArgs {
@@ -174,6 +177,7 @@ impl ConnectionArgs {
             namespace,
             request_timeout: self.request_timeout.0,
             warnings: Arc::default(),
+            skew: Arc::default(),
         })
     }
 
@@ -418,6 +422,19 @@ fn authorities(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, String> {
 }
 
 impl Connection {
+    /// Notes the API server's time, which each of its answers has.
+    pub(super) fn note_time(&self, headers: &http::HeaderMap) {
+        let date = headers.get(http::header::DATE).and_then(|date| date.to_str().ok());
+        if let Some(skew) = date.and_then(|date| seconds_ahead(date, Timestamp::now())) {
+            self.skew.store(skew, Ordering::Relaxed);
+        }
+    }
+
+    /// How many seconds the API server's clock is ahead of this machine's, by its newest answer; 0 before the first.
+    pub fn skew(&self) -> i64 {
+        self.skew.load(Ordering::Relaxed)
+    }
+
     /// Keeps the warnings of an answer, each once for the whole connection.
     pub(super) fn note_warnings(&self, headers: &http::HeaderMap) {
         let mut warnings = self.warnings.lock().expect("nothing panics while it holds this lock");
@@ -435,6 +452,13 @@ impl Connection {
     pub fn take_warnings(&self) -> Vec<String> {
         std::mem::take(&mut self.warnings.lock().expect("nothing panics while it holds this lock").untold)
     }
+}
+
+/// How many seconds a header `Date` (RFC 9110, 5.6.7) is ahead of `now`. One second is its resolution, and no difference.
+fn seconds_ahead(date: &str, now: Timestamp) -> Option<i64> {
+    let there = jiff::fmt::rfc2822::parse(date).ok()?.timestamp();
+    let difference = there.as_second() - now.as_second();
+    Some(if difference.abs() <= 1 { 0 } else { difference })
 }
 
 /// What an API server warned of.

@@ -64,6 +64,7 @@ async fn try_once(connection: &Connection, request: http::Request<Vec<u8>>, what
     let sent = connection.client.send(request.map(Body::from));
     let response = within(connection.request_timeout, sent, what).await?.map_err(|error| Failure::from_kube(what, error))?;
     connection.note_warnings(response.headers());
+    connection.note_time(response.headers());
     if response.status().is_success() {
         return Ok(response);
     }

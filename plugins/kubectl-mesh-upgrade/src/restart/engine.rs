@@ -32,6 +32,7 @@ use tokio::time::Instant;
 use super::event::{Events, Outcome};
 use super::eviction::evict;
 use super::proxies::own_pods;
+use super::reason::reasons;
 use super::rollout::{Progress, RESTARTED_AT, progress};
 use crate::waves::{Item, Wave};
 
@@ -75,7 +76,7 @@ pub fn permissions(namespace: Option<&str>) -> Vec<Permission> {
         resource,
         verb,
     };
-    let mut needed = vec![permission("", "pods/eviction", "create")];
+    let mut needed = vec![permission("", "pods/eviction", "create"), permission("", "events", "list")];
     for (group, resource) in
         [("apps", "deployments"), ("apps", "statefulsets"), ("apps", "daemonsets"), ("argoproj.io", "rollouts")]
     {
@@ -194,7 +195,21 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// Restarts one workload; what fails is told with what containers and events say of it.
     async fn restart(&self, item: &Item) -> Result<Outcome, Failure> {
+        let outcome = self.attempt(item).await?;
+        let Outcome::Failed(why) = outcome else { return Ok(outcome) };
+        let object = match subject(&item.workload) {
+            Some(subject) => self.read(&subject).await?.unwrap_or_default(),
+            None => Value::Null,
+        };
+        let pods = own_pods(self.connection, &item.workload, &object, item.wanted.as_ref()).await.unwrap_or_default();
+        let pods: Vec<Value> = pods.into_iter().map(|pod| pod.object).collect();
+        let more = reasons(self.connection, &item.workload, &pods).await;
+        Ok(Outcome::Failed([vec![why], more].concat().join("; ")))
+    }
+
+    async fn attempt(&self, item: &Item) -> Result<Outcome, Failure> {
         let deadline = Instant::now() + self.limits.timeout;
         let Some(subject) = subject(&item.workload) else {
             return Ok(Outcome::Failed("nobody here knows how it is restarted".to_owned()));
@@ -223,7 +238,7 @@ impl<'a> Engine<'a> {
 
     /// As `kubectl rollout restart`: a new annotation of the template.
     async fn by_template(&self, subject: &Subject, item: &Item, deadline: Instant) -> Result<Outcome, Failure> {
-        let mark = now();
+        let mark = self.now();
         let annotations = json!({ RESTARTED_AT: mark });
         let spec = json!({"template": {"metadata": {"annotations": annotations}}});
         let has_mark = |object: &Value| mark_of(object) == Some(mark.as_str());
@@ -239,7 +254,7 @@ impl<'a> Engine<'a> {
     /// By the field of its own (`spec.restartAt`). Argo compares whole seconds, and restarts pods that are older.
     async fn by_argo(&self, subject: &Subject, item: &Item, deadline: Instant) -> Result<Outcome, Failure> {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let mark = now();
+        let mark = self.now();
         let has_mark = |object: &Value| object["spec"]["restartAt"] == mark.as_str();
         if !self.patch(subject, json!({"restartAt": mark}), &has_mark).await? {
             return Ok(gone());
@@ -337,6 +352,12 @@ impl<'a> Engine<'a> {
         Ok(pods.into_iter().find_map(|pod| pod.difference))
     }
 
+    /// By the API server's clock, to the second, as kubectl writes it: Argo compares it with when pods were made.
+    fn now(&self) -> String {
+        let now = Timestamp::now().as_second() + self.connection.skew();
+        Timestamp::from_second(now).unwrap_or_default().to_string()
+    }
+
     /// Reads an object, and waits for an API server that is away for a while.
     async fn read(&self, subject: &Subject) -> Result<Option<Value>, Failure> {
         patiently(|| read_object(self.connection, subject)).await
@@ -405,9 +426,4 @@ fn mark_of(object: &Value) -> Option<&str> {
 
 fn gone() -> Outcome {
     Outcome::Skipped("it is not there any more".to_owned())
-}
-
-/// To the second, as kubectl writes it.
-fn now() -> String {
-    Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default().to_string()
 }

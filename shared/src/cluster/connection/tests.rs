@@ -425,3 +425,12 @@ mod plugins {
         assert_eq!(failure.hint.as_deref(), Some("install login"));
     }
 }
+
+#[test]
+fn the_difference_of_two_clocks_is_what_the_answer_says() {
+    let now = "2026-11-23T16:00:00.5Z".parse().unwrap();
+    assert_eq!(seconds_ahead("Mon, 23 Nov 2026 16:00:01 GMT", now), Some(0));
+    assert_eq!(seconds_ahead("Mon, 23 Nov 2026 16:02:00 GMT", now), Some(120));
+    assert_eq!(seconds_ahead("Mon, 23 Nov 2026 15:59:00 GMT", now), Some(-60));
+    assert_eq!(seconds_ahead("tomorrow", now), None);
+}
