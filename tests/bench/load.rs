@@ -95,7 +95,7 @@ fn create_pod(cluster: &Cluster, model: &Value, namespace: &str, workload: &str,
 }
 
 /// Does something so many times, several at once, and says how far it is.
-fn side_by_side(number: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
+pub fn side_by_side(number: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
         let worker = || -> Result<()> {

@@ -3,6 +3,7 @@
 mod load;
 mod measure;
 mod tags;
+mod upgrade;
 
 use std::env;
 use std::fs;
@@ -21,13 +22,18 @@ fn main() -> ExitCode {
     if env::args().nth(1).as_deref() == Some("measure") {
         return end(measure::start_and_tell(env::args_os().skip(2)));
     }
-    let is_of_tags = env::args().any(|word| word == "tags");
+    let is_of = |what: &str| env::args().any(|word| word == what);
     let words: Vec<usize> = env::args().skip(1).filter_map(|word| word.parse().ok()).collect();
     let Some((runs, counts)) = words.split_first() else {
-        say(format_args!("usage: bench RUNS PODS … | bench RUNS tags PODS …; see tests/bench/run --help"));
+        say(format_args!("usage: bench RUNS [tags|upgrade|restart] NUMBER …; see tests/bench/run --help"));
         return ExitCode::from(2);
     };
-    end(counts.iter().try_for_each(|pods| if is_of_tags { tags::bench(*runs, *pods) } else { bench(*runs, *pods) }))
+    end(counts.iter().try_for_each(|number| match () {
+        () if is_of("tags") => tags::bench(*runs, *number),
+        () if is_of("upgrade") => upgrade::look(*runs, *number),
+        () if is_of("restart") => upgrade::restart(*number),
+        () => bench(*runs, *number),
+    }))
 }
 
 fn end(result: Result<()>) -> ExitCode {

@@ -8,3 +8,4 @@ mod restart;
 mod rollback;
 mod status;
 mod targets;
+mod trouble;

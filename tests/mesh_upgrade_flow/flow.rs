@@ -181,7 +181,9 @@ fn back_from_every_step() -> Result<()> {
         }
         // The new one was the mistake then: it goes.
         world.run(&["mesh-tag", "set", "default", "--revision", &world.old, "--overwrite", "--yes"])?;
-        world.run(&["mesh-upgrade", "complete", "--remove", NEW, "--yes"])?;
+        world.run(&["mesh-upgrade", "rollback", "--to", &world.old, "--remove", "--yes"])?;
+        let targets = world.run(&["mesh-upgrade", "targets", "-o", "json"])?.json()?;
+        ensure!(targets["items"].as_array().is_some_and(|items| items.iter().all(|item| item["revision"] != NEW)), "{targets}");
         Ok(())
     })
 }

@@ -361,7 +361,7 @@ async fn conclude(
 }
 
 /// What is needed: reading, deleting, and the proof.
-fn needed(invocation: &Invocation) -> Vec<Permission> {
+pub fn needed(invocation: &Invocation) -> Vec<Permission> {
     let namespace = invocation.common.istio_namespace.as_deref().unwrap_or(ISTIO_NAMESPACE);
     let rule = |namespace: Option<&str>, group, resource, verb| Permission {
         namespace: namespace.map(str::to_owned),

@@ -31,6 +31,7 @@ use owo_colors::OwoColorize;
 use serde_json::Value;
 
 use crate::args::Invocation;
+use crate::complete::{self, CompleteArgs};
 use crate::restart::engine::{Engine, Limits, permissions as engine_permissions};
 use crate::restart::event::Events;
 use crate::restart::{LimitArgs, Output};
@@ -58,6 +59,10 @@ pub struct RollbackArgs {
     #[command(flatten)]
     pub limits: LimitArgs,
 
+    /// Remove the revision that was left, once nothing uses it any more
+    #[arg(long)]
+    pub remove: bool,
+
     /// Only show what would be done
     #[arg(long)]
     pub dry_run: bool,
@@ -74,7 +79,7 @@ pub struct RollbackArgs {
 /// Runs it.
 pub async fn run(invocation: &Invocation, args: &RollbackArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
     if invocation.common.explain_rbac {
-        terminal.out.write_all(manifest(&needed(invocation), "mesh-upgrade-rollback").as_bytes())?;
+        terminal.out.write_all(manifest(&needed(invocation, args), "mesh-upgrade-rollback").as_bytes())?;
         return Ok(Exit::Done);
     }
     let connection = invocation.connect().await?;
@@ -101,7 +106,12 @@ pub async fn run(invocation: &Invocation, args: &RollbackArgs, terminal: &mut Te
     }
     move_back(&connection, invocation, args, &sight.installation, &rollback, terminal).await?;
     let left = restart(&connection, invocation, args, &from, terminal).await?;
-    conclude(invocation, args, &from, left.into_iter().chain(rollback.not_ours).collect(), terminal)
+    conclude(invocation, args, &from, left.into_iter().chain(rollback.not_ours).collect(), terminal)?;
+    if !args.remove {
+        return Ok(Exit::Done);
+    }
+    let removal = CompleteArgs { remove: from, abandon: None, dry_run: false, yes: args.yes, output: None };
+    complete::run(invocation, &removal, terminal).await
 }
 
 /// The namespaces that follow a revision itself, whole.
@@ -201,7 +211,7 @@ fn conclude(
     from: &str,
     left: Vec<String>,
     terminal: &mut Terminal,
-) -> Result<Exit, Stop> {
+) -> Result<(), Stop> {
     if !left.is_empty() {
         let reason = format!("these still use revision {from}, and are not brought back from here");
         let advice = format!(
@@ -211,13 +221,15 @@ fn conclude(
         return Err(Stop::Partly(Refusal::new(reason, advice).with(left)));
     }
     writeln!(terminal.err, "Everything that followed revision {from} is back on {}.", args.to)?;
-    let next = invocation.common.advisor().plugin("mesh-upgrade", &format!("complete --remove {from}"));
-    writeln!(terminal.err, "{} {next}", "Next:".style(terminal.err_styles.hint))?;
-    Ok(Exit::Done)
+    if !args.remove {
+        let next = invocation.common.advisor().plugin("mesh-upgrade", &format!("complete --remove {from}"));
+        writeln!(terminal.err, "{} {next}", "Next:".style(terminal.err_styles.hint))?;
+    }
+    Ok(())
 }
 
 /// What is needed: tags, labels and restarts.
-fn needed(invocation: &Invocation) -> Vec<Permission> {
+fn needed(invocation: &Invocation, args: &RollbackArgs) -> Vec<Permission> {
     let istio_namespace = invocation.common.istio_namespace.as_deref();
     let mut needed = permissions(&scope(invocation, None), Probing::Yes);
     needed.extend(tag_permissions(istio_namespace));
@@ -230,6 +242,9 @@ fn needed(invocation: &Invocation) -> Vec<Permission> {
         resource: "gateways",
         verb,
     }));
+    if args.remove {
+        needed.extend(complete::needed(invocation));
+    }
     needed.sort();
     needed.dedup();
     needed
