@@ -26,6 +26,7 @@ pub mod injector;
 pub mod injector_config;
 pub mod installation;
 pub mod labels;
+pub mod manifest;
 pub mod object;
 pub mod owner;
 pub mod platform;

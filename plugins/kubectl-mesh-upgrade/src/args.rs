@@ -5,7 +5,7 @@ use mesh::cluster::connection::Connection;
 use mesh::terminal::flags::CommonArgs;
 use mesh::terminal::stop::Stop;
 
-use crate::{complete, plan, precheck, restart, rollback, status, targets};
+use crate::{complete, plan, precheck, restart, rollback, start, status, targets};
 
 /// Upgrade an Istio mesh by canary, one safe step at a time
 ///
@@ -29,6 +29,8 @@ pub enum Verb {
     Targets(targets::TargetsArgs),
     /// Find out whether it is safe to begin
     Precheck(precheck::PrecheckArgs),
+    /// Install the new control plane beside the old one, and prove that it injects
+    Start(start::StartArgs),
     /// Write the waves of a restart into a file that can be reviewed
     Plan(plan::PlanArgs),
     /// Restart what is stale, in waves, and prove each result

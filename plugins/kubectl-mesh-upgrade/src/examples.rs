@@ -7,6 +7,9 @@ Examples:
   {name} targets
   {name} precheck --to 1-28-2
 
+  # The new control plane, beside the old one
+  istioctl manifest generate --set revision=1-28-2 --set profile=minimal | {name} start --revision 1-28-2 -f - --yes
+
   # Restart what is stale in one namespace, verified
   {name} restart -n shop
 
@@ -63,6 +66,20 @@ Examples:
 
   # A wave for each value of the label ring, on pods or their namespace
   {name} plan -A --by-label ring";
+
+/// Examples of `start`.
+pub const START: &str = "\
+Examples:
+  # What would be written, and in which keys the mesh configurations differ
+  istioctl manifest generate --set revision=1-28-2 --set profile=minimal | {name} start --revision 1-28-2 -f - --dry-run
+
+  # Install it, with the edits of the running revision's mesh configuration
+  {name} start --revision 1-28-2 -f manifests.yaml --carry-mesh-config
+
+Exit codes:
+  0  the new control plane is ready, and proved to inject
+  4  refused: something is in the way; nothing was changed
+  5  begun, and not ready; the same command continues";
 
 /// Examples of `status`.
 pub const STATUS: &str = "\

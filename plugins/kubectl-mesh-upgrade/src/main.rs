@@ -2,8 +2,10 @@
 
 mod args;
 mod complete;
+mod definition;
 mod examples;
 mod lists;
+mod mesh_config;
 mod output;
 mod plan;
 mod precheck;
@@ -11,6 +13,7 @@ mod restart;
 mod revisions;
 mod rollback;
 mod selection;
+mod start;
 mod status;
 mod support;
 mod survey;
@@ -47,6 +50,7 @@ async fn dispatch(invocation: &Invocation, verb: Verb, terminal: &mut Terminal) 
         Verb::Targets(args) => targets::run(invocation, &args, terminal).await,
         Verb::Precheck(args) => precheck::run(invocation, &args, terminal).await,
         Verb::Plan(args) => plan::run(invocation, &args, terminal).await,
+        Verb::Start(args) => start::run(invocation, &args, terminal).await,
         Verb::Restart(args) => restart::run(invocation, &args, terminal).await,
         Verb::Complete(args) => complete::run(invocation, &args, terminal).await,
         Verb::Rollback(args) => rollback::run(invocation, &args, terminal).await,

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod apply;
 pub mod connection;
+pub mod discovery;
 pub mod failure;
 mod file;
 mod json_stream;

@@ -4,7 +4,8 @@ use mesh::finding::Finding;
 use mesh::version::Version;
 use serde_json::Value;
 
-use crate::precheck::facts::{Facts, List, error, info, label, subject, warning};
+use crate::definition::version_of;
+use crate::precheck::facts::{Facts, List, error, info, subject, warning};
 
 /// A definition that istiod reads.
 #[derive(Clone, Copy, Debug)]
@@ -135,17 +136,6 @@ pub fn age(facts: &Facts) -> Vec<Finding> {
     let advice = "apply those of the new version before its control plane: kubectl mesh-upgrade start does, from manifests that \
                   have them";
     vec![warning("crd-older", "customresourcedefinitions", message, advice)]
-}
-
-/// The version of Istio that a definition comes from: the label of `istioctl install`, else the chart's. A chart of version 1.0.0 was
-/// taken from the source and says nothing.
-fn version_of(object: &Value) -> Option<Version> {
-    let by_istioctl = label(object, "operator.istio.io/version").and_then(|version| version.parse().ok());
-    let by_chart = || {
-        let chart = label(object, "helm.sh/chart").and_then(|chart| chart.strip_prefix("base-"));
-        chart.or_else(|| label(object, "app.kubernetes.io/version")).and_then(|version| version.parse().ok())
-    };
-    by_istioctl.or_else(by_chart).filter(|version: &Version| version.line() != (1, 0))
 }
 
 /// Gateway API objects that istiod would take no notice of, since their definition is too old for it.

@@ -3,71 +3,19 @@
 //! Each revision reads a ConfigMap of its own, `istio[-REV]` (pilot/pkg/bootstrap/mesh.go), and edits of one are carried to no
 //! other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use mesh::control_plane::revision_suffix;
 use mesh::finding::Finding;
 use serde_json::Value;
 
+use crate::mesh_config::{Flat, IDENTITY, INJECTOR_IDENTITY, OWN, differences, flat, is_among, is_plain, parsed, shown};
 use crate::precheck::facts::{Facts, List, error, warning};
 use crate::revisions::Revision;
-
-/// Keys by which proxies of both revisions know and trust each other: a difference breaks mutual TLS between them.
-const IDENTITY: [&str; 5] = ["trustDomain", "trustDomainAliases", "caCertificates", "rootNamespace", "defaultConfig.meshId"];
-
-/// Keys that name the revision's own addresses.
-const OWN: [&str; 1] = ["defaultConfig.discoveryAddress"];
-
-/// What a plain install of Istio writes (manifests/charts/istio-control/istio-discovery/templates/configmap.yaml): a new revision has
-/// it anyway.
-fn is_plain(key: &str, value: &Value) -> bool {
-    match key {
-        "defaultConfig.discoveryAddress" | "rootNamespace" => true,
-        "defaultProviders.metrics" => *value == serde_json::json!(["prometheus"]),
-        "enablePrometheusMerge" => value == true,
-        "trustDomain" => value == "cluster.local",
-        _ => false,
-    }
-}
-
-/// Values of the injector's ConfigMap that are part of a proxy's identity or of the way to its control plane.
-const INJECTOR_IDENTITY: [&str; 6] = [
-    "global.meshID",
-    "global.network",
-    "global.multiCluster.clusterName",
-    "global.caAddress",
-    "global.caName",
-    "global.pilotCertProvider",
-];
 
 /// Environment of istiod that decides who signs certificates, and for whom.
 const ISTIOD_IDENTITY: [&str; 6] =
     ["ENABLE_CA_SERVER", "EXTERNAL_CA", "K8S_SIGNER", "PILOT_CERT_PROVIDER", "CLUSTER_ID", "TRUSTED_GATEWAY_CIDR"];
-
-/// Keys and values of a configuration, nested keys joined by dots. Lists are values.
-type Flat = BTreeMap<String, Value>;
-
-fn flat(value: &Value) -> Flat {
-    fn add(path: &str, value: &Value, flat: &mut Flat) {
-        match value {
-            Value::Object(members) if !members.is_empty() => {
-                for (key, value) in members {
-                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                    add(&path, value, flat);
-                }
-            }
-            // Nothing, however it is written, is the same as not being there.
-            Value::Null => {}
-            Value::Object(_) => {}
-            Value::Array(items) if items.is_empty() => {}
-            Value::String(text) if text.is_empty() => {}
-            value => drop(flat.insert(path.to_owned(), value.clone())),
-        }
-    }
-    let mut all = Flat::new();
-    add("", value, &mut all);
-    all
-}
 
 /// A revision's ConfigMap, by what it is called in messages.
 struct Configuration {
@@ -87,11 +35,6 @@ fn configuration(facts: &Facts, revision: &Revision) -> Option<Configuration> {
     Some(Configuration { subject: format!("configmaps/{name} -n {namespace}"), mesh })
 }
 
-fn parsed(text: &Value) -> Result<Flat, String> {
-    let Some(text) = text.as_str().filter(|text| !text.trim().is_empty()) else { return Ok(Flat::new()) };
-    serde_saphyr::from_str::<Value>(text).map(|value| flat(&value)).map_err(|error| error.to_string())
-}
-
 /// Both configurations, where both revisions are here; and what is wrong with one that cannot be read.
 fn both(facts: &Facts) -> Result<Option<[(String, Flat); 2]>, Finding> {
     let (Some(from), Some(to)) = (facts.from(), facts.to()) else { return Ok(None) };
@@ -106,24 +49,6 @@ fn both(facts: &Facts) -> Result<Option<[(String, Flat); 2]>, Finding> {
         )),
     };
     Ok(Some([read(old)?, read(new)?]))
-}
-
-fn is_among(key: &str, keys: &[&str]) -> bool {
-    keys.iter().any(|known| key == *known || key.strip_prefix(known).is_some_and(|rest| rest.starts_with('.')))
-}
-
-/// Keys that differ, with both values.
-fn differences<'a>(old: &'a Flat, new: &'a Flat) -> impl Iterator<Item = (&'a str, Option<&'a Value>, Option<&'a Value>)> {
-    let keys: BTreeSet<&str> = old.keys().chain(new.keys()).map(String::as_str).collect();
-    keys.into_iter().map(|key| (key, old.get(key), new.get(key))).filter(|(_, old, new)| old != new)
-}
-
-fn shown(value: Option<&Value>) -> String {
-    /// So much of a value is shown.
-    const LONGEST: usize = 60;
-    let Some(value) = value else { return "nothing".to_owned() };
-    let text = value.to_string();
-    if text.chars().count() <= LONGEST { text } else { format!("{}…", text.chars().take(LONGEST).collect::<String>()) }
 }
 
 /// Other names, trust or networks than the old revision's: proxies of both would no longer trust each other.

@@ -1,0 +1,331 @@
+//! `mesh-upgrade start`: the new control plane beside the old one, from rendered manifests.
+
+mod configuration;
+mod contents;
+mod event;
+mod install;
+mod plan;
+
+use std::cell::Cell;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use mesh::change::{Action, Subject};
+use mesh::cluster::access::Permission;
+use mesh::cluster::raw::read_object;
+use mesh::control_plane::revision_suffix;
+use mesh::injector::Injector;
+use mesh::manifest::manifests;
+use mesh::object::{Resource, WebhookConfiguration};
+use mesh::platform::{Step, Way};
+use mesh::refusal::Refusal;
+use mesh::terminal::Terminal;
+use mesh::terminal::exit::Exit;
+use mesh::terminal::question::{Consent, ask};
+use mesh::terminal::stop::Stop;
+use mesh::terminal::words::plural;
+use owo_colors::OwoColorize;
+
+use crate::args::Invocation;
+use crate::revisions::Revision;
+use crate::start::configuration::{Carrying, compare};
+use crate::start::contents::{Contents, Obstacle, contents, why_no_revision};
+use crate::start::event::Events;
+use crate::start::install::{Installation, Unfinished};
+use crate::start::plan::{Plan, plan};
+use crate::survey::{Survey, rbac, survey};
+
+/// Arguments of `start`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = crate::examples::START)]
+pub struct StartArgs {
+    /// The new revision
+    #[arg(long, value_name = "REVISION")]
+    pub revision: String,
+
+    /// Its rendered manifests, from istioctl manifest generate or helm template: a file, or - for standard input
+    #[arg(short, long = "filename", value_name = "FILE")]
+    pub filename: PathBuf,
+
+    /// Carry edits of the running revision's mesh configuration over
+    #[arg(long)]
+    pub carry_mesh_config: bool,
+
+    /// How long the new control plane may take to be ready, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub timeout: u64,
+
+    /// Only show what would be written
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Answer questions with yes; refusals stay refusals
+    #[arg(short, long)]
+    pub yes: bool,
+
+    /// How events are written
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text, hide_default_value = true, ignore_case = true)]
+    pub output: Output,
+}
+
+/// How events are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// A line an event
+    Text,
+    /// A JSON document an event
+    Json,
+}
+
+/// Runs it.
+pub async fn run(invocation: &Invocation, args: &StartArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    if invocation.common.explain_rbac {
+        terminal.out.write_all(rbac(invocation, None, "start", &needed(invocation)).as_bytes())?;
+        return Ok(Exit::Done);
+    }
+    let revision = args.revision.as_str();
+    if let Some(why) = why_no_revision(revision) {
+        return Err(Stop::Usage(format!("{revision:?} cannot be the name of a new revision: {why}")));
+    }
+    let text = text(&args.filename)?;
+    let documents = manifests(&text).map_err(|broken| {
+        Refusal::new("the manifests cannot be read; nothing was changed", "render them anew").with(vec![broken.to_string()])
+    })?;
+    let mut contents = contents(&documents, revision).map_err(|obstacles| refusal(revision, &obstacles))?;
+    let connection = invocation.connect().await?;
+    let survey = survey(&connection, invocation, None, terminal).await?;
+    let mut obstacles = around(&survey, &contents, revision);
+    let running = running(&survey, revision);
+    let events = Events::new(args.output);
+    let mut lines = Vec::new();
+    if let Some((old, plane)) = running.and_then(|old| Some((old, old.control_plane.as_ref()?))) {
+        let suffix = revision_suffix(&old.name);
+        let map = |name: String| Subject::new(Resource::ConfigMaps, Some(&plane.namespace), &name);
+        let injector = read_object(&connection, &map(format!("istio-sidecar-injector{suffix}"))).await?;
+        if let Some(mesh) = read_object(&connection, &map(format!("istio{suffix}"))).await? {
+            let carrying = if args.carry_mesh_config { Carrying::Edits } else { Carrying::Nothing };
+            let compared = compare(&mut contents, revision, &mesh, injector.as_ref(), carrying);
+            lines = compared.lines;
+            obstacles.extend(compared.obstacles);
+        }
+    }
+    let plan = plan(&connection, &contents, revision, &format!("istio{}", revision_suffix(revision))).await?;
+    obstacles.extend(plan.obstacles.iter().cloned());
+    for (key, line) in &lines {
+        events.mesh_configuration(key, line, terminal)?;
+    }
+    if !obstacles.is_empty() {
+        return Err(refusal(revision, &obstacles).into());
+    }
+    show(&plan, &contents, &events, terminal)?;
+    if args.dry_run {
+        return Ok(Exit::Done);
+    }
+    let count = plan.steps.iter().filter(|step| step.change.action() != Action::None).count();
+    if count > 0 {
+        let question = format!("Write {} of revision {revision}?", plural(count as u64, "object", "objects"));
+        ask(terminal, &question, Consent::from_flag(args.yes))?;
+    }
+    let (is_interrupted, written) = (Cell::new(false), Cell::new(0));
+    let installation = Installation {
+        connection: &connection,
+        invocation,
+        revision,
+        namespace: &contents.namespace,
+        events: &events,
+        deadline: Instant::now() + Duration::from_secs(args.timeout),
+        is_interrupted: &is_interrupted,
+        written: &written,
+    };
+    let result = {
+        let interruption = async {
+            // The call under way ends first.
+            if tokio::signal::ctrl_c().await.is_ok() {
+                is_interrupted.set(true);
+            }
+            std::future::pending::<Result<(), Unfinished>>().await
+        };
+        tokio::select! {
+            result = installation.run(&plan, terminal) => result,
+            result = interruption => result,
+        }
+    };
+    let back = running.map_or_else(
+        || "the same command continues".to_owned(),
+        |old| {
+            let back = invocation.common.advisor().plugin("mesh-upgrade", &format!("rollback --to {}", old.name));
+            format!("the same command continues, or {back} goes back; {} is as it was", old.name)
+        },
+    );
+    match result {
+        Ok(()) => {
+            let next = invocation.common.advisor().plugin("mesh-tag", &format!("set TAG --revision {revision}"));
+            writeln!(terminal.err, "Revision {revision} is ready, beside what was here before.")?;
+            writeln!(terminal.err, "{} {next}", "Next:".style(terminal.err_styles.hint))?;
+            Ok(Exit::Done)
+        }
+        Err(Unfinished::Output(error)) => Err(Stop::Output(error)),
+        Err(Unfinished::Interrupted) => {
+            let reason = format!("{} written", plural(written.get() as u64, "object was", "objects were"));
+            Err(Stop::Interrupted(Refusal::new(reason, back)))
+        }
+        Err(Unfinished::Failed(details)) => {
+            let reason = format!(
+                "revision {revision} is not ready ({} written in this run)",
+                plural(written.get() as u64, "object was", "objects were")
+            );
+            Err(Stop::Partly(Refusal::new(reason, back).with(details)))
+        }
+    }
+}
+
+fn text(path: &Path) -> Result<String, Stop> {
+    if path.as_os_str() != "-" {
+        return std::fs::read_to_string(path).map_err(|error| Stop::Message(format!("reading {}: {error}", path.display())));
+    }
+    let mut text = String::new();
+    let read = std::io::stdin().lock().read_to_string(&mut text);
+    read.map_err(|error| Stop::Message(format!("reading standard input: {error}")))?;
+    Ok(text)
+}
+
+fn refusal(revision: &str, obstacles: &[Obstacle]) -> Refusal {
+    let reason = format!("revision {revision} is not started; nothing was changed");
+    Refusal::new(reason, "mend these, and render the manifests anew").with(obstacles.iter().flat_map(Obstacle::lines).collect())
+}
+
+/// The revision that the mesh runs: the one with the most proxies, else the newest that is there.
+fn running<'a>(survey: &'a Survey, revision: &str) -> Option<&'a Revision> {
+    let others = survey.revisions.iter().filter(|other| other.name != revision && other.control_plane.is_some());
+    others.max_by_key(|other| (other.proxies, other.version().cloned()))
+}
+
+/// What of the mesh itself is in the way.
+fn around(survey: &Survey, contents: &Contents, revision: &str) -> Vec<Obstacle> {
+    let mut obstacles = Vec::new();
+    let deciding = [Resource::MutatingWebhookConfigurations, Resource::Namespaces, Resource::Services, Resource::Pods];
+    for unread in survey.snapshot.unread.iter().filter(|unread| deciding.contains(&unread.resource)) {
+        let reason = "they cannot be read, so whom the new revision would disturb is unknown";
+        obstacles.push(Obstacle::new(unread.resource.plural(), reason, "--explain-rbac prints the rules that are needed"));
+    }
+    if let Some(why) = &survey.istiods_unread {
+        obstacles.push(Obstacle::new("deployments of istiod", why.clone(), "--explain-rbac prints the rules that are needed"));
+    }
+    if survey.snapshot.tags().contains(&revision) {
+        let reason = "a tag has this name: whoever follows it would follow two injectors";
+        obstacles.push(Obstacle::new(
+            format!("tag {revision}"),
+            reason,
+            "name the revision otherwise, such as by its version: 1-28-2",
+        ));
+    }
+    for other in &survey.revisions {
+        let Some(plane) = &other.control_plane else { continue };
+        if let Way::Elsewhere(how) = plane.platform.way(Step::Start, &other.name) {
+            let reason =
+                format!("its control plane belongs to another owner ({}), who installs the next one too", plane.platform.name());
+            obstacles.push(Obstacle::new(format!("revision {}", other.name), reason, how));
+        }
+    }
+    if let Some(same) = survey.revisions.iter().find(|same| same.name == revision)
+        && let Some(plane) = &same.control_plane
+        && plane.version != contents.version
+        && (same.proxies > 0 || same.is_ready())
+    {
+        let version = |version: &Option<mesh::version::Version>| version.as_ref().map_or("?".to_owned(), ToString::to_string);
+        let reason = format!(
+            "it runs here already, in version {}; {} would replace it in place",
+            version(&plane.version),
+            version(&contents.version)
+        );
+        obstacles.push(Obstacle::new(format!("revision {revision}"), reason, "give the new control plane a name of its own"));
+    }
+    obstacles.extend(overlaps(survey, contents, revision));
+    obstacles
+}
+
+/// Pods that two injectors would answer for. What an entry selects is read from its selectors.
+fn overlaps(survey: &Survey, contents: &Contents, revision: &str) -> Vec<Obstacle> {
+    let mut obstacles = Vec::new();
+    let configurations = contents.objects.iter().filter(|object| object["kind"] == "MutatingWebhookConfiguration");
+    for object in configurations {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let subject = format!("mutatingwebhookconfigurations/{name}");
+        let configuration: WebhookConfiguration = match serde_json::from_value(object.clone()) {
+            Ok(configuration) => configuration,
+            Err(error) => {
+                obstacles.push(Obstacle::new(subject, format!("it cannot be understood: {error}"), "render it anew"));
+                continue;
+            }
+        };
+        for injector in Injector::all_of(&configuration).iter().filter(|injector| !injector.is_deactivated()) {
+            let others = survey.snapshot.injectors.iter().filter(|other| other.configuration != name && !other.is_deactivated());
+            for other in others.filter(|other| injector.overlaps(other)) {
+                let reason = format!(
+                    "its entry {} would answer for pods that {} of {} answers for",
+                    injector.entry, other.entry, other.configuration
+                );
+                let advice =
+                    format!("render it with --set revision={revision} and without enableNamespacesByDefault or revisionTags");
+                obstacles.push(Obstacle::new(subject.clone(), reason, advice));
+            }
+        }
+    }
+    obstacles
+}
+
+fn show(plan: &Plan, contents: &Contents, events: &Events, terminal: &mut Terminal) -> Result<(), Stop> {
+    for (object, why) in contents.left_out.iter().chain(&plan.left_out) {
+        events.left_out(object, why, terminal)?;
+    }
+    for step in &plan.steps {
+        let action = step.change.action();
+        // A definition's schema is hundreds of lines: that it changes is enough.
+        let is_brief = action != Action::Update || step.turn == plan::Turn::Definition;
+        let differences = if is_brief { Vec::new() } else { step.change.differences() };
+        events.planned(&step.change.subject, action.as_str(), &differences, terminal)?;
+    }
+    Ok(())
+}
+
+/// What is written, and what is read besides the survey. Whoever makes roles has to be allowed what they allow (`escalate`, `bind`).
+fn needed(invocation: &Invocation) -> Vec<Permission> {
+    const EVERYWHERE: [(&str, &str); 7] = [
+        ("", "namespaces"),
+        ("apiextensions.k8s.io", "customresourcedefinitions"),
+        ("rbac.authorization.k8s.io", "clusterroles"),
+        ("rbac.authorization.k8s.io", "clusterrolebindings"),
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
+    ];
+    const IN_NAMESPACE: [(&str, &str); 8] = [
+        ("", "serviceaccounts"),
+        ("", "configmaps"),
+        ("", "services"),
+        ("apps", "deployments"),
+        ("rbac.authorization.k8s.io", "roles"),
+        ("rbac.authorization.k8s.io", "rolebindings"),
+        ("autoscaling", "horizontalpodautoscalers"),
+        ("policy", "poddisruptionbudgets"),
+    ];
+    let place = invocation.common.istio_namespace.clone().unwrap_or_else(|| "istio-system".to_owned());
+    let permission =
+        |namespace: Option<&String>, group, resource, verb| Permission { namespace: namespace.cloned(), group, resource, verb };
+    let mut needed = Vec::new();
+    for verb in ["get", "create", "patch"] {
+        needed.extend(EVERYWHERE.map(|(group, resource)| permission(None, group, resource, verb)));
+        needed.extend(IN_NAMESPACE.map(|(group, resource)| permission(Some(&place), group, resource, verb)));
+    }
+    needed.push(permission(None, "apiextensions.k8s.io", "customresourcedefinitions", "update"));
+    for verb in ["escalate", "bind"] {
+        needed.push(permission(None, "rbac.authorization.k8s.io", "clusterroles", verb));
+        needed.push(permission(Some(&place), "rbac.authorization.k8s.io", "roles", verb));
+    }
+    needed.push(permission(Some(&place), "", "events", "list"));
+    // The proof: a pod as a dry run, wherever only the new injector is asked.
+    needed.push(permission(None, "", "pods", "create"));
+    needed
+}

@@ -1,0 +1,315 @@
+//! Writes the plan, waits for what it brings, and proves it.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use mesh::change::{Action, Subject};
+use mesh::cluster::apply::{Persistence, is_uncertain};
+use mesh::cluster::connection::Connection;
+use mesh::cluster::failure::{Cause, Failure};
+use mesh::cluster::proof::{Proof, prove};
+use mesh::cluster::raw::{read_list, read_object};
+use mesh::control_plane::revision_suffix;
+use mesh::object::Resource;
+use mesh::proof::places;
+use mesh::terminal::Terminal;
+use serde_json::Value;
+
+use super::event::Events;
+use super::plan::{Plan, Turn};
+use crate::args::Invocation;
+use crate::survey::survey;
+
+/// How long to wait between two looks at the same thing.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Why it came to no end.
+#[derive(Debug)]
+pub enum Unfinished {
+    /// An object, and what is wrong with it.
+    Failed(Vec<String>),
+    /// The user interrupted it.
+    Interrupted,
+    /// The output cannot be written.
+    Output(std::io::Error),
+}
+
+impl From<Failure> for Unfinished {
+    fn from(failure: Failure) -> Unfinished {
+        Unfinished::Failed(vec![failure.to_string()])
+    }
+}
+
+impl From<mesh::terminal::stop::Stop> for Unfinished {
+    fn from(stop: mesh::terminal::stop::Stop) -> Unfinished {
+        match stop {
+            mesh::terminal::stop::Stop::Output(error) => Unfinished::Output(error),
+            other => Unfinished::Failed(vec![format!("{other:?}")]),
+        }
+    }
+}
+
+/// One run.
+pub struct Installation<'a> {
+    /// The cluster.
+    pub connection: &'a Connection,
+    /// The command line.
+    pub invocation: &'a Invocation,
+    /// The revision.
+    pub revision: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// What is told.
+    pub events: &'a Events,
+    /// When patience ends.
+    pub deadline: Instant,
+    /// Set once the user interrupts it.
+    pub is_interrupted: &'a Cell<bool>,
+    /// How many objects were written.
+    pub written: &'a Cell<usize>,
+}
+
+impl Installation<'_> {
+    /// All of it. What is as it should be is not written, so a repeated run does only what is left.
+    pub async fn run(&self, plan: &Plan, terminal: &mut Terminal) -> Result<(), Unfinished> {
+        self.write(plan, |turn| turn <= Turn::Definition, terminal).await?;
+        self.definitions(plan, terminal).await?;
+        self.write(plan, |turn| turn > Turn::Definition && turn < Turn::Admission, terminal).await?;
+        self.istiod(terminal).await?;
+        self.endpoints(terminal).await?;
+        self.write(plan, |turn| turn == Turn::Admission, terminal).await?;
+        let injectors: Vec<&Subject> = plan
+            .steps
+            .iter()
+            .map(|step| &step.change.subject)
+            .filter(|subject| subject.kind == "MutatingWebhookConfiguration")
+            .collect();
+        for injector in &injectors {
+            self.certificates(injector, terminal).await?;
+        }
+        self.prove(&injectors, terminal).await
+    }
+
+    async fn write(&self, plan: &Plan, is_now: impl Fn(Turn) -> bool, terminal: &mut Terminal) -> Result<(), Unfinished> {
+        for step in plan.steps.iter().filter(|step| is_now(step.turn) && step.change.action() != Action::None) {
+            self.check()?;
+            // To apply the same again changes nothing, so a lost answer is simply asked for again.
+            self.patiently(|| step.write(self.connection, Persistence::Stored)).await?;
+            self.written.set(self.written.get() + 1);
+            self.events.done(&step.change.subject, step.change.action().as_str(), terminal)?;
+        }
+        Ok(())
+    }
+
+    async fn definitions(&self, plan: &Plan, terminal: &mut Terminal) -> Result<(), Unfinished> {
+        let is_new = |step: &&super::plan::Step| step.turn == Turn::Definition && step.change.before.is_none();
+        for step in plan.steps.iter().filter(is_new) {
+            let subject = &step.change.subject;
+            self.until(subject, terminal, |definition| {
+                let is_established = has_condition(definition?, "Established");
+                is_established.then_some(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn istiod(&self, terminal: &mut Terminal) -> Result<(), Unfinished> {
+        let subject =
+            Subject::new(Resource::Deployments, Some(self.namespace), &format!("istiod{}", revision_suffix(self.revision)));
+        self.until(&subject, terminal, |deployment| is_rolled_out(deployment?).then_some(())).await
+    }
+
+    async fn endpoints(&self, terminal: &mut Terminal) -> Result<(), Unfinished> {
+        let name = format!("istiod{}", revision_suffix(self.revision));
+        let collection = Resource::EndpointSlices.path(Some(self.namespace));
+        let path = format!("{collection}?labelSelector=kubernetes.io%2Fservice-name%3D{name}");
+        let what = format!("endpoints of services/{name} -n {}", self.namespace);
+        self.events.waiting(&what, terminal)?;
+        loop {
+            self.check()?;
+            let slices = self.patiently(|| read_list(self.connection, &path, &what)).await?;
+            let mut endpoints = slices.iter().flat_map(|slice| slice["endpoints"].as_array().into_iter().flatten());
+            if endpoints.any(|endpoint| endpoint["conditions"]["ready"] != false) {
+                return Ok(());
+            }
+            if Instant::now() >= self.deadline {
+                return Err(Unfinished::Failed(vec![format!("services/{name} -n {}: it has no ready endpoint", self.namespace)]));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// istiod writes its certificate into the webhooks of its revision itself (pkg/webhooks/webhookpatch.go).
+    async fn certificates(&self, injector: &Subject, terminal: &mut Terminal) -> Result<(), Unfinished> {
+        self.until(injector, terminal, |configuration| {
+            let mut entries = configuration?["webhooks"].as_array()?.iter();
+            let has_bundle = |entry: &Value| entry["clientConfig"]["caBundle"].as_str().is_some_and(|bundle| !bundle.is_empty());
+            entries.all(has_bundle).then_some(())
+        })
+        .await
+    }
+
+    async fn prove(&self, injectors: &[&Subject], terminal: &mut Terminal) -> Result<(), Unfinished> {
+        loop {
+            self.check()?;
+            let survey = self.patiently_surveyed(terminal).await?;
+            let places: Vec<_> = injectors
+                .iter()
+                .flat_map(|injector| places(&survey.snapshot, &injector.name, &[self.revision], &["default"]))
+                .collect();
+            let proof = self.patiently(|| prove(self.connection, &places)).await?;
+            let why = match proof {
+                Proof::Injected { revision, namespace } if revision == self.revision => {
+                    return Ok(self.events.proved(&revision, &namespace, terminal)?);
+                }
+                Proof::Injected { revision, namespace } => {
+                    format!("a dry-run pod in namespace {namespace} got its proxy from revision {revision}")
+                }
+                Proof::NotInjected(namespace) => format!("a dry-run pod in namespace {namespace} got no proxy"),
+                Proof::Refused(why) | Proof::Untried(why) => why,
+            };
+            if Instant::now() >= self.deadline {
+                return Err(Unfinished::Failed(vec![format!("revision {}: not proved to inject: {why}", self.revision)]));
+            }
+            // The API server learns of a new webhook a moment after it was written.
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn patiently_surveyed(&self, terminal: &mut Terminal) -> Result<crate::survey::Survey, Unfinished> {
+        loop {
+            self.check()?;
+            match survey(self.connection, self.invocation, None, terminal).await {
+                Err(failure) if is_uncertain(&failure.cause) && Instant::now() < self.deadline => tokio::time::sleep(PAUSE).await,
+                survey => return Ok(survey?),
+            }
+        }
+    }
+
+    /// Waits until `is_done` says so of an object.
+    async fn until(
+        &self,
+        subject: &Subject,
+        terminal: &mut Terminal,
+        is_done: impl Fn(Option<&Value>) -> Option<()>,
+    ) -> Result<(), Unfinished> {
+        self.events.waiting(&subject.to_string(), terminal)?;
+        loop {
+            self.check()?;
+            let object = self.patiently(|| read_object(self.connection, subject)).await?;
+            if is_done(object.as_ref()).is_some() {
+                return Ok(());
+            }
+            if Instant::now() >= self.deadline {
+                let mut told = vec![format!("{subject}: it is not ready")];
+                told.extend(object.iter().flat_map(conditions).map(|condition| format!("  {condition}")));
+                told.extend(self.warnings(subject).await.into_iter().map(|event| format!("  {event}")));
+                return Err(Unfinished::Failed(told));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Calls again while the API server does not answer, until patience ends. Only for calls that may be repeated.
+    async fn patiently<T, F: Future<Output = Result<T, Failure>>>(&self, call: impl Fn() -> F) -> Result<T, Unfinished> {
+        loop {
+            match call().await {
+                Err(failure) if is_passing(&failure.cause) && Instant::now() < self.deadline => {
+                    self.check()?;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), Unfinished> {
+        if self.is_interrupted.get() { Err(Unfinished::Interrupted) } else { Ok(()) }
+    }
+
+    /// What the cluster has to say about an object and its pods, the last words; nothing where events may not be read.
+    async fn warnings(&self, subject: &Subject) -> Vec<String> {
+        let path = format!("/api/v1/namespaces/{}/events", subject.namespace.as_deref().unwrap_or("default"));
+        let events = read_list(self.connection, &path, "listing events").await.unwrap_or_default();
+        let is_about = |event: &&Value| {
+            event["type"] == "Warning"
+                && event["involvedObject"]["name"].as_str().is_some_and(|name| name.starts_with(&subject.name))
+        };
+        let mut told: Vec<String> = events
+            .iter()
+            .filter(is_about)
+            .map(|event| {
+                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                let object = &event["involvedObject"];
+                format!("{} {}: {}", text(&object["kind"]), text(&object["name"]), text(&event["message"]))
+            })
+            .collect();
+        told.dedup();
+        told.split_off(told.len().saturating_sub(5))
+    }
+}
+
+/// Whether the same call may well succeed a moment later: the API server is away, busy, or a webhook is not there yet.
+fn is_passing(cause: &Cause) -> bool {
+    is_uncertain(cause) || matches!(cause, Cause::Server(429, _))
+}
+
+fn has_condition(object: &Value, wanted: &str) -> bool {
+    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.any(|condition| condition["type"] == wanted && condition["status"] == "True")
+}
+
+/// As `kubectl rollout status` decides (k8s.io/kubectl/pkg/polymorphichelpers/rollout_status.go), with at least one pod.
+fn is_rolled_out(deployment: &Value) -> bool {
+    let number = |value: &Value| value.as_i64().unwrap_or_default();
+    let status = &deployment["status"];
+    let wanted = deployment["spec"]["replicas"].as_i64().unwrap_or(1).max(1);
+    number(&status["observedGeneration"]) >= number(&deployment["metadata"]["generation"])
+        && number(&status["updatedReplicas"]) >= wanted
+        && number(&status["replicas"]) <= number(&status["updatedReplicas"])
+        && number(&status["readyReplicas"]) >= wanted
+        && number(&status["availableReplicas"]) >= wanted
+}
+
+/// Conditions that are not as they should be, with their messages.
+fn conditions(object: &Value) -> Vec<String> {
+    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    conditions
+        .filter(|condition| condition["status"] != "True" || condition["type"] == "ReplicaFailure")
+        .map(|condition| format!("{}={}: {}", text(&condition["type"]), text(&condition["status"]), text(&condition["message"])))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_deployment_without_a_ready_pod_is_not_rolled_out() {
+        let deployment = |replicas: i64, observed: i64, ready: i64| {
+            json!({
+                "metadata": {"generation": 2}, "spec": {"replicas": replicas},
+                "status": {"observedGeneration": observed, "updatedReplicas": 1, "replicas": 1, "readyReplicas": ready, "availableReplicas": ready},
+            })
+        };
+        assert!(is_rolled_out(&deployment(1, 2, 1)));
+        for other in [deployment(1, 1, 1), deployment(1, 2, 0), deployment(2, 2, 1), deployment(0, 2, 0), json!({})] {
+            assert!(!is_rolled_out(&other), "{other}");
+        }
+    }
+
+    #[test]
+    fn only_conditions_that_are_wrong_are_told() {
+        let status = json!({"status": {"conditions": [
+            {"type": "Available", "status": "False", "message": "no minimum"},
+            {"type": "Progressing", "status": "True", "message": "fine"},
+            {"type": "ReplicaFailure", "status": "True", "message": "quota"},
+        ]}});
+        assert_eq!(conditions(&status), ["Available=False: no minimum", "ReplicaFailure=True: quota"]);
+    }
+}

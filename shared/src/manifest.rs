@@ -1,0 +1,143 @@
+//! Rendered manifests: what `istioctl manifest generate` and `helm template` write, object by object, each with the place
+//! where it stands, so that what is wrong with one can be told by its line.
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// One object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// The object, whole.
+    pub object: Value,
+    /// Which document of the stream it stands in, counted from 1.
+    pub document: usize,
+    /// The line on which that document begins, counted from 1.
+    pub line: usize,
+}
+
+/// Why a stream cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokenManifest {
+    /// Which document, counted from 1.
+    pub document: usize,
+    /// The line of the fault, or else the one on which its document begins, counted from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub why: String,
+}
+
+impl fmt::Display for BrokenManifest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "document {}, line {}: {}", self.document, self.line, self.why)
+    }
+}
+
+/// Reads a stream of YAML documents, or of one JSON document. Lists are taken apart; documents without content are none.
+///
+/// # Errors
+/// The first document that is no YAML, or holds something that is no object of Kubernetes.
+pub fn manifests(text: &str) -> Result<Vec<Manifest>, BrokenManifest> {
+    let mut all = Vec::new();
+    for (number, (line, text)) in documents(text).into_iter().enumerate() {
+        let document = number + 1;
+        let broken = |line: usize, why: String| BrokenManifest { document, line, why };
+        let value: Value = serde_saphyr::from_str(text).map_err(|error| {
+            let within = error.location().map_or(0, |place| place.line().saturating_sub(1) as usize);
+            let told = error.to_string();
+            broken(line + within, format!("it is no YAML: {}", told.lines().next().unwrap_or_default()))
+        })?;
+        let mut add = |object: Value| match wrong(&object) {
+            Some(why) => Err(broken(line, why)),
+            None => {
+                all.push(Manifest { object, document, line });
+                Ok(())
+            }
+        };
+        match value {
+            Value::Null => {}
+            Value::Object(mut list) if list.get("kind").is_some_and(|kind| kind == "List") => {
+                let Some(Value::Array(items)) = list.remove("items") else {
+                    return Err(broken(line, "it is a List without items".to_owned()));
+                };
+                items.into_iter().try_for_each(&mut add)?;
+            }
+            object => add(object)?,
+        }
+    }
+    Ok(all)
+}
+
+/// What keeps a value from being an object of Kubernetes.
+fn wrong(object: &Value) -> Option<String> {
+    if !object.is_object() {
+        return Some("it is no object of Kubernetes: it has no fields".to_owned());
+    }
+    let is_missing = |value: &Value| value.as_str().is_none_or(str::is_empty);
+    let missing =
+        [("apiVersion", &object["apiVersion"]), ("kind", &object["kind"]), ("metadata.name", &object["metadata"]["name"])]
+            .into_iter()
+            .find(|(_, value)| is_missing(value));
+    missing.map(|(field, _)| format!("it is no object of Kubernetes: it has no {field}"))
+}
+
+/// Documents with content, each with the line on which it begins: between lines `---`, up to a line `...`.
+fn documents(text: &str) -> Vec<(usize, &str)> {
+    let mut documents = Vec::new();
+    let (mut start, mut start_line, mut position) = (0, 1, 0);
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        if line.trim_end() == "---" || line.starts_with("--- ") {
+            documents.push((start_line, &text[start..position]));
+            // What stands on the same line belongs to the document.
+            start = position + 3;
+            start_line = number + 1;
+        }
+        position += line.len();
+    }
+    documents.push((start_line, &text[start..]));
+    let has_content = |(_, document): &(usize, &str)| {
+        document.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#') && line.trim() != "...")
+    };
+    documents.into_iter().filter(has_content).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: istio\n";
+
+    fn names(text: &str) -> Result<Vec<(String, usize, usize)>, String> {
+        let name = |manifest: Manifest| {
+            (manifest.object["metadata"]["name"].as_str().unwrap_or_default().to_owned(), manifest.document, manifest.line)
+        };
+        manifests(text).map(|all| all.into_iter().map(name).collect()).map_err(|broken| broken.to_string())
+    }
+
+    #[test]
+    fn documents_are_found_with_their_lines() {
+        let text = format!("# a comment\n---\n{MAP}---\n---\n# nothing\n---\n{}", MAP.replace("istio", "values"));
+        assert_eq!(names(&text), Ok(vec![("istio".to_owned(), 1, 2), ("values".to_owned(), 2, 10)]));
+        assert_eq!(names(""), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn lists_and_json_are_taken_apart() {
+        let item = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"istio"}}"#;
+        assert_eq!(names(item), Ok(vec![("istio".to_owned(), 1, 1)]));
+        let list = format!(r#"{{"apiVersion":"v1","kind":"List","items":[{item},{item}]}}"#);
+        assert_eq!(names(&list).map(|all| all.len()), Ok(2));
+    }
+
+    #[test]
+    fn what_is_no_kubernetes_is_told_by_its_place() {
+        let after = |text: &str| names(&format!("{MAP}---\n{text}")).unwrap_err();
+        assert_eq!(after("profile: minimal\n"), "document 2, line 5: it is no object of Kubernetes: it has no apiVersion");
+        assert_eq!(after("just words\n"), "document 2, line 5: it is no object of Kubernetes: it has no fields");
+        assert_eq!(after("apiVersion: v1\nkind: List\n"), "document 2, line 5: it is a List without items");
+        let nameless = "apiVersion: v1\nkind: Service\nmetadata: {}\n";
+        assert_eq!(after(nameless), "document 2, line 5: it is no object of Kubernetes: it has no metadata.name");
+        assert!(after("a: [\n").starts_with("document 2, line "), "{}", after("a: [\n"));
+        assert!(after("a: [\n").contains("it is no YAML: "), "{}", after("a: [\n"));
+    }
+}
