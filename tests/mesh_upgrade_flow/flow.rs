@@ -151,6 +151,8 @@ fn back_from_every_step() -> Result<()> {
     with_client(&world, |client| {
         start(&world)?;
         for depth in 0..=5 {
+            // A roll-back moves the tag that the first namespace follows, not the namespace.
+            world.run(&["mesh-tag", "attach", "prod-stable", &first[0], "--overwrite"])?;
             if depth > 0 {
                 world.run(&["mesh-tag", "set", "prod-canary", "--revision", NEW, "--overwrite", "--yes"])?;
             }

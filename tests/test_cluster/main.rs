@@ -133,7 +133,7 @@ fn a_session_runs_pipelines_and_terminals() -> Result<()> {
     assert_eq!(session.shell("kubectl get nothing 2>/dev/null | cat")?.code, Some(1));
     assert_eq!(session.terminal("tput cols; test -t 1 && echo yes")?.stdout, "120\nyes\n");
     let mut watch = session.start(["get", "namespaces", "-w"])?;
-    watch.wait_for("default")?;
+    watch.wait_for("istio-system")?;
     watch.interrupt()?;
     let ended = watch.finish()?;
     assert!(ended.code != Some(0) && ended.stdout.contains("istio-system"), "{}", ended.transcript());
