@@ -2,6 +2,7 @@
 
 mod complete;
 mod orphans;
+mod permissions;
 mod plan;
 mod precheck;
 mod restart;
