@@ -7,6 +7,7 @@ mod plan;
 mod precheck;
 mod restart;
 mod rollback;
+mod start;
 mod status;
 mod targets;
 mod trouble;

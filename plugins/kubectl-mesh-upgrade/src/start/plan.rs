@@ -125,7 +125,8 @@ pub async fn plan(
             continue;
         }
         let body = body(object, before.as_ref(), contents);
-        let after = if turn == Turn::Definition { merged(before.as_ref(), object) } else { body.clone() };
+        let after =
+            if turn == Turn::Definition { merged(before.as_ref(), object, contents.version.as_ref()) } else { body.clone() };
         let mut step = Step { turn, change: Change { subject, before, after: Some(after) }, body };
         match step.write(connection, Persistence::DryRun).await {
             Ok(after) => step.change.after = Some(after),
@@ -199,8 +200,8 @@ fn body(object: &Value, live: Option<&Value>, contents: &Contents) -> Value {
         let entries = live.and_then(|live| live["webhooks"].as_array()).into_iter().flatten();
         entries.into_iter().any(|entry| entry["name"] == *name && entry["failurePolicy"] == "Fail")
     };
-    for entry in body["webhooks"].as_array_mut().into_iter().flatten() {
-        if let Some(client_config) = entry["clientConfig"].as_object_mut() {
+    for entry in body.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(client_config) = entry.get_mut("clientConfig").and_then(Value::as_object_mut) {
             // istiod writes it; an empty one would take that away.
             client_config.retain(|key, value| key != "caBundle" || value.as_str().is_some_and(|bundle| !bundle.is_empty()));
         }
@@ -222,7 +223,7 @@ fn body(object: &Value, live: Option<&Value>, contents: &Contents) -> Value {
     };
     if live.is_some()
         && is_scaled(object)
-        && let Some(spec) = body["spec"].as_object_mut()
+        && let Some(spec) = body.get_mut("spec").and_then(Value::as_object_mut)
     {
         spec.remove("replicas");
     }
@@ -230,7 +231,7 @@ fn body(object: &Value, live: Option<&Value>, contents: &Contents) -> Value {
 }
 
 /// A definition with the new versions and marks, and whatever else it has here.
-fn merged(live: Option<&Value>, object: &Value) -> Value {
+fn merged(live: Option<&Value>, object: &Value, version: Option<&Version>) -> Value {
     let Some(live) = live else { return object.clone() };
     let mut after = live.clone();
     for (key, value) in object["spec"].as_object().into_iter().flatten() {
@@ -244,6 +245,11 @@ fn merged(live: Option<&Value>, object: &Value) -> Value {
         for (key, value) in new {
             after["metadata"][marks][key.as_str()] = value.clone();
         }
+    }
+    // istioctl's note of the version that it installed; what is written now is of another.
+    const INSTALLED: &str = "operator.istio.io/version";
+    if let (Some(_), Some(version)) = (label(&after, INSTALLED), version) {
+        after["metadata"]["labels"][INSTALLED] = version.to_string().into();
     }
     after
 }
@@ -339,6 +345,9 @@ mod tests {
         let repeated = body(&object, Some(&live), &contents(Vec::new()));
         assert_eq!(repeated["webhooks"], json!([{"name": "a", "clientConfig": {}}]));
         assert_eq!(repeated["metadata"]["uid"], "1");
+        // What an object has not, it is not given.
+        let map = json!({"kind": "ConfigMap", "metadata": {"name": "istio"}});
+        assert_eq!(body(&map, None, &contents(Vec::new())), map);
         let first = body(&object, None, &contents(Vec::new()));
         assert_eq!(first["webhooks"], json!([{"name": "a", "failurePolicy": "Ignore", "clientConfig": {}}]));
     }
@@ -371,10 +380,9 @@ mod tests {
 
     #[test]
     fn a_definition_keeps_what_else_it_has_here() {
-        let live =
-            json!({"metadata": {"resourceVersion": "7", "labels": {"a": "1"}}, "spec": {"versions": [1], "conversion": {}}});
+        let live = json!({"metadata": {"resourceVersion": "7", "labels": {"operator.istio.io/version": "1.26.0"}}, "spec": {"versions": [1], "conversion": {}}});
         let object = json!({"metadata": {"labels": {"b": "2"}}, "spec": {"versions": [1, 2]}});
-        let expected = json!({"metadata": {"resourceVersion": "7", "labels": {"a": "1", "b": "2"}}, "spec": {"versions": [1, 2], "conversion": {}}});
-        assert_eq!(merged(Some(&live), &object), expected);
+        let expected = json!({"metadata": {"resourceVersion": "7", "labels": {"operator.istio.io/version": "1.28.2", "b": "2"}}, "spec": {"versions": [1, 2], "conversion": {}}});
+        assert_eq!(merged(Some(&live), &object, "1.28.2".parse().ok().as_ref()), expected);
     }
 }
