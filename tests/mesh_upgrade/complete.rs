@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use anyhow::{Result, ensure};
+use serde_json::json;
 use support::rbac::{explained, session_with};
 use support::{Cluster, Fate, Follows, Interceptor, IstioVersion, Options, Output, Revision, Session, Workload, plugin};
+
+use crate::dump::Dump;
 
 const REMOVE: [&str; 5] = ["mesh-upgrade", "complete", "--remove", "1-26-0", "--yes"];
 
@@ -29,38 +31,13 @@ fn succeeded(output: Output) -> Result<Output> {
     Ok(output)
 }
 
-/// Everything in the cluster but what comes and goes by itself: kind, namespace, name and what was specified.
-fn dump(cluster: &Cluster) -> Result<BTreeSet<String>> {
-    const PASSING: [&str; 9] =
-        ["Event", "Lease", "EndpointSlice", "Endpoints", "Pod", "Node", "ReplicaSet", "IPAddress", "ControllerRevision"];
-    let kinds = cluster.kubectl(["api-resources", "--verbs=list", "-o", "name"])?;
-    let kinds: Vec<&str> =
-        kinds.lines().filter(|kind| !kind.starts_with("events") && !kind.contains("componentstatuses")).collect();
-    let list: Value = serde_json::from_str(&cluster.kubectl(["get", &kinds.join(","), "-A", "-o", "json"])?)?;
-    let items = list["items"].as_array().context("a list")?;
-    let describe = |object: &Value| {
-        let metadata = &object["metadata"];
-        let mut rest = object.clone();
-        for key in ["status", "metadata"] {
-            rest.as_object_mut().map(|object| object.remove(key));
-        }
-        format!("{} {} {} {} {rest}", object["kind"], metadata["namespace"], metadata["name"], metadata["labels"])
-    };
-    Ok(items.iter().filter(|object| !PASSING.iter().any(|kind| object["kind"] == *kind)).map(describe).collect())
-}
-
-/// Kind, namespace and name of what one dump has and another has not.
-fn gone(before: &BTreeSet<String>, after: &BTreeSet<String>) -> BTreeSet<String> {
-    before.difference(after).map(|line| line.splitn(4, ' ').take(3).collect::<Vec<_>>().join(" ")).collect()
-}
-
 #[test]
 fn what_belongs_to_the_revision_goes_and_nothing_else_as_with_istioctl() -> Result<()> {
     let ours = cluster()?;
     ours.namespace("shop", Follows::Revision("1-28-2"))?.run(&Workload::deployment("web"))?;
-    let before = dump(&ours)?;
+    let before = Dump::of(&ours)?;
     let shown = succeeded(session(&ours)?.run(["mesh-upgrade", "complete", "--remove", "1-26-0", "--dry-run"])?)?;
-    assert_eq!(gone(&before, &dump(&ours)?), BTreeSet::new(), "a dry run deletes nothing");
+    assert_eq!(before.gone(&Dump::of(&ours)?), BTreeSet::new(), "a dry run deletes nothing");
     let output = succeeded(session(&ours)?.run(REMOVE)?)?;
     assert!(output.stderr.contains("pods are still injected, and configuration is still validated"), "{}", output.transcript());
     let order: Vec<usize> =
@@ -69,20 +46,20 @@ fn what_belongs_to_the_revision_goes_and_nothing_else_as_with_istioctl() -> Resu
             .filter_map(|what| shown.stdout.find(&format!("delete {what}")))
             .collect();
     assert!(order.len() == 7 && order.is_sorted(), "{}", shown.transcript());
-    let after = dump(&ours)?;
-    let by_us = gone(&before, &after);
-    assert_eq!(gone(&after, &before), BTreeSet::new(), "nothing is new or changed");
+    let after = Dump::of(&ours)?;
+    let by_us = before.gone(&after);
+    assert_eq!(before.differences(&after).len(), by_us.len(), "nothing is new or changed");
     assert_eq!(by_us.len(), shown.stdout.lines().count(), "what was shown has gone: {by_us:#?}");
     let again = session(&ours)?.run(REMOVE)?;
     assert_eq!(again.code, Some(1), "{}", again.transcript());
 
     let theirs = cluster()?;
-    let before = dump(&theirs)?;
+    let before = Dump::of(&theirs)?;
     theirs.istioctl(IstioVersion::V1_26_0, ["uninstall", "--revision", "1-26-0", "-y"])?;
     theirs.wait("istioctl's deletions", Duration::from_secs(60), || {
         Ok(theirs.api().find("/apis/apps/v1/namespaces/istio-system/deployments/istiod-1-26-0")?.is_none().then_some(()))
     })?;
-    let by_istioctl = gone(&before, &dump(&theirs)?);
+    let by_istioctl = before.gone(&Dump::of(&theirs)?);
     assert_eq!(by_us, by_istioctl, "the same objects go");
     Ok(())
 }
@@ -152,7 +129,7 @@ fn spoilt_at_any_write_the_same_command_goes_on() -> Result<()> {
     // Every second write, each with another fate: installing the revision anew takes its time.
     for number in (0..18).step_by(2) {
         let fate = fates[number / 2 % fates.len()];
-        let whole = dump(&cluster)?;
+        let whole = Dump::of(&cluster)?;
         let writes: Arc<AtomicUsize> = Arc::default();
         let count = Arc::clone(&writes);
         let interceptor = Interceptor::before(&cluster, move |call| {
@@ -172,7 +149,7 @@ fn spoilt_at_any_write_the_same_command_goes_on() -> Result<()> {
         let again = session.run(REMOVE)?;
         // What was lost was the last answer only: then everything was gone already.
         ensure!(matches!(again.code, Some(0 | 1)), "write {number}: {}", again.transcript());
-        let gone = gone(&whole, &dump(&cluster)?);
+        let gone = whole.gone(&Dump::of(&cluster)?);
         assert_eq!(gone.len(), 18, "write {number}: {gone:#?}");
         cluster.stop_istiod(&old);
         cluster.install(&old)?;
@@ -185,7 +162,7 @@ fn what_explain_rbac_prints_is_enough_and_one_list_less_is_a_refusal() -> Result
     let cluster = cluster()?;
     let admin = session(&cluster)?;
     let permissions = explained(&admin, &["mesh-upgrade", "complete", "--remove", "1-26-0"])?;
-    let before = dump(&cluster)?;
+    let before = Dump::of(&cluster)?;
     for (number, missing) in permissions.iter().enumerate() {
         let (_, _, resource, verb) = missing;
         // Without pods there is no look at all; secrets are only good to know; these ReplicaSets and ConfigMaps are not asked for.
@@ -198,7 +175,7 @@ fn what_explain_rbac_prints_is_enough_and_one_list_less_is_a_refusal() -> Result
         ensure!(matches!(output.code, Some(4)), "without {verb} {resource}: {}", output.transcript());
         ensure!(output.stderr.contains(resource.as_str()), "{resource} is not named: {}", output.transcript());
     }
-    assert_eq!(gone(&before, &dump(&cluster)?).iter().filter(|line| line.contains("1-26-0")).count(), 0, "nothing was deleted");
+    assert_eq!(before.gone(&Dump::of(&cluster)?).iter().filter(|line| line.contains("1-26-0")).count(), 0, "nothing was deleted");
     succeeded(session_with("mesh-upgrade", &cluster, "enough", &permissions)?.run(REMOVE)?)?;
     Ok(())
 }

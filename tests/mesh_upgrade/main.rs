@@ -1,6 +1,7 @@
 //! `kubectl mesh-upgrade`, end to end on real clusters.
 
 mod complete;
+mod dump;
 mod orphans;
 mod permissions;
 mod plan;
@@ -8,6 +9,7 @@ mod precheck;
 mod restart;
 mod rollback;
 mod start;
+mod start_interruption;
 mod status;
 mod targets;
 mod trouble;

@@ -6,59 +6,30 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use support::{Cluster, Follows, IstioVersion, Options, Output, Program, Revision, Session, Workload, plugin};
 
+use crate::dump::Dump;
+
 const NEW: &str = "1-28-2";
 
-/// Kinds of which a control plane consists, and those that all of them share.
-const KINDS: [&str; 14] = [
-    "/api/v1/namespaces/istio-system/configmaps",
-    "/api/v1/namespaces/istio-system/services",
-    "/api/v1/namespaces/istio-system/serviceaccounts",
-    "/apis/apps/v1/namespaces/istio-system/deployments",
-    "/apis/rbac.authorization.k8s.io/v1/namespaces/istio-system/roles",
-    "/apis/rbac.authorization.k8s.io/v1/namespaces/istio-system/rolebindings",
-    "/apis/autoscaling/v2/namespaces/istio-system/horizontalpodautoscalers",
-    "/apis/policy/v1/namespaces/istio-system/poddisruptionbudgets",
-    "/apis/rbac.authorization.k8s.io/v1/clusterroles",
-    "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
-    "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
-    "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
-    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
-    "/api/v1/namespaces",
-];
-
-/// Every object of those kinds that a person would miss: without status, and without what istiod keeps for itself.
-pub fn dump(cluster: &Cluster, is_meant: impl Fn(&str, &str) -> bool) -> Result<Vec<Value>> {
-    let mut all = Vec::new();
-    for path in KINDS {
-        for mut object in cluster.api().get(path)?["items"].as_array().cloned().unwrap_or_default() {
-            let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            let is_lease = name.contains("leader") || name.contains("election") || name.contains("root-cert");
-            if is_lease || !is_meant(path, &name) {
-                continue;
-            }
-            object["status"].take();
-            for field in ["managedFields", "resourceVersion", "generation"] {
-                object["metadata"][field].take();
-            }
-            all.push(json!([path, object]));
-        }
-    }
-    ensure!(!all.is_empty(), "nothing was dumped");
-    Ok(all)
+/// Everything but what belongs to the new revision, and definitions, which may become newer.
+pub fn old_objects(cluster: &Cluster) -> Result<Dump> {
+    Ok(Dump::of(cluster)?.only(|key| !key.contains(NEW) && !key.starts_with("CustomResourceDefinition")))
 }
 
-/// Everything but what belongs to the new revision, and definitions, which may become newer.
-pub fn old_objects(cluster: &Cluster) -> Result<Vec<Value>> {
-    dump(cluster, |path, name| !name.contains(NEW) && !path.ends_with("customresourcedefinitions"))
+/// Fails with what has changed.
+pub fn unchanged(before: &Dump, after: &Dump) -> Result<()> {
+    let differences = before.differences(after);
+    ensure!(differences.is_empty(), "{}", differences.join("\n"));
+    Ok(())
 }
 
 /// What `istioctl manifest generate` renders.
-pub fn manifests(cluster: &Cluster, version: IstioVersion, settings: &[&str]) -> Result<String> {
+fn manifests(cluster: &Cluster, version: IstioVersion, settings: &[&str]) -> Result<String> {
     let words = ["manifest", "generate"].into_iter().chain(settings.iter().flat_map(|setting| ["--set", setting]));
     cluster.istioctl(version, words)
 }
 
-fn canary(cluster: &Cluster) -> Result<String> {
+/// The new revision, as istioctl renders it.
+pub fn canary(cluster: &Cluster) -> Result<String> {
     manifests(cluster, IstioVersion::V1_28_2, &["revision=1-28-2", "profile=minimal"])
 }
 
@@ -109,16 +80,16 @@ fn a_canary_is_started_from_what_istioctl_renders_and_again_is_nothing_to_do() -
     ]
     .map(place);
     assert!(order.is_sorted(), "{}", done.transcript());
-    assert_eq!(old_objects(&cluster)?, before);
+    unchanged(&before, &old_objects(&cluster)?)?;
     let new = cluster.namespace("new", Follows::Revision(NEW))?;
     new.run(&Workload::deployment("web"))?;
     assert!(new.proxy_images()?.iter().all(|image| image.ends_with(":1.28.2")), "{:?}", new.proxy_images()?);
 
-    let after = dump(&cluster, |_, _| true)?;
+    let after = Dump::of(&cluster)?;
     let again = session.run(["mesh-upgrade", "start", "--revision", NEW, "-f", &file, "--yes"])?;
     assert_eq!(again.code, Some(0), "{}", again.transcript());
     assert!(!again.stdout.contains("created ") && !again.stdout.contains("updated "), "{}", again.transcript());
-    assert_eq!(dump(&cluster, |_, _| true)?, after);
+    unchanged(&after, &Dump::of(&cluster)?)?;
     Ok(())
 }
 
@@ -148,7 +119,7 @@ fn a_canary_is_started_beside_an_unrevisioned_mesh_from_what_helm_renders() -> R
     assert!(told.is_some_and(|event| event["message"].to_string().contains("carried over")), "{}", done.transcript());
     let carried = cluster.api().get("/api/v1/namespaces/istio-system/configmaps/istio-1-28-2")?;
     assert!(carried["data"]["mesh"].to_string().contains("accessLogFile: /dev/stdout"), "{carried:#}");
-    assert_eq!(old_objects(&cluster)?, before);
+    unchanged(&before, &old_objects(&cluster)?)?;
     Ok(())
 }
 
@@ -165,7 +136,7 @@ fn what_would_disturb_the_mesh_is_refused_by_name_and_changes_nothing() -> Resul
         "spec": {"selector": {"matchLabels": labels}, "replicas": 0, "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}}},
     }))?;
     cluster.set_tag("prod", &old)?;
-    let before = dump(&cluster, |_, _| true)?;
+    let before = Dump::of(&cluster)?;
     let canary = canary(&cluster)?;
     let new = IstioVersion::V1_28_2;
     let gateway = manifests(&cluster, new, &["revision=1-28-2"])?;
@@ -207,6 +178,6 @@ fn what_would_disturb_the_mesh_is_refused_by_name_and_changes_nothing() -> Resul
             assert!(output.stderr.contains(text), "{what}: no {text:?} in {}", output.transcript());
         }
     }
-    assert_eq!(dump(&cluster, |_, _| true)?, before);
+    unchanged(&before, &Dump::of(&cluster)?)?;
     Ok(())
 }

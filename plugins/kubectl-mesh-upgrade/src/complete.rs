@@ -1,6 +1,5 @@
 //! `mesh-upgrade complete`: removes a revision when nothing uses it, and never otherwise.
 
-mod helm;
 mod proof;
 mod read;
 mod removal;
@@ -33,6 +32,7 @@ use crate::args::Invocation;
 use crate::complete::proof::{Validation, lost_injection, lost_validation, validation};
 use crate::complete::uses::{Facts, Use, UseKind, Uses, by_kind, uses};
 use crate::output::write_json;
+use crate::program::Program;
 use crate::revisions::{Plane, Revision};
 use crate::survey::{Survey, scope, survey};
 
@@ -87,7 +87,7 @@ pub async fn run(invocation: &Invocation, args: &CompleteArgs, terminal: &mut Te
         return Ok(Exit::Done);
     }
     if let Removal::Helm { .. } = removal {
-        helm::check().await?;
+        Program::Helm.check().await?;
     }
     let question = format!("Remove revision {} from namespace {}?", args.remove, sight.namespace);
     ask(terminal, &question, Consent::from_flag(args.yes))?;
@@ -98,7 +98,10 @@ pub async fn run(invocation: &Invocation, args: &CompleteArgs, terminal: &mut Te
     }
     let before = validation(&connection, &sight.namespace).await?;
     match &removal {
-        Removal::Helm { release, namespace } => helm::uninstall(invocation, release, namespace, terminal).await?,
+        Removal::Helm { release, namespace } => {
+            let words = ["uninstall", release, "--namespace", namespace, "--wait"].map(str::to_owned);
+            Program::Helm.run(invocation, &words, terminal).await?;
+        }
         Removal::Objects(changes) => delete(&connection, changes, terminal).await?,
     }
     conclude(&connection, invocation, args, &sight, &before, terminal).await

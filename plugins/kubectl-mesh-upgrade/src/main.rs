@@ -9,6 +9,7 @@ mod mesh_config;
 mod output;
 mod plan;
 mod precheck;
+mod program;
 mod restart;
 mod revisions;
 mod rollback;

@@ -7,8 +7,7 @@ mod install;
 mod plan;
 
 use std::cell::Cell;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -23,13 +22,17 @@ use mesh::platform::{Step, Way};
 use mesh::refusal::Refusal;
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
+use mesh::terminal::interruption::Interruption;
 use mesh::terminal::question::{Consent, ask};
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
+use mesh::version::Version;
 use owo_colors::OwoColorize;
 
 use crate::args::Invocation;
+use crate::program::Program;
 use crate::revisions::Revision;
+use crate::selection::read_text;
 use crate::start::configuration::{Carrying, compare};
 use crate::start::contents::{Contents, Obstacle, contents, why_no_revision};
 use crate::start::event::Events;
@@ -46,8 +49,16 @@ pub struct StartArgs {
     pub revision: String,
 
     /// Its rendered manifests, from istioctl manifest generate or helm template: a file, or - for standard input
-    #[arg(short, long = "filename", value_name = "FILE")]
-    pub filename: PathBuf,
+    #[arg(short, long = "filename", value_name = "FILE", required_unless_present = "with")]
+    pub filename: Option<PathBuf>,
+
+    /// Let this program install it, with the arguments behind --; what is refused and proved is the same
+    #[arg(long, value_name = "PROGRAM", value_enum, conflicts_with_all = ["filename", "carry_mesh_config"], requires = "arguments")]
+    pub with: Option<Program>,
+
+    /// Arguments of that program, such as: install -y --set revision=1-28-2
+    #[arg(last = true, value_name = "ARGS")]
+    pub arguments: Vec<String>,
 
     /// Carry edits of the running revision's mesh configuration over
     #[arg(long)]
@@ -89,7 +100,7 @@ pub async fn run(invocation: &Invocation, args: &StartArgs, terminal: &mut Termi
     if let Some(why) = why_no_revision(revision) {
         return Err(Stop::Usage(format!("{revision:?} cannot be the name of a new revision: {why}")));
     }
-    let text = text(&args.filename)?;
+    let text = rendered(invocation, args).await?;
     let documents = manifests(&text).map_err(|broken| {
         Refusal::new("the manifests cannot be read; nothing was changed", "render them anew").with(vec![broken.to_string()])
     })?;
@@ -111,7 +122,11 @@ pub async fn run(invocation: &Invocation, args: &StartArgs, terminal: &mut Termi
             obstacles.extend(compared.obstacles);
         }
     }
-    let plan = plan(&connection, &contents, revision, &format!("istio{}", revision_suffix(revision))).await?;
+    let plan = match args.with {
+        // The program writes what it renders, and tells of conflicts itself.
+        Some(_) => Plan::default(),
+        None => plan(&connection, &contents, revision, &format!("istio{}", revision_suffix(revision))).await?,
+    };
     obstacles.extend(plan.obstacles.iter().cloned());
     for (key, line) in &lines {
         events.mesh_configuration(key, line, terminal)?;
@@ -123,12 +138,14 @@ pub async fn run(invocation: &Invocation, args: &StartArgs, terminal: &mut Termi
     if args.dry_run {
         return Ok(Exit::Done);
     }
-    let count = plan.steps.iter().filter(|step| step.change.action() != Action::None).count();
-    if count > 0 {
-        let question = format!("Write {} of revision {revision}?", plural(count as u64, "object", "objects"));
+    if let Some(question) = question(args, &plan) {
         ask(terminal, &question, Consent::from_flag(args.yes))?;
     }
-    let (is_interrupted, written) = (Cell::new(false), Cell::new(0));
+    if let Some(program) = args.with {
+        program.run(invocation, &args.arguments, terminal).await?;
+    }
+    let written = Cell::new(0);
+    let interruption = Interruption::listen();
     let installation = Installation {
         connection: &connection,
         invocation,
@@ -136,22 +153,10 @@ pub async fn run(invocation: &Invocation, args: &StartArgs, terminal: &mut Termi
         namespace: &contents.namespace,
         events: &events,
         deadline: Instant::now() + Duration::from_secs(args.timeout),
-        is_interrupted: &is_interrupted,
+        interruption: &interruption,
         written: &written,
     };
-    let result = {
-        let interruption = async {
-            // The call under way ends first.
-            if tokio::signal::ctrl_c().await.is_ok() {
-                is_interrupted.set(true);
-            }
-            std::future::pending::<Result<(), Unfinished>>().await
-        };
-        tokio::select! {
-            result = installation.run(&plan, terminal) => result,
-            result = interruption => result,
-        }
-    };
+    let result = installation.run(&plan, &contents.own_injectors(revision), terminal).await;
     let back = running.map_or_else(
         || "the same command continues".to_owned(),
         |old| {
@@ -181,14 +186,17 @@ pub async fn run(invocation: &Invocation, args: &StartArgs, terminal: &mut Termi
     }
 }
 
-fn text(path: &Path) -> Result<String, Stop> {
-    if path.as_os_str() != "-" {
-        return std::fs::read_to_string(path).map_err(|error| Stop::Message(format!("reading {}: {error}", path.display())));
+/// The manifests: those given, or those that the program would install.
+async fn rendered(invocation: &Invocation, args: &StartArgs) -> Result<String, Stop> {
+    match (&args.filename, args.with) {
+        (Some(path), _) => read_text(path),
+        (None, Some(program)) => {
+            let words = program.rendering(&args.arguments).map_err(Stop::Usage)?;
+            program.check().await?;
+            program.read(invocation, &words).await
+        }
+        (None, None) => Err(Stop::Usage("give the manifests with -f, or a program with --with".to_owned())),
     }
-    let mut text = String::new();
-    let read = std::io::stdin().lock().read_to_string(&mut text);
-    read.map_err(|error| Stop::Message(format!("reading standard input: {error}")))?;
-    Ok(text)
 }
 
 fn refusal(revision: &str, obstacles: &[Obstacle]) -> Refusal {
@@ -234,7 +242,7 @@ fn around(survey: &Survey, contents: &Contents, revision: &str) -> Vec<Obstacle>
         && plane.version != contents.version
         && (same.proxies > 0 || same.is_ready())
     {
-        let version = |version: &Option<mesh::version::Version>| version.as_ref().map_or("?".to_owned(), ToString::to_string);
+        let version = |version: &Option<Version>| version.as_ref().map_or("?".to_owned(), ToString::to_string);
         let reason = format!(
             "it runs here already, in version {}; {} would replace it in place",
             version(&plane.version),
@@ -242,8 +250,24 @@ fn around(survey: &Survey, contents: &Contents, revision: &str) -> Vec<Obstacle>
         );
         obstacles.push(Obstacle::new(format!("revision {revision}"), reason, "give the new control plane a name of its own"));
     }
+    obstacles.extend(another_version(contents, revision));
     obstacles.extend(overlaps(survey, contents, revision));
     obstacles
+}
+
+/// A revision that is named by a version, as is usual, is not to hold another one.
+fn another_version(contents: &Contents, revision: &str) -> Option<Obstacle> {
+    let named: Version = revision.replace('-', ".").parse().ok()?;
+    let found = contents
+        .version
+        .as_ref()
+        .filter(|found| (found.major, found.minor, found.patch) != (named.major, named.minor, named.patch))?;
+    let reason = format!("its name says {named}, and its istiod is {found}");
+    Some(Obstacle::new(
+        format!("revision {revision}"),
+        reason,
+        "render it with the program of that version, or name it otherwise",
+    ))
 }
 
 /// Pods that two injectors would answer for. What an entry selects is read from its selectors.
@@ -276,6 +300,15 @@ fn overlaps(survey: &Survey, contents: &Contents, revision: &str) -> Vec<Obstacl
     obstacles
 }
 
+/// What is asked before anything is written; nothing when there is nothing to write.
+fn question(args: &StartArgs, plan: &Plan) -> Option<String> {
+    if let Some(program) = args.with {
+        return Some(format!("Run {} {}?", program.name(), args.arguments.join(" ")));
+    }
+    let count = plan.steps.iter().filter(|step| step.change.action() != Action::None).count();
+    (count > 0).then(|| format!("Write {} of revision {}?", plural(count as u64, "object", "objects"), args.revision))
+}
+
 fn show(plan: &Plan, contents: &Contents, events: &Events, terminal: &mut Terminal) -> Result<(), Stop> {
     for (object, why) in contents.left_out.iter().chain(&plan.left_out) {
         events.left_out(object, why, terminal)?;
@@ -292,7 +325,7 @@ fn show(plan: &Plan, contents: &Contents, events: &Events, terminal: &mut Termin
 
 /// What is written, and what is read besides the survey. Whoever makes roles has to be allowed what they allow (`escalate`, `bind`).
 fn needed(invocation: &Invocation) -> Vec<Permission> {
-    const EVERYWHERE: [(&str, &str); 7] = [
+    const EVERYWHERE: [(&str, &str); 8] = [
         ("", "namespaces"),
         ("apiextensions.k8s.io", "customresourcedefinitions"),
         ("rbac.authorization.k8s.io", "clusterroles"),
@@ -300,8 +333,9 @@ fn needed(invocation: &Invocation) -> Vec<Permission> {
         ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
         ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
         ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"),
     ];
-    const IN_NAMESPACE: [(&str, &str); 8] = [
+    const IN_NAMESPACE: [(&str, &str); 9] = [
         ("", "serviceaccounts"),
         ("", "configmaps"),
         ("", "services"),
@@ -310,6 +344,7 @@ fn needed(invocation: &Invocation) -> Vec<Permission> {
         ("rbac.authorization.k8s.io", "rolebindings"),
         ("autoscaling", "horizontalpodautoscalers"),
         ("policy", "poddisruptionbudgets"),
+        ("networking.k8s.io", "networkpolicies"),
     ];
     let place = invocation.common.istio_namespace.clone().unwrap_or_else(|| "istio-system".to_owned());
     let permission =

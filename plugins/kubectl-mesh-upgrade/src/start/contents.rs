@@ -1,9 +1,11 @@
 //! What rendered manifests hold: one control plane of one revision, or why not. Pure.
 
+use mesh::change::Subject;
 use mesh::control_plane::{UNREVISIONED, revision_suffix};
 use mesh::image::Image;
 use mesh::labels;
 use mesh::manifest::Manifest;
+use mesh::object::Resource;
 use mesh::version::Version;
 use serde_json::Value;
 
@@ -48,6 +50,20 @@ impl Contents {
     /// The object of this kind and name.
     pub fn object(&self, kind: &str, name: &str) -> Option<&Value> {
         self.objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name)
+    }
+
+    /// The injectors of the revision itself.
+    pub fn own_injectors(&self, revision: &str) -> Vec<Subject> {
+        let is_own = |object: &&Value| {
+            object["kind"] == "MutatingWebhookConfiguration"
+                && label(object, labels::REVISION) == Some(revision)
+                && label(object, labels::TAG).is_none()
+        };
+        let subject = |object: &Value| {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            Subject::new(Resource::MutatingWebhookConfigurations, None, name)
+        };
+        self.objects.iter().filter(is_own).map(subject).collect()
     }
 }
 

@@ -14,6 +14,7 @@ use mesh::control_plane::revision_suffix;
 use mesh::object::Resource;
 use mesh::proof::places;
 use mesh::terminal::Terminal;
+use mesh::terminal::interruption::Interruption;
 use serde_json::Value;
 
 use super::event::Events;
@@ -64,31 +65,25 @@ pub struct Installation<'a> {
     pub events: &'a Events,
     /// When patience ends.
     pub deadline: Instant,
-    /// Set once the user interrupts it.
-    pub is_interrupted: &'a Cell<bool>,
+    /// Whether the user interrupts it.
+    pub interruption: &'a Interruption,
     /// How many objects were written.
     pub written: &'a Cell<usize>,
 }
 
 impl Installation<'_> {
     /// All of it. What is as it should be is not written, so a repeated run does only what is left.
-    pub async fn run(&self, plan: &Plan, terminal: &mut Terminal) -> Result<(), Unfinished> {
+    pub async fn run(&self, plan: &Plan, injectors: &[Subject], terminal: &mut Terminal) -> Result<(), Unfinished> {
         self.write(plan, |turn| turn <= Turn::Definition, terminal).await?;
         self.definitions(plan, terminal).await?;
         self.write(plan, |turn| turn > Turn::Definition && turn < Turn::Admission, terminal).await?;
         self.istiod(terminal).await?;
         self.endpoints(terminal).await?;
         self.write(plan, |turn| turn == Turn::Admission, terminal).await?;
-        let injectors: Vec<&Subject> = plan
-            .steps
-            .iter()
-            .map(|step| &step.change.subject)
-            .filter(|subject| subject.kind == "MutatingWebhookConfiguration")
-            .collect();
-        for injector in &injectors {
+        for injector in injectors {
             self.certificates(injector, terminal).await?;
         }
-        self.prove(&injectors, terminal).await
+        self.prove(injectors, terminal).await
     }
 
     async fn write(&self, plan: &Plan, is_now: impl Fn(Turn) -> bool, terminal: &mut Terminal) -> Result<(), Unfinished> {
@@ -151,7 +146,7 @@ impl Installation<'_> {
         .await
     }
 
-    async fn prove(&self, injectors: &[&Subject], terminal: &mut Terminal) -> Result<(), Unfinished> {
+    async fn prove(&self, injectors: &[Subject], terminal: &mut Terminal) -> Result<(), Unfinished> {
         loop {
             self.check()?;
             let survey = self.patiently_surveyed(terminal).await?;
@@ -226,7 +221,7 @@ impl Installation<'_> {
     }
 
     fn check(&self) -> Result<(), Unfinished> {
-        if self.is_interrupted.get() { Err(Unfinished::Interrupted) } else { Ok(()) }
+        if self.interruption.is_requested() { Err(Unfinished::Interrupted) } else { Ok(()) }
     }
 
     /// What the cluster has to say about an object and its pods, the last words; nothing where events may not be read.
