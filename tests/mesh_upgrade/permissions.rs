@@ -51,22 +51,26 @@ fn what_is_printed_for_a_verb_is_enough_for_it() -> Result<()> {
 fn a_restart_that_may_not_write_says_so_and_changes_nothing() -> Result<()> {
     let cluster = cluster()?;
     let admin = plugin("mesh-upgrade")?.on(&cluster);
-    stale(&cluster, "shop")?;
-    let words = ["mesh-upgrade", "restart", "-n", "shop", "--yes"];
-    let permissions = explained(&admin, &words)?;
-    let web = "/apis/apps/v1/namespaces/shop/deployments/web";
     for (resource, verb) in [("pods", "create"), ("deployments", "patch"), ("deployments", "get"), ("pods/eviction", "create")] {
+        let shop = format!("shop-{}-{verb}", resource.replace('/', "-"));
+        stale(&cluster, &shop)?;
+        let words = ["mesh-upgrade", "restart", "-n", &shop, "--yes"];
+        let permissions = explained(&admin, &words)?;
         let rest: Vec<Permission> =
             permissions.iter().filter(|(_, _, other, its)| other != resource || its != verb).cloned().collect();
         ensure!(rest.len() < permissions.len(), "{verb} {resource} is among the rules");
-        let account = format!("without-{}-{verb}", resource.replace('/', "-"));
+        let account = format!("without-{shop}");
         let output = session_with("mesh-upgrade", &cluster, &account, &rest)?.run(words)?;
         ensure!(matches!(output.code, Some(4 | 5)), "without {verb} {resource}: {}", output.transcript());
         let told = format!("{}{}", output.stdout, output.stderr);
         ensure!(told.contains("forbidden") && told.contains(resource), "without {verb} {resource}: {}", output.transcript());
         if resource == "deployments" {
-            let template = &cluster.api().get(web)?["spec"]["template"]["metadata"]["annotations"];
-            ensure!(template["kubectl.kubernetes.io/restartedAt"].is_null(), "{}", output.transcript());
+            let web = cluster.api().get(&format!("/apis/apps/v1/namespaces/{shop}/deployments/web"))?;
+            ensure!(
+                web["spec"]["template"]["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"].is_null(),
+                "{}",
+                output.transcript()
+            );
         }
     }
     Ok(())

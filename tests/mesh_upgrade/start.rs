@@ -36,10 +36,7 @@ pub fn canary(cluster: &Cluster) -> Result<String> {
 /// Runs `start`, and the istiod that its objects ask for as soon as they are there: no pod runs anything here.
 pub fn start(cluster: &Cluster, session: &Session, words: &[&str]) -> Result<Output> {
     let running = session.start(["mesh-upgrade", "start", "--revision", NEW, "--yes"].iter().chain(words))?;
-    cluster.wait("the Deployment of the new revision", std::time::Duration::from_secs(60), || {
-        cluster.api().find("/apis/apps/v1/namespaces/istio-system/deployments/istiod-1-28-2")
-    })?;
-    cluster.start_istiod(&Revision::of(IstioVersion::V1_28_2))?;
+    cluster.start_istiod_when_installed(&Revision::of(IstioVersion::V1_28_2))?;
     running.finish()
 }
 

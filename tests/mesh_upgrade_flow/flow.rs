@@ -21,12 +21,7 @@ fn with_client(world: &World, steps: impl FnOnce(&Client) -> Result<()>) -> Resu
     client.check()
 }
 
-/// The new control plane, beside the old one.
-fn start(world: &World) -> Result<()> {
-    world.cluster.install(&Revision::of(IstioVersion::V1_28_2))
-}
-
-/// The namespaces from `first` on follow the new revision by its name.
+/// These namespaces follow the new revision by its name.
 fn attach(world: &World, client: &Client, namespaces: &[String]) -> Result<()> {
     client.moving(namespaces, &world.old, NEW, || {
         let names = namespaces.iter().map(String::as_str);
@@ -46,6 +41,8 @@ fn complete(world: &World) -> Result<()> {
     world.all_run(NEW)?;
     let status = world.run(&["mesh-upgrade", "status", "-o", "json"])?.json()?;
     ensure!(status["left"].as_array().is_none_or(Vec::is_empty), "{status}");
+    // The validator of all configuration moves last, by the tag `default`; where it has moved already this changes nothing.
+    world.run(&["mesh-tag", "set", "default", "--revision", NEW, "--overwrite", "--yes"])?;
     let before = world.generations()?;
     world.run(&["mesh-upgrade", "complete", "--remove", &world.old, "--yes"])?;
     ensure!(world.generations()? == before, "nothing is restarted by a removal");
@@ -59,7 +56,7 @@ fn complete(world: &World) -> Result<()> {
 fn forty_namespaces_and_three_hundred_workloads_by_a_tag() -> Result<()> {
     let world = World::new(&Revision::of(IstioVersion::V1_26_0), Following::Tag, 40, 8)?;
     with_client(&world, |client| {
-        start(&world)?;
+        world.start()?;
         let (first, others) = world.namespaces.split_at(1);
         world.run(&["mesh-tag", "set", "prod-canary", "--revision", NEW, "--yes"])?;
         client.moving(first, &world.old, NEW, || world.run(&["mesh-tag", "attach", "prod-canary", &first[0], "--overwrite"]))?;
@@ -85,7 +82,7 @@ fn forty_namespaces_and_three_hundred_workloads_by_a_tag() -> Result<()> {
 fn a_named_revision_follows_another() -> Result<()> {
     let world = World::new(&Revision::of(IstioVersion::V1_26_0), Following::Name, 3, 4)?;
     with_client(&world, |client| {
-        start(&world)?;
+        world.start()?;
         attach(&world, client, &world.namespaces)?;
         restart_all(&world)?;
         complete(&world)
@@ -96,11 +93,9 @@ fn a_named_revision_follows_another() -> Result<()> {
 fn the_unrevisioned_install_is_left_namespace_by_namespace() -> Result<()> {
     let world = World::new(&Revision::unrevisioned(IstioVersion::V1_26_0), Following::Injection, 3, 4)?;
     with_client(&world, |client| {
-        start(&world)?;
+        world.start()?;
         attach(&world, client, &world.namespaces)?;
         restart_all(&world)?;
-        // Its tag and validator are all that is left to move.
-        world.run(&["mesh-tag", "set", "default", "--revision", NEW, "--overwrite", "--yes"])?;
         complete(&world)
     })
 }
@@ -109,7 +104,7 @@ fn the_unrevisioned_install_is_left_namespace_by_namespace() -> Result<()> {
 fn the_unrevisioned_install_is_left_by_the_default_tag() -> Result<()> {
     let world = World::new(&Revision::unrevisioned(IstioVersion::V1_26_0), Following::Injection, 3, 4)?;
     with_client(&world, |client| {
-        start(&world)?;
+        world.start()?;
         client.moving(&world.namespaces, &world.old, NEW, || {
             world.run(&["mesh-tag", "set", "default", "--revision", NEW, "--overwrite", "--yes"])
         })?;
@@ -149,7 +144,7 @@ fn back_from_every_step() -> Result<()> {
     let world = World::new(&Revision::of(IstioVersion::V1_26_0), Following::Tag, 2, 4)?;
     let (first, others) = world.namespaces.split_at(1);
     with_client(&world, |client| {
-        start(&world)?;
+        world.start()?;
         for depth in 0..=5 {
             // A roll-back moves the tag that the first namespace follows, not the namespace.
             world.run(&["mesh-tag", "attach", "prod-stable", &first[0], "--overwrite"])?;
@@ -180,7 +175,6 @@ fn back_from_every_step() -> Result<()> {
             world.all_run(&world.old).with_context(|| format!("after {depth} steps"))?;
         }
         // The new one was the mistake then: it goes.
-        world.run(&["mesh-tag", "set", "default", "--revision", &world.old, "--overwrite", "--yes"])?;
         world.run(&["mesh-upgrade", "rollback", "--to", &world.old, "--remove", "--yes"])?;
         let targets = world.run(&["mesh-upgrade", "targets", "-o", "json"])?.json()?;
         ensure!(targets["items"].as_array().is_some_and(|items| items.iter().all(|item| item["revision"] != NEW)), "{targets}");

@@ -21,7 +21,7 @@ fn the_page_canary_upgrades_step_by_step() -> Result<()> {
     ensure!(matches!(precheck.code, Some(0 | 4)), "{}", precheck.transcript());
 
     // "Control plane": two control planes side by side, two injectors, and no sidecar has changed.
-    world.cluster.install(&Revision::of(IstioVersion::V1_28_2))?;
+    world.start()?;
     let deployments = names(&world, "/apis/apps/v1/namespaces/istio-system/deployments?labelSelector=app%3Distiod")?;
     ensure!(deployments == ["istiod", "istiod-1-28-2"], "{deployments:?}");
     let services = names(&world, "/api/v1/namespaces/istio-system/services?labelSelector=app%3Distiod")?;

@@ -1,6 +1,7 @@
 //! A cluster with an old control plane, and workloads of all kinds that follow it.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -69,6 +70,19 @@ impl World {
         let output = self.session.run(words)?;
         ensure!(output.code == Some(0), "{}", output.transcript());
         Ok(output)
+    }
+
+    /// The new control plane, beside the old one.
+    pub fn start(&self) -> Result<()> {
+        let render = ["manifest", "generate", "--set", "revision=1-28-2", "--set", "profile=minimal"];
+        let file = self.session.home().join("manifests.yaml");
+        fs::write(&file, self.cluster.istioctl(IstioVersion::V1_28_2, render)?)?;
+        let file = file.to_string_lossy();
+        let running = self.session.start(["mesh-upgrade", "start", "--revision", NEW, "-f", &file, "--yes"])?;
+        self.cluster.start_istiod_when_installed(&Revision::of(IstioVersion::V1_28_2))?;
+        let output = running.finish()?;
+        ensure!(output.code == Some(0), "{}", output.transcript());
+        Ok(())
     }
 
     /// The revisions of all proxies in a namespace, each once.

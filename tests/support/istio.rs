@@ -136,6 +136,16 @@ impl Cluster {
         self.wait_for_certificates(revision)
     }
 
+    /// Starts the istiod of a revision that somebody else is installing, as soon as its objects are there: nothing runs in pods.
+    pub fn start_istiod_when_installed(&self, revision: &Revision) -> Result<()> {
+        let (namespace, name) = (&revision.namespace, revision.istiod());
+        for collection in ["/apis/apps/v1/namespaces/{}/deployments", "/api/v1/namespaces/{}/services"] {
+            let path = format!("{}/{name}", collection.replace("{}", namespace));
+            self.wait(&format!("{path} to be there"), DEADLINE, || self.api().find(&path))?;
+        }
+        self.start_istiod(revision)
+    }
+
     /// Ends the istiod of a revision; its objects stay, as when its pods crash.
     pub fn stop_istiod(&self, revision: &Revision) {
         self.end(&revision.process_name());
