@@ -152,6 +152,17 @@ pub async fn apply(
     write.send(connection, persistence).await
 }
 
+/// What an object would be if our value won wherever somebody else owns a field: asked as a dry run, and never written. It tells
+/// a conflict about nothing, such as `2Gi` against `2048Mi`, from one about something.
+///
+/// # Errors
+/// Whatever the API server answers.
+pub async fn as_if_forced(connection: &Connection, subject: &Subject, object: &Value) -> Result<Value, Failure> {
+    let path = format!("{}?force=true", subject.path());
+    let write = Write::new(Method::PATCH, path, "application/apply-patch+yaml", object, format!("comparing {subject}"));
+    write.send(connection, Persistence::DryRun).await
+}
+
 /// Creates something that is an order or a question rather than an object: an eviction, an access review, a dry-run pod.
 /// `path` is where it is posted.
 ///

@@ -1,7 +1,7 @@
 //! What is going to be written: every object beside what is there, asked of the API server by a dry run before the first write.
 
-use mesh::change::{Action, Change, Subject};
-use mesh::cluster::apply::{FIELD_MANAGER, Persistence, apply, carry_out};
+use mesh::change::{Action, Change, Subject, without_server_fields};
+use mesh::cluster::apply::{FIELD_MANAGER, Persistence, apply, as_if_forced, carry_out};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::discovery::{Discovery, ServedPlace};
 use mesh::cluster::failure::{Cause, Failure};
@@ -132,6 +132,9 @@ pub async fn plan(
             Ok(after) => step.change.after = Some(after),
             // Its namespace or its definition comes first.
             Err(failure) if failure.cause == Cause::NotFound && step.change.before.is_none() => {}
+            Err(Failure { cause: Cause::Conflict(_), .. }) if is_as_it_is_to_be(connection, &step).await? => {
+                step.change.after.clone_from(&step.change.before);
+            }
             Err(Failure { cause: Cause::Conflict(why) | Cause::Refused(why), .. }) => {
                 let obstacle = in_the_way(&step, revision, contents.version.as_ref()).unwrap_or_else(|| {
                     let advice = "the other author's value stands; render the same, or have its author give it up";
@@ -148,6 +151,16 @@ pub async fn plan(
         plan.steps.push(step);
     }
     Ok(plan)
+}
+
+/// Whether an object that somebody else has written holds what would be written anyway: then nothing is.
+async fn is_as_it_is_to_be(connection: &Connection, step: &Step) -> Result<bool, Failure> {
+    let Some(live) = step.change.before.as_ref().filter(|_| step.turn != Turn::Definition) else { return Ok(false) };
+    match as_if_forced(connection, &step.change.subject, &step.body).await {
+        Ok(forced) => Ok(without_server_fields(&forced) == without_server_fields(live)),
+        Err(failure) if matches!(failure.cause, Cause::Conflict(_) | Cause::Refused(_) | Cause::Forbidden) => Ok(false),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Which object it is; `None` when its kind is served by nobody.
