@@ -195,6 +195,11 @@ fn a_narrow_terminal_is_no_trouble() -> Result<()> {
         ensure!(output.code == Some(0), "{}", output.transcript());
         ensure!(!output.stdout.trim().is_empty(), "{}", output.transcript());
     }
+    // How far a wave is stands below the events, and no column further.
+    let restart = session.terminal("stty cols 40; kubectl mesh-upgrade restart -A --yes")?;
+    ensure!(restart.code == Some(0), "{}", restart.transcript());
+    let live: Vec<&str> = restart.stdout.split("\r\x1b[K").filter(|text| text.starts_with("wave 1: 0 of 1 done")).collect();
+    ensure!(!live.is_empty() && live.iter().all(|line| line.chars().count() < 40), "{:?}", restart.stdout);
     let status = session.terminal("stty cols 40; kubectl mesh-upgrade status")?;
     let bars: Vec<&str> =
         status.stdout.lines().filter(|line| line.contains('█') || line.contains('░') || line.contains('#')).collect();

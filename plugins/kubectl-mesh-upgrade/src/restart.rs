@@ -3,6 +3,7 @@
 pub mod engine;
 pub mod event;
 mod eviction;
+mod live;
 mod proxies;
 mod reason;
 mod rollout;

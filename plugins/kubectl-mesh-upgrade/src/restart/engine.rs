@@ -31,6 +31,7 @@ use tokio::time::Instant;
 
 use super::event::{Events, Outcome};
 use super::eviction::evict;
+use super::live::Live;
 use super::proxies::own_pods;
 use super::reason::reasons;
 use super::rollout::{Progress, RESTARTED_AT, progress};
@@ -177,13 +178,19 @@ impl<'a> Engine<'a> {
         let mut waiting = wave.items.iter();
         let mut running = FuturesUnordered::new();
         let mut done = 0;
+        let mut live = Live::default();
         loop {
             while running.len() < self.limits.parallel && failed.len() < self.limits.failures && !self.is_interrupted() {
                 let Some(item) = waiting.next() else { break };
+                live.clear(terminal);
                 events.begun(&item.workload, terminal)?;
                 running.push(async move { (item, self.restart(item).await) });
             }
-            let Some((item, outcome)) = running.next().await else { return Ok(done) };
+            let count = wave.items.len();
+            live.draw(&format!("wave {}: {done} of {count} done, {} rolling out …", wave.number, running.len()), terminal);
+            let ended = running.next().await;
+            live.clear(terminal);
+            let Some((item, outcome)) = ended else { return Ok(done) };
             let outcome = outcome.unwrap_or_else(|failure| Outcome::Failed(failure.to_string()));
             events.ended(&item.workload, &outcome, terminal)?;
             match outcome {
