@@ -12,7 +12,7 @@ use mesh::change::Change;
 use mesh::cluster::access::{Permission, Probing, manifest, permissions};
 use mesh::cluster::apply::{Persistence, carry_out};
 use mesh::cluster::connection::Connection;
-use mesh::cluster::failure::Cause;
+use mesh::cluster::failure::{Cause, Failure};
 use mesh::cluster::read_installation;
 use mesh::installation::Installation;
 use mesh::object::Resource;
@@ -134,9 +134,14 @@ impl Sight {
     ) -> Result<Sight, Stop> {
         let hint = invocation.common.istio_namespace.as_deref();
         let survey = survey(connection, invocation, None, terminal);
-        let (survey, installation, lists) =
-            futures::join!(survey, read_installation(connection, hint), read::lists(connection, hint.unwrap_or(ISTIO_NAMESPACE)));
-        let (survey, installation, lists) = (survey?, installation?, lists?);
+        // One after the other, beside the list of pods, which takes longest.
+        let others = async {
+            let installation = read_installation(connection, hint).await?;
+            let lists = read::lists(connection, hint.unwrap_or(ISTIO_NAMESPACE)).await?;
+            Ok::<_, Failure>((installation, lists))
+        };
+        let (survey, others) = futures::join!(survey, others);
+        let (survey, (installation, lists)) = (survey?, others?);
         let namespace = namespace_of(&survey, revision, hint)?;
         let verdicts = verdicts(&survey.snapshot, &HashMap::new());
         let facts = Facts {

@@ -1,6 +1,6 @@
 //! Lists beyond the snapshot, that may be denied: then they are unknown, and say so.
 
-use futures::future::join_all;
+use futures::stream::{self, StreamExt};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
 use mesh::cluster::raw::read_list;
@@ -53,7 +53,8 @@ pub async fn labelled_of(connection: &Connection, kinds: &[(&str, &str, &str)]) 
         let items = read_list(connection, &path, &format!("listing {plural}.{group}")).await;
         items.map(|items| items.into_iter().map(|item| with_plural(item, plural)).collect())
     });
-    all(join_all(reads).await)
+    // Few at once: each connection costs the API server a handshake, and the list of pods takes longer anyway.
+    all(stream::iter(reads).buffered(2).collect().await)
 }
 
 /// Findings name an object by its plural, which the object itself does not say.

@@ -1,6 +1,6 @@
 //! Reads what uses a revision beyond the snapshot, and what it consists of.
 
-use futures::future::join_all;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use mesh::change::Subject;
 use mesh::cluster::access::Permission;
 use mesh::cluster::connection::Connection;
@@ -41,25 +41,20 @@ pub async fn lists(connection: &Connection, istio_namespace: &str) -> Result<Lis
     let ztunnels =
         list(format!("{}?labelSelector=app%3Dztunnel", path("apps", "v1", "daemonsets")), "listing daemonsets of ztunnel");
     let secrets = format!("/api/v1/namespaces/{istio_namespace}/secrets?labelSelector=istio%2FmultiCluster%3Dtrue");
-    let (cron_jobs, jobs, labelled, routes, ztunnels, remote_secrets) = futures::join!(
-        list(path("batch", "v1", "cronjobs"), "listing cronjobs"),
-        list(path("batch", "v1", "jobs"), "listing jobs"),
-        labelled(connection),
-        labelled_of(connection, &GATEWAY_API),
-        ztunnels,
-        list(secrets, "listing secrets of remote clusters"),
-    );
-    let jobs = match jobs? {
+    let plain = async {
+        let cron_jobs = list(path("batch", "v1", "cronjobs"), "listing cronjobs").await?;
+        let jobs = list(path("batch", "v1", "jobs"), "listing jobs").await?;
+        Ok::<_, Failure>((cron_jobs, jobs, ztunnels.await?, list(secrets, "listing secrets of remote clusters").await?))
+    };
+    let labelled = async { Ok::<_, Failure>(both(labelled(connection).await?, labelled_of(connection, &GATEWAY_API).await?)) };
+    let (plain, labelled) = futures::join!(plain, labelled);
+    let ((cron_jobs, jobs, ztunnels, remote_secrets), labelled) = (plain?, labelled?);
+    let jobs = match jobs {
         // Pods of the others exist already, or never come again.
         Found::Items(jobs) => Found::Items(jobs.into_iter().filter(|job| job["spec"]["suspend"] == true).collect()),
         unread => unread,
     };
-    Ok(Lists {
-        sleeping: both(cron_jobs?, jobs),
-        labelled: both(labelled?, routes?),
-        ztunnels: ztunnels?,
-        remote_secrets: remote_secrets?,
-    })
+    Ok(Lists { sleeping: both(cron_jobs, jobs), labelled, ztunnels, remote_secrets })
 }
 
 fn both(one: Found, other: Found) -> Found {
@@ -81,7 +76,7 @@ pub async fn consists_of(connection: &Connection, revision: &str, namespace: &st
         let object = read_object(connection, &subject).await?;
         Ok::<_, Failure>(object.map(|object| (part, with_identity(object, &subject))))
     });
-    let found = join_all(reads).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let found: Vec<Option<(Part, Value)>> = stream::iter(reads).buffered(4).try_collect().await?;
     Ok(found.into_iter().flatten().collect())
 }
 
