@@ -27,7 +27,8 @@ pub async fn own_pods(
     object: &Value,
     wanted: Option<&Wanted>,
 ) -> Result<Vec<OwnPod>, Failure> {
-    let path = Resource::Pods.path(Some(&workload.namespace));
+    let path =
+        format!("{}{}", Resource::Pods.path(Some(&workload.namespace)), narrowed(&object["spec"]["selector"]["matchLabels"]));
     let what = format!("listing the pods of {workload}");
     let pods = read_list(connection, &path, &what).await?;
     let selector: LabelSelector = serde_json::from_value(object["spec"]["selector"].clone()).unwrap_or_default();
@@ -40,6 +41,14 @@ pub async fn own_pods(
         }
     }
     Ok(own)
+}
+
+/// The query that leaves most pods of others at the server. What it lets through is looked at with the whole selector.
+fn narrowed(match_labels: &Value) -> String {
+    let labels = match_labels.as_object().into_iter().flatten();
+    let terms: Vec<String> =
+        labels.map(|(key, value)| format!("{}%3D{}", key.replace('/', "%2F"), value.as_str().unwrap_or_default())).collect();
+    if terms.is_empty() { String::new() } else { format!("?labelSelector={}", terms.join("%2C")) }
 }
 
 fn difference(pod: &Pod, wanted: Option<&Wanted>) -> Option<String> {
@@ -56,5 +65,21 @@ fn difference(pod: &Pod, wanted: Option<&Wanted>) -> Option<String> {
             let image = wanted.image.as_deref().filter(|image| **image != *proxy.image);
             image.map(|image| format!("pod {name} runs {} instead of {image}", proxy.image))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_server_is_asked_for_few_pods() {
+        assert_eq!(
+            narrowed(&json!({"app": "web", "example.org/tier": "a"})),
+            "?labelSelector=app%3Dweb%2Cexample.org%2Ftier%3Da"
+        );
+        assert_eq!(narrowed(&Value::Null), "");
     }
 }
