@@ -5,7 +5,7 @@ use mesh::cluster::access::{installation_permissions, manifest};
 use mesh::cluster::{Pods, Sight, look};
 use mesh::health;
 use mesh::object::Resource;
-use mesh::tag::{Entry, listing, validator_findings};
+use mesh::tag::{listing, validator_findings};
 use mesh::terminal::Terminal;
 use mesh::terminal::document::{write_json, write_yaml};
 use mesh::terminal::exit::Exit;
@@ -16,19 +16,8 @@ use owo_colors::OwoColorize;
 
 use crate::USER_AGENT;
 use crate::args::{ListArgs, Output};
+use crate::cluster_tags::ClusterTags;
 use crate::render::{self, Columns};
-
-/// The tags of one cluster.
-pub struct ClusterTags {
-    /// The context, when several were asked for.
-    pub cluster: Option<String>,
-    /// Tags, then revisions.
-    pub entries: Vec<Entry>,
-    /// What could not be read, and what is odd besides.
-    pub findings: Vec<mesh::finding::Finding>,
-    /// Whether there is a mesh at all.
-    pub has_mesh: bool,
-}
 
 /// Shows all tags.
 pub async fn run(common: &CommonArgs, args: &ListArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {

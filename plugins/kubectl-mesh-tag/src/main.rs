@@ -2,6 +2,7 @@
 
 mod args;
 mod attach;
+mod cluster_tags;
 mod describe;
 mod examples;
 mod generate;

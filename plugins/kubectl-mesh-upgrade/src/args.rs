@@ -1,9 +1,7 @@
 //! What was typed: the verb, and what every verb shares.
 
 use clap::{Parser, Subcommand};
-use mesh::cluster::connection::Connection;
 use mesh::terminal::flags::CommonArgs;
-use mesh::terminal::stop::Stop;
 
 use crate::{complete, plan, precheck, restart, rollback, start, status, targets};
 
@@ -43,21 +41,12 @@ pub enum Verb {
     Rollback(rollback::RollbackArgs),
 }
 
-/// The command as it was called.
-#[derive(Debug)]
-pub struct Invocation {
-    /// Its name as typed: `kubectl mesh-upgrade`.
-    pub command: String,
-    /// The flags of every verb.
-    pub common: CommonArgs,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Invocation {
-    /// Connects to the one cluster that a step is about.
-    ///
-    /// # Errors
-    /// As [`CommonArgs::connect`].
-    pub async fn connect(&self) -> Result<Connection, Stop> {
-        self.common.connect(concat!("kubectl-mesh_upgrade/", env!("CARGO_PKG_VERSION"))).await
+    #[test]
+    fn the_command_line_is_well_formed() {
+        mesh::terminal::invocation::command::<Args>("kubectl mesh-upgrade", crate::examples::EXAMPLES).debug_assert();
     }
 }

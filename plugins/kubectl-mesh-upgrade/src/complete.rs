@@ -28,9 +28,9 @@ use mesh::verdict::verdicts;
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 
-use crate::args::Invocation;
 use crate::complete::proof::{Validation, lost_injection, lost_validation, validation};
 use crate::complete::uses::{Facts, Use, UseKind, Uses, by_kind, uses};
+use crate::invocation::Invocation;
 use crate::output::write_json;
 use crate::program::Program;
 use crate::revisions::{Plane, Revision};

@@ -124,13 +124,3 @@ Examples:
 Exit codes:
   0  everything is back                 5  partly done; the same command continues
   4  refused: nothing was changed       130  interrupted; as 5";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_well_formed() {
-        mesh::terminal::invocation::command::<crate::args::Args>("kubectl mesh-upgrade", EXAMPLES).debug_assert();
-    }
-}

@@ -4,6 +4,7 @@ mod args;
 mod complete;
 mod definition;
 mod examples;
+mod invocation;
 mod lists;
 mod mesh_config;
 mod output;
@@ -28,7 +29,8 @@ use mesh::terminal::exit::Exit;
 use mesh::terminal::invocation::parse;
 use mesh::terminal::stop::{Stop, end};
 
-use crate::args::{Args, Invocation, Verb};
+use crate::args::{Args, Verb};
+use crate::invocation::Invocation;
 
 fn main() -> ExitCode {
     let (args, command): (Args, String) = parse(std::env::args_os(), "kubectl mesh-upgrade", examples::EXAMPLES);

@@ -17,7 +17,7 @@ use owo_colors::OwoColorize;
 
 pub use document::Plan;
 
-use crate::args::Invocation;
+use crate::invocation::Invocation;
 use crate::output::{write_json, write_yaml};
 use crate::selection::SelectionArgs;
 

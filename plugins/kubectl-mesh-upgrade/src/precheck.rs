@@ -17,7 +17,7 @@ use mesh::terminal::words::plural;
 use mesh::version::Version;
 use owo_colors::OwoColorize;
 
-use crate::args::Invocation;
+use crate::invocation::Invocation;
 use crate::output::{write_json, write_yaml};
 use crate::precheck::facts::Facts;
 use crate::precheck::target::Target;

@@ -8,7 +8,7 @@ use mesh::refusal::Refusal;
 use mesh::terminal::Terminal;
 use mesh::terminal::stop::Stop;
 
-use crate::args::Invocation;
+use crate::invocation::Invocation;
 
 /// A program that installs control planes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

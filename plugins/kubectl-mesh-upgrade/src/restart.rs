@@ -25,7 +25,7 @@ use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use mesh::verdict::verdicts;
 
-use crate::args::Invocation;
+use crate::invocation::Invocation;
 use crate::plan::{self, Plan, cluster_id};
 use crate::restart::engine::{Engine, Limits};
 use crate::restart::event::Events;

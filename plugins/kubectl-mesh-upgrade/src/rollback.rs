@@ -30,8 +30,8 @@ use mesh::verdict::verdicts;
 use owo_colors::OwoColorize;
 use serde_json::Value;
 
-use crate::args::Invocation;
 use crate::complete::{self, CompleteArgs};
+use crate::invocation::Invocation;
 use crate::restart::engine::{Engine, Limits, permissions as engine_permissions};
 use crate::restart::event::Events;
 use crate::restart::{LimitArgs, Output};

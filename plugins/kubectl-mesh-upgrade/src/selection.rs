@@ -18,7 +18,7 @@ use mesh::verdict::{Verdict, verdicts};
 use mesh::workload::WorkloadId;
 use serde::Deserialize;
 
-use crate::args::Invocation;
+use crate::invocation::Invocation;
 use crate::waves::{Item, Wave, Waving, waves};
 
 /// What selects workloads, and makes waves of them.

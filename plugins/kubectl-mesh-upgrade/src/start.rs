@@ -29,7 +29,7 @@ use mesh::terminal::words::plural;
 use mesh::version::Version;
 use owo_colors::OwoColorize;
 
-use crate::args::Invocation;
+use crate::invocation::Invocation;
 use crate::program::Program;
 use crate::revisions::Revision;
 use crate::selection::read_text;

@@ -23,7 +23,7 @@ use mesh::terminal::words::plural;
 use mesh::terminal::{Audience, Terminal};
 use owo_colors::OwoColorize;
 
-use crate::args::Invocation;
+use crate::invocation::Invocation;
 use crate::output::{write_json, write_yaml};
 use crate::status::model::{NoSuchRevision, Status, status};
 use crate::survey::{Survey, rbac, scope, survey};

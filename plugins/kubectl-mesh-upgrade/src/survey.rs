@@ -18,7 +18,7 @@ use mesh::terminal::progress::Progress;
 use owo_colors::OwoColorize;
 use serde_json::Value;
 
-use crate::args::Invocation;
+use crate::invocation::Invocation;
 use crate::revisions::{Revision, revisions};
 
 /// Selects the Deployments of control planes, wherever they are.

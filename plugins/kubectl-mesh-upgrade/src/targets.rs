@@ -16,7 +16,7 @@ use mesh::terminal::findings;
 use mesh::terminal::stop::Stop;
 use owo_colors::OwoColorize;
 
-use crate::args::Invocation;
+use crate::invocation::Invocation;
 use crate::output::{write_json, write_yaml};
 use crate::support::{Releases, line_of};
 use crate::survey::{rbac, survey};

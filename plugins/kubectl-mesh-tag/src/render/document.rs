@@ -7,7 +7,7 @@ use mesh::workload::WorkloadId;
 use serde_json::{Value, json};
 
 use super::Columns;
-use crate::list::ClusterTags;
+use crate::cluster_tags::ClusterTags;
 
 /// All tags.
 pub fn document(clusters: &[ClusterTags], columns: Columns) -> Value {

@@ -7,7 +7,7 @@ use mesh::terminal::table::Table;
 use mesh::terminal::words::plural;
 use owo_colors::OwoColorize;
 
-use crate::list::ClusterTags;
+use crate::cluster_tags::ClusterTags;
 
 /// What the columns depend on.
 #[derive(Clone, Copy, Debug)]

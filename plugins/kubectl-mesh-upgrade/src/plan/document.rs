@@ -13,7 +13,7 @@ use mesh::workload::{Restart, WorkloadId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::args::Invocation;
+use crate::invocation::Invocation;
 use crate::selection::read_text;
 use crate::waves::{Item, Wave};
 

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::event::Events;
 use super::plan::{Plan, Turn};
-use crate::args::Invocation;
+use crate::invocation::Invocation;
 use crate::survey::survey;
 
 /// How long to wait between two looks at the same thing.
