@@ -62,12 +62,7 @@ impl World {
         world.cluster.namespace(world.unlabelled, Follows::Nothing)?;
         world.cluster.namespace("follows-default", Follows::Revision("default"))?;
         world.cluster.namespace("follows-new", Follows::Revision(NEW))?;
-        // The validator closes only when its istiod has seen that it refuses what is wrong.
-        world.cluster.wait("the default validator to be closed", Duration::from_secs(60), || {
-            let entry = &world.cluster.api().get(&format!("{VALIDATORS}/istiod-default-validator"))?["webhooks"][0];
-            let trusts = entry["clientConfig"]["caBundle"].as_str().is_some_and(|bundle| !bundle.is_empty());
-            Ok((trusts && entry["failurePolicy"] == "Fail").then_some(()))
-        })?;
+        world.cluster.wait_for_validators()?;
         Ok(world)
     }
 

@@ -49,6 +49,9 @@ impl Comparison {
 
     /// Compares after a step.
     pub fn compare(&mut self, step: &str, theirs: &Running, ours: &Running) -> Result<()> {
+        for side in [theirs, ours] {
+            side.cluster.wait_for_validators()?;
+        }
         let mut differences = Vec::new();
         let both = |name: &str, see: &dyn Fn(&Cluster) -> Result<Leaves>| -> Result<Vec<Difference>> {
             let (one, other) = (see(&theirs.cluster).with_context(|| format!("{name} of istioctl's side"))?, see(&ours.cluster)?);

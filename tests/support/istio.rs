@@ -253,6 +253,21 @@ impl Cluster {
         Ok(process)
     }
 
+    /// Waits until every validator of Istio's is closed: an istiod opens its validators (`failurePolicy: Ignore`) until it
+    /// has seen them refuse a bad object, a moment or some seconds after it is ready.
+    pub fn wait_for_validators(&self) -> Result<()> {
+        let path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations?labelSelector=istio.io/rev";
+        self.wait("the validators to be closed", DEADLINE, || {
+            let list = self.api().get(path)?;
+            let configurations = list["items"].as_array().context("the list of validators has no items")?;
+            Ok(configurations
+                .iter()
+                .flat_map(webhooks)
+                .all(|entry| has_bundle(entry) && entry["failurePolicy"] == "Fail")
+                .then_some(()))
+        })
+    }
+
     /// istiod writes its own certificate into the webhooks a moment after it is ready; until then they answer nobody.
     fn wait_for_certificates(&self, revision: &Revision) -> Result<()> {
         let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
@@ -262,10 +277,7 @@ impl Cluster {
             let configurations = list["items"].as_array().context("the list of webhooks has no items")?;
             let own: Vec<&Value> = configurations.iter().filter(|item| serves(item, revision)).flat_map(webhooks).collect();
             ensure!(!own.is_empty(), "revision {revision} has no webhook");
-            Ok(own
-                .iter()
-                .all(|webhook| !webhook["clientConfig"]["caBundle"].as_str().unwrap_or_default().is_empty())
-                .then_some(()))
+            Ok(own.iter().all(|entry| has_bundle(entry)).then_some(()))
         })
     }
 }
@@ -282,6 +294,10 @@ fn serves(configuration: &Value, revision: &Revision) -> bool {
 
 fn webhooks(configuration: &Value) -> impl Iterator<Item = &Value> {
     configuration["webhooks"].as_array().into_iter().flatten()
+}
+
+fn has_bundle(entry: &Value) -> bool {
+    entry["clientConfig"]["caBundle"].as_str().is_some_and(|bundle| !bundle.is_empty())
 }
 
 /// The environment that the install gave its istiod, but for what only a pod has: so the process behaves as installed.
