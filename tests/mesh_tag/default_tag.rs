@@ -2,8 +2,6 @@
 //! ask for themselves, and the validation of Istio's configuration. Set, declined, failed, undone, removed: none of it ever
 //! goes without.
 
-use std::ffi::OsStr;
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -44,15 +42,8 @@ impl World {
     /// install is the default by itself.
     pub fn of_manifests() -> Result<Self> {
         let cluster = Cluster::start(&Options::default())?;
-        cluster.kubectl(["create", "namespace", "istio-system"])?;
-        let (old, new) = (Revision::unrevisioned(IstioVersion::V1_26_0), Revision::of(IstioVersion::V1_28_2));
-        for (revision, setting) in [(&old, "values.defaultRevision=default"), (&new, "revision=1-28-2")] {
-            let manifest = ["manifest", "generate", "--set", "profile=minimal", "--set", setting];
-            let file = cluster.folder().join("manifest.yaml");
-            fs::write(&file, cluster.istioctl(revision.version, manifest)?)?;
-            cluster.kubectl(["apply", "--server-side", "-f"].map(OsStr::new).into_iter().chain([file.as_os_str()]))?;
-            cluster.start_istiod(revision)?;
-        }
+        cluster.install(&Revision::unrevisioned(IstioVersion::V1_26_0).by_manifests().set("values.defaultRevision=default"))?;
+        cluster.install(&Revision::of(IstioVersion::V1_28_2).by_manifests())?;
         Self::with_namespaces(cluster)
     }
 

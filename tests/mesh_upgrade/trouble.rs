@@ -1,13 +1,16 @@
-//! `restart` in trouble: each is told for what it is, and the rest goes on or stops as it should.
+//! Trouble on the way: each is told for what it is, and the rest goes on or stops as it should.
 
-use std::sync::Arc;
+use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use support::{Cluster, Fate, Follows, Interceptor, IstioVersion, Namespace, Options, Revision, Workload, plugin};
+use support::{Call, Cluster, Fate, Follows, Interceptor, IstioVersion, Namespace, Options, Revision, Session, Workload, plugin};
+
+use crate::start::{canary, start};
 
 fn cluster() -> Result<Cluster> {
     let cluster = Cluster::start(&Options::default())?;
@@ -30,34 +33,64 @@ fn generation(namespace: &Namespace<'_>, workload: &Workload) -> Result<i64> {
     namespace.get(workload)?["metadata"]["generation"].as_i64().context("a generation")
 }
 
+/// An API server that does what a certain call asks for, and is away for a minute from then on.
+struct Absence {
+    interceptor: Interceptor,
+    refused: Arc<AtomicUsize>,
+}
+
+impl Absence {
+    fn from(cluster: &Cluster, call: impl Fn(&Call) -> bool + Send + Sync + 'static) -> Result<Absence> {
+        let refused: Arc<AtomicUsize> = Arc::default();
+        let (counter, since) = (Arc::clone(&refused), OnceLock::new());
+        let interceptor = Interceptor::before(cluster, move |asked| {
+            if call(asked) && since.set(Instant::now()).is_ok() {
+                return Fate::Lose;
+            }
+            if since.get().is_none_or(|moment| moment.elapsed() > Duration::from_secs(60)) {
+                return Fate::Pass;
+            }
+            counter.fetch_add(1, Ordering::SeqCst);
+            Fate::Close
+        })?;
+        Ok(Absence { interceptor, refused })
+    }
+
+    fn session(&self) -> Result<Session> {
+        Ok(plugin("mesh-upgrade")?.through(&self.interceptor)?.time_limit(Duration::from_secs(240)))
+    }
+
+    fn was_noticed(&self) -> Result<()> {
+        ensure!(self.refused.load(Ordering::SeqCst) > 2, "nobody asked while nobody was there");
+        Ok(())
+    }
+}
+
 #[test]
-fn an_api_server_that_is_away_for_a_minute_is_waited_for() -> Result<()> {
+fn restart_waits_for_an_api_server_that_is_away_for_a_minute() -> Result<()> {
     let cluster = cluster()?;
     let web = Workload::deployment("web").replicas(2);
     let shop = stale(&cluster, "shop", std::slice::from_ref(&web))?;
     let before = generation(&shop, &web)?;
-    let gone = Arc::new(AtomicUsize::new(0));
-    let (begun, counter) = (Instant::now(), Arc::clone(&gone));
-    // From the patch on, nobody answers for a minute; the patch itself has happened.
-    let since = Arc::new(std::sync::OnceLock::new());
-    let interceptor = Interceptor::before(&cluster, move |call| {
-        if call.method == "PATCH" && since.set(begun.elapsed()).is_ok() {
-            return Fate::Lose;
-        }
-        match since.get() {
-            Some(moment) if begun.elapsed() - *moment < Duration::from_secs(60) => {
-                counter.fetch_add(1, Ordering::SeqCst);
-                Fate::Close
-            }
-            _ => Fate::Pass,
-        }
-    })?;
-    let session = plugin("mesh-upgrade")?.through(&interceptor)?.time_limit(Duration::from_secs(240));
-    let output = session.run(["mesh-upgrade", "restart", "-n", "shop", "--yes"])?;
+    let absence = Absence::from(&cluster, |call| call.method == "PATCH")?;
+    let output = absence.session()?.run(["mesh-upgrade", "restart", "-n", "shop", "--yes"])?;
     ensure!(output.code == Some(0), "{}", output.transcript());
-    ensure!(gone.load(Ordering::SeqCst) > 2, "nobody was there for a while");
+    absence.was_noticed()?;
     ensure!(generation(&shop, &web)? == before + 1, "it was restarted once");
     Ok(())
+}
+
+#[test]
+fn start_waits_for_an_api_server_that_is_away_for_a_minute() -> Result<()> {
+    let cluster = Cluster::start(&Options::default())?;
+    cluster.install(&Revision::of(IstioVersion::V1_26_0))?;
+    let absence = Absence::from(&cluster, |call| call.is_write() && call.target.contains("mutatingwebhookconfigurations"))?;
+    let session = absence.session()?;
+    let file = session.home().join("manifests.yaml");
+    fs::write(&file, canary(&cluster)?)?;
+    let output = start(&cluster, &session, &["-f", &file.to_string_lossy()])?;
+    ensure!(output.code == Some(0), "{}", output.transcript());
+    absence.was_noticed()
 }
 
 #[test]

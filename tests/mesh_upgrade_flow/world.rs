@@ -6,19 +6,21 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use support::{Cluster, Follows, IstioVersion, Options, Output, Revision, Session, Workload, plugins};
+use support::{Cluster, Follows, Installer, IstioVersion, Options, Output, Revision, Session, Workload, plugins};
 
 /// The name of the new revision.
 pub const NEW: &str = "1-28-2";
 
-/// How namespaces follow the old revision.
+/// How namespaces follow the old revision, and move to the new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Following {
     /// By its own name.
     Name,
-    /// By `istio-injection=enabled`.
+    /// By `istio-injection=enabled`, and each moves to the new one's name.
     Injection,
-    /// By the tag `prod-stable`.
+    /// By `istio-injection=enabled`, and all move with the tag `default`.
+    DefaultTag,
+    /// By the tag `prod-stable`, which moves.
     Tag,
 }
 
@@ -30,6 +32,9 @@ pub struct World {
     pub old: String,
     /// The namespaces.
     pub namespaces: Vec<String>,
+    /// How they follow.
+    pub following: Following,
+    installer: Installer,
 }
 
 impl World {
@@ -42,14 +47,14 @@ impl World {
         let session = session.with_istioctl(IstioVersion::V1_28_2)?.with_helm()?.time_limit(Duration::from_secs(600));
         let name = if old.istiod() == "istiod" { "default".to_owned() } else { old.istiod().replacen("istiod-", "", 1) };
         let names: Vec<String> = (0..namespaces).map(|number| format!("team-{number:02}")).collect();
-        let world = World { cluster, session, old: name, namespaces: names };
+        let world = World { cluster, session, old: name, namespaces: names, following, installer: old.installer };
         if following == Following::Tag {
             world.run(&["mesh-tag", "set", "prod-stable", "--revision", &world.old, "--yes"])?;
         }
         for namespace in &world.namespaces {
             let follows = match following {
                 Following::Name => Follows::Revision(&world.old),
-                Following::Injection => Follows::Injection,
+                Following::Injection | Following::DefaultTag => Follows::Injection,
                 Following::Tag => Follows::Revision("prod-stable"),
             };
             let namespace = world.cluster.namespace(namespace, follows)?;
@@ -72,14 +77,20 @@ impl World {
         Ok(output)
     }
 
-    /// The new control plane, beside the old one.
+    /// The new control plane, beside the old one: by Helm where Helm has installed the old one, and else from manifests.
     pub fn start(&self) -> Result<()> {
-        let render = ["manifest", "generate", "--set", "revision=1-28-2", "--set", "profile=minimal"];
-        let file = self.session.home().join("manifests.yaml");
-        fs::write(&file, self.cluster.istioctl(IstioVersion::V1_28_2, render)?)?;
-        let file = file.to_string_lossy();
-        let running = self.session.start(["mesh-upgrade", "start", "--revision", NEW, "-f", &file, "--yes"])?;
-        self.cluster.start_istiod_when_installed(&Revision::of(IstioVersion::V1_28_2))?;
+        let revision = Revision::of(IstioVersion::V1_28_2);
+        let mut words = ["mesh-upgrade", "start", "--revision", NEW, "--yes"].map(str::to_owned).to_vec();
+        if self.installer == Installer::Helm {
+            words.extend(["--with", "helm", "--", "install"].map(str::to_owned));
+            words.extend(revision.helm_arguments()?);
+        } else {
+            let file = self.session.home().join("manifests.yaml");
+            fs::write(&file, revision.manifests(&self.cluster)?)?;
+            words.extend(["-f".to_owned(), file.to_string_lossy().into_owned()]);
+        }
+        let running = self.session.start(words.iter().map(String::as_str))?;
+        self.cluster.start_istiod_when_installed(&revision)?;
         let output = running.finish()?;
         ensure!(output.code == Some(0), "{}", output.transcript());
         Ok(())

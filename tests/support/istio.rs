@@ -1,6 +1,7 @@
 //! Istio in a test cluster: revisions are installed by Istio's own tools, and their istiods are real processes that listen
 //! on the ClusterIPs of their Services.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::process::Command;
@@ -37,6 +38,8 @@ pub enum Installer {
     Istioctl,
     /// `helm install` of Istio's own chart, as release `istiod-REVISION`.
     Helm,
+    /// `kubectl apply` of what `istioctl manifest generate` renders.
+    Manifests,
 }
 
 impl Revision {
@@ -90,9 +93,50 @@ impl Revision {
         self
     }
 
+    /// By its manifests, so that no installer makes a tag.
+    #[must_use]
+    pub fn by_manifests(mut self) -> Self {
+        self.installer = Installer::Manifests;
+        self
+    }
+
     /// The name of its Deployment and its Service.
     pub fn istiod(&self) -> String {
         if self.is_unrevisioned() { "istiod".to_owned() } else { format!("istiod-{}", self.name) }
+    }
+
+    /// Its objects as `istioctl manifest generate` renders them.
+    pub fn manifests(&self, cluster: &Cluster) -> Result<String> {
+        let arguments: Vec<String> =
+            ["manifest", "generate"].map(str::to_owned).into_iter().chain(self.istioctl_settings()).collect();
+        cluster.istioctl(self.version, arguments.iter().map(String::as_str))
+    }
+
+    fn istioctl_settings(&self) -> Vec<String> {
+        let mut settings = vec![format!("values.global.istioNamespace={}", self.namespace), format!("profile={}", self.profile)];
+        if !self.is_unrevisioned() {
+            settings.push(format!("revision={}", self.name));
+        }
+        settings.extend(self.set.iter().cloned());
+        let settings = settings.into_iter().flat_map(|setting| ["--set".to_owned(), setting]);
+        ["--istioNamespace".to_owned(), self.namespace.clone()].into_iter().chain(settings).collect()
+    }
+
+    /// What follows `helm install`, `upgrade` or `template`: release, chart, namespace and settings.
+    pub fn helm_arguments(&self) -> Result<Vec<String>> {
+        let chart = self.version.source()?.join("manifests/charts/istio-control/istio-discovery");
+        let name = if self.is_unrevisioned() { "" } else { self.name.as_str() };
+        let settings = [
+            format!("revision={name}"),
+            "profile=".to_owned(),
+            format!("global.tag={}", self.version.as_str()),
+            "global.hub=docker.io/istio".to_owned(),
+            format!("global.istioNamespace={}", self.namespace),
+        ];
+        let settings = settings.iter().chain(&self.set).flat_map(|setting| ["--set".to_owned(), setting.clone()]);
+        let fixed = [self.istiod(), chart.to_string_lossy().into_owned()];
+        let namespace = ["-n".to_owned(), self.namespace.clone(), "--create-namespace".to_owned()];
+        Ok(fixed.into_iter().chain(namespace).chain(settings).collect())
     }
 
     fn is_unrevisioned(&self) -> bool {
@@ -124,6 +168,7 @@ impl Cluster {
         match revision.installer {
             Installer::Istioctl => self.istioctl_install(revision),
             Installer::Helm => self.helm_install(revision),
+            Installer::Manifests => self.apply_manifests(revision),
         }
         .with_context(|| format!("installing revision {revision}"))
     }
@@ -154,7 +199,7 @@ impl Cluster {
     /// Removes a revision: the objects first, then the process.
     pub fn uninstall(&self, revision: &Revision) -> Result<()> {
         match revision.installer {
-            Installer::Istioctl => {
+            Installer::Istioctl | Installer::Manifests => {
                 let selection = ["--revision", &revision.name, "--istioNamespace", &revision.namespace];
                 self.istioctl(revision.version, ["uninstall", "-y"].into_iter().chain(selection))?;
             }
@@ -179,44 +224,31 @@ impl Cluster {
 
     fn istioctl_install(&self, revision: &Revision) -> Result<()> {
         // Its own patience is five minutes, and here a Deployment rolls out in a second or never.
-        let mut arguments = ["install", "-y", "--readiness-timeout", "60s"].map(str::to_owned).to_vec();
-        arguments.extend(["--istioNamespace".to_owned(), revision.namespace.clone()]);
-        let mut set = |setting: String| arguments.extend(["--set".to_owned(), setting]);
-        set(format!("values.global.istioNamespace={}", revision.namespace));
-        set(format!("profile={}", revision.profile));
-        if !revision.is_unrevisioned() {
-            set(format!("revision={}", revision.name));
-        }
-        for setting in &revision.set {
-            set(setting.clone());
-        }
+        let arguments = ["install", "-y", "--readiness-timeout", "60s"].map(str::to_owned);
+        let arguments: Vec<String> = arguments.into_iter().chain(revision.istioctl_settings()).collect();
         self.istioctl(revision.version, arguments.iter().map(String::as_str)).map(|_| ())
     }
 
+    fn apply_manifests(&self, revision: &Revision) -> Result<()> {
+        let namespace = format!("/api/v1/namespaces/{}", revision.namespace);
+        if self.api().find(&namespace)?.is_none() {
+            self.kubectl(["create", "namespace", &revision.namespace])?;
+        }
+        let file = self.folder().join(format!("{}.yaml", revision.istiod()));
+        fs::write(&file, revision.manifests(self)?)?;
+        self.kubectl(["apply", "--server-side", "-f"].map(OsStr::new).into_iter().chain([file.as_os_str()])).map(|_| ())
+    }
+
     fn helm_install(&self, revision: &Revision) -> Result<()> {
-        let charts = revision.version.source()?.join("manifests/charts");
-        let chart = |name: &str| charts.join(name).to_string_lossy().into_owned();
-        let namespace = ["-n", &revision.namespace, "--create-namespace"];
         if self.api().find("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/gateways.networking.istio.io")?.is_none() {
-            let base = chart("base");
+            let base = revision.version.source()?.join("manifests/charts/base").to_string_lossy().into_owned();
+            let namespace = ["-n", &revision.namespace, "--create-namespace"];
             // The base chart holds the CRDs and the default validator, once for all revisions.
             let words = ["install", "istio-base", &base, "--set", "defaultRevision=", "--set", "profile="];
             self.run(Program::Helm, words.into_iter().chain(namespace))?;
         }
-        let (release, discovery) = (revision.istiod(), chart("istio-control/istio-discovery"));
-        let mut words = vec!["upgrade", "--install", &release, &discovery];
-        words.extend(namespace);
-        let name = if revision.is_unrevisioned() { "" } else { revision.name.as_str() };
-        let settings = [
-            format!("revision={name}"),
-            "profile=".to_owned(),
-            format!("global.tag={}", revision.version.as_str()),
-            "global.hub=docker.io/istio".to_owned(),
-            format!("global.istioNamespace={}", revision.namespace),
-        ];
-        for setting in settings.iter().chain(&revision.set) {
-            words.extend(["--set", setting]);
-        }
+        let settings = revision.helm_arguments()?;
+        let words = ["upgrade", "--install"].into_iter().chain(settings.iter().map(String::as_str));
         self.run(Program::Helm, words).map(|_| ())
     }
 

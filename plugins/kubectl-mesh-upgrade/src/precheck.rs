@@ -136,7 +136,9 @@ fn verdict(facts: &Facts, findings: &[Finding], invocation: &Invocation, termina
             .into());
     }
     let advisor = invocation.common.advisor();
-    let next = if target.is_installed {
+    let next = if target.is_in_place() {
+        format!("upgrade it the way it was installed, then {}", advisor.plugin("mesh-upgrade", "restart -A"))
+    } else if target.is_installed {
         advisor.plugin("mesh-upgrade", &format!("status --to {}", target.revision_name()))
     } else {
         advisor.plugin("mesh-upgrade", &format!("start --revision {} -f MANIFESTS", target.revision_name()))

@@ -15,7 +15,8 @@ pub struct Target {
     pub version: Option<Version>,
     /// Whether the revision is here already.
     pub is_installed: bool,
-    /// The revision that is upgraded from; `None` where no other has a control plane or proxies.
+    /// The revision that is upgraded from; itself where it is upgraded in place, and `None` where no other has a control plane
+    /// or proxies.
     pub from: Option<String>,
 }
 
@@ -44,6 +45,7 @@ impl Target {
             return Err(Stop::Usage(format!("--from and --to are both {to}: nothing would change")));
         }
         let from = match from {
+            None if installed.is_some_and(|revision| version.is_some() && version != revision.version()) => Some(to.to_owned()),
             Some(name) if revisions.iter().any(|revision| revision.name == name) => Some(name.to_owned()),
             Some(name) => return Err(Stop::Message(format!("there is no revision {name} to upgrade from"))),
             None => most_run(to, revisions).map(|revision| revision.name.clone()),
@@ -65,6 +67,11 @@ impl Target {
     pub fn revision_name(&self) -> String {
         let made = || self.version.as_ref().map(|version| version.to_string().replace('.', "-"));
         self.revision.clone().or_else(made).unwrap_or_else(|| "REVISION".to_owned())
+    }
+
+    /// Whether the revision keeps its name and gets another version.
+    pub fn is_in_place(&self) -> bool {
+        self.is_installed && self.revision == self.from
     }
 
     /// `1-28-2 (Istio 1.28.2)`, `Istio 1.28.2`.
@@ -117,6 +124,18 @@ mod tests {
         }
         assert_eq!(version("canary", Some("1.28.2")).unwrap(), "1.28.2");
         assert!(matches!(version("canary", None), Err(Stop::Usage(_))));
+    }
+
+    #[test]
+    fn a_revision_that_gets_another_version_is_upgraded_in_place() {
+        let revisions = [revision("prod", "1.26.0", 5), revision("canary", "1.28.2", 1)];
+        let to = |version| find("prod", version, &revisions).unwrap();
+        let target = to(Some("1.26.3"));
+        assert_eq!((target.from.as_deref(), target.is_in_place()), (Some("prod"), true));
+        assert_eq!(target.version.unwrap().to_string(), "1.26.3");
+        for version in [None, Some("1.26.0")] {
+            assert_eq!((to(version).from.as_deref(), to(version).is_in_place()), (Some("canary"), false));
+        }
     }
 
     #[test]

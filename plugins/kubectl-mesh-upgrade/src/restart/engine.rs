@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::process::Stdio;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -27,12 +28,13 @@ use mesh::verdict::Wanted;
 use mesh::workload::{Restart, Workload, WorkloadId};
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::event::{Events, Outcome};
 use super::eviction::evict;
 use super::live::Live;
-use super::proxies::own_pods;
+use super::proxies::{OwnPod, own_pods};
 use super::reason::reasons;
 use super::rollout::{Progress, RESTARTED_AT, progress};
 use crate::waves::{Item, Wave};
@@ -204,8 +206,11 @@ impl<'a> Engine<'a> {
 
     /// Restarts one workload; what fails is told with what containers and events say of it.
     async fn restart(&self, item: &Item) -> Result<Outcome, Failure> {
-        let outcome = self.attempt(item).await?;
-        let Outcome::Failed(why) = outcome else { return Ok(outcome) };
+        let why = match self.attempt(item).await {
+            Ok(Outcome::Failed(why)) | Err(End::Outcome(Outcome::Failed(why))) => why,
+            Ok(outcome) | Err(End::Outcome(outcome)) => return Ok(outcome),
+            Err(End::Failure(failure)) => return Err(failure),
+        };
         let object = match subject(&item.workload) {
             Some(subject) => self.read(&subject).await?.unwrap_or_default(),
             None => Value::Null,
@@ -216,147 +221,121 @@ impl<'a> Engine<'a> {
         Ok(Outcome::Failed([vec![why], more].concat().join("; ")))
     }
 
-    async fn attempt(&self, item: &Item) -> Result<Outcome, Failure> {
+    async fn attempt(&self, item: &Item) -> Result<Outcome, End> {
         let deadline = Instant::now() + self.limits.timeout;
         let Some(subject) = subject(&item.workload) else {
             return Ok(Outcome::Failed("nobody here knows how it is restarted".to_owned()));
         };
-        let Some(object) = self.read(&subject).await? else { return Ok(gone()) };
-        if object["spec"]["paused"] == true {
+        let rollout = Rollout { subject: &subject, item, deadline };
+        if self.looks.find(&subject, None).await?.is_some_and(|object| object["spec"]["paused"] == true) {
             return Ok(Outcome::Failed("it is paused: kubectl rollout resume goes on".to_owned()));
         }
         // Somebody, perhaps an earlier run of this command, has begun a roll-out: it is waited for, not begun again.
-        if let Some(outcome) = self.wait(&subject, item, deadline, None).await? {
-            return Ok(outcome);
-        }
-        let Some(object) = self.read(&subject).await? else { return Ok(gone()) };
-        if self.difference(item, &object).await?.is_none() {
+        let object = self.complete(&rollout, None).await?;
+        let pods = own_pods(self.connection, &item.workload, &object, item.wanted.as_ref()).await?;
+        if pods.iter().all(|pod| pod.difference.is_none()) {
             return Ok(Outcome::Current);
         }
-        match item.restart {
-            Restart::Rollout => self.by_template(&subject, item, deadline).await,
-            Restart::ArgoRollout => self.by_argo(&subject, item, deadline).await,
-            Restart::Partitioned(_) | Restart::OnDelete | Restart::Eviction => self.by_eviction(&subject, item, deadline).await,
+        let object = match item.restart {
+            Restart::Rollout => self.by_template(&rollout, object).await?,
+            Restart::ArgoRollout => self.by_argo(&rollout, object).await?,
+            Restart::Partitioned(_) | Restart::OnDelete | Restart::Eviction => self.by_eviction(&rollout, object, pods).await?,
             Restart::Paused | Restart::Never(_) | Restart::Unknown(_) => {
-                Ok(Outcome::Failed("its pods cannot be replaced safely".to_owned()))
+                return Ok(Outcome::Failed("its pods cannot be replaced safely".to_owned()));
             }
-        }
+        };
+        self.judge(item, &object).await
     }
 
     /// As `kubectl rollout restart`: a new annotation of the template.
-    async fn by_template(&self, subject: &Subject, item: &Item, deadline: Instant) -> Result<Outcome, Failure> {
+    async fn by_template(&self, rollout: &Rollout<'_>, object: Value) -> Result<Value, End> {
         let mark = self.now();
         let annotations = json!({ RESTARTED_AT: mark });
         let spec = json!({"template": {"metadata": {"annotations": annotations}}});
-        let has_mark = |object: &Value| mark_of(object) == Some(mark.as_str());
-        if !self.patch(subject, spec, &has_mark).await? {
-            return Ok(gone());
-        }
-        if let Some(outcome) = self.wait(subject, item, deadline, Some(&mark)).await? {
-            return Ok(outcome);
-        }
-        self.judge(subject, item).await
+        self.patch(rollout.subject, object, spec, &|object| mark_of(object) == Some(&mark)).await?;
+        self.complete(rollout, Some(Change { at: Instant::now(), mark: Some(mark) })).await
     }
 
     /// By the field of its own (`spec.restartAt`). Argo compares whole seconds, and restarts pods that are older.
-    async fn by_argo(&self, subject: &Subject, item: &Item, deadline: Instant) -> Result<Outcome, Failure> {
+    async fn by_argo(&self, rollout: &Rollout<'_>, object: Value) -> Result<Value, End> {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let mark = self.now();
         let has_mark = |object: &Value| object["spec"]["restartAt"] == mark.as_str();
-        if !self.patch(subject, json!({"restartAt": mark}), &has_mark).await? {
-            return Ok(gone());
-        }
-        if let Some(outcome) = self.wait(subject, item, deadline, None).await? {
-            return Ok(outcome);
-        }
-        self.judge(subject, item).await
+        self.patch(rollout.subject, object, json!({"restartAt": mark}), &has_mark).await?;
+        self.complete(rollout, Some(Change { at: Instant::now(), mark: None })).await
     }
 
     /// Pod by pod: each new one has to be ready before the next old one goes.
-    async fn by_eviction(&self, subject: &Subject, item: &Item, deadline: Instant) -> Result<Outcome, Failure> {
-        let Some(object) = self.read(subject).await? else { return Ok(gone()) };
-        let pods = own_pods(self.connection, &item.workload, &object, item.wanted.as_ref()).await?;
+    async fn by_eviction(&self, rollout: &Rollout<'_>, object: Value, pods: Vec<OwnPod>) -> Result<Value, End> {
+        let mut object = object;
         for pod in pods.iter().filter(|pod| pod.difference.is_some()) {
             if self.is_interrupted() {
-                return Ok(Outcome::Skipped("interrupted between two of its pods".to_owned()));
+                return Err(End::Outcome(Outcome::Skipped("interrupted between two of its pods".to_owned())));
             }
-            evict(self.connection, &pod.object, deadline).await?;
+            evict(self.connection, &pod.object, rollout.deadline).await?;
             // The controller sees the eviction a moment later; until then everything still looks complete.
             tokio::time::sleep(LOOK).await;
-            if let Some(outcome) = self.wait(subject, item, deadline, None).await? {
-                return Ok(outcome);
-            }
+            object = self.complete(rollout, Some(Change { at: Instant::now(), mark: None })).await?;
         }
-        self.judge(subject, item).await
+        Ok(object)
     }
 
-    /// Patches the specification on the state that is there now; `false` when the workload is gone.
-    async fn patch(&self, subject: &Subject, spec: Value, has_happened: &dyn Fn(&Value) -> bool) -> Result<bool, Failure> {
+    /// Patches the specification on the state that was seen, and on what is there now when that has changed.
+    async fn patch(
+        &self,
+        subject: &Subject,
+        object: Value,
+        spec: Value,
+        has_happened: &dyn Fn(&Value) -> bool,
+    ) -> Result<(), End> {
+        let mut object = object;
         let mut tries = 0;
-        loop {
+        while !has_happened(&object) {
             tries += 1;
-            let Some(object) = self.read(subject).await? else { return Ok(false) };
-            if has_happened(&object) {
-                return Ok(true);
-            }
             let version = &object["metadata"]["resourceVersion"];
             let patch = json!({"metadata": {"resourceVersion": version, "uid": object["metadata"]["uid"]}, "spec": spec.clone()});
             match merge_patch(self.connection, subject, &patch, Persistence::Stored).await {
-                Ok(_) => return Ok(true),
-                Err(failure) if failure.cause == Cause::NotFound => return Ok(false),
+                Ok(_) => return Ok(()),
+                Err(failure) if failure.cause == Cause::NotFound => return Err(End::gone()),
                 // Its status changes often: the next look tells whether there is still something to do.
                 Err(failure) if tries < 6 && (matches!(failure.cause, Cause::Conflict(_)) || is_uncertain(&failure.cause)) => {
                     tokio::time::sleep(Duration::from_millis(200 * tries)).await;
                 }
-                Err(failure) => return Err(failure),
+                Err(failure) => return Err(failure.into()),
             }
+            object = self.read(subject).await?.ok_or_else(End::gone)?;
         }
+        Ok(())
     }
 
-    /// Waits until the roll-out is complete; gives an outcome when it will not be.
-    async fn wait(
-        &self,
-        subject: &Subject,
-        item: &Item,
-        deadline: Instant,
-        mark: Option<&str>,
-    ) -> Result<Option<Outcome>, Failure> {
-        // What was seen before this moment knows nothing of what was just done.
-        let since = Instant::now();
+    /// Waits until the roll-out is complete, and gives the object as it is then.
+    async fn complete(&self, rollout: &Rollout<'_>, change: Option<Change>) -> Result<Value, End> {
+        let fails = |why: String| Err(End::Outcome(Outcome::Failed(why)));
         loop {
-            let Some(object) = self.looks.find(subject, since).await? else { return Ok(Some(gone())) };
-            if let Some(mark) = mark
+            let since = change.as_ref().map(|change| change.at);
+            let object = self.looks.find(rollout.subject, since).await?.ok_or_else(End::gone)?;
+            if let Some(mark) = change.as_ref().and_then(|change| change.mark.as_deref())
                 && mark_of(&object) != Some(mark)
             {
-                let why = "somebody took the restart back: a GitOps tool or operator that owns its template".to_owned();
-                return Ok(Some(Outcome::Failed(why)));
+                return fails("somebody took the restart back: a GitOps tool or operator that owns its template".to_owned());
             }
-            let waits_for = match progress(&object, &item.restart) {
-                Progress::Complete => return Ok(None),
-                Progress::Failed(why) => return Ok(Some(Outcome::Failed(why))),
+            let waits_for = match progress(&object, &rollout.item.restart) {
+                Progress::Complete => return Ok(object),
+                Progress::Failed(why) => return fails(why),
                 Progress::Running(what) => what,
             };
-            if Instant::now() >= deadline {
-                let why = format!("not rolled out within {} s: {waits_for}", self.limits.timeout.as_secs());
-                return Ok(Some(Outcome::Failed(why)));
+            if Instant::now() >= rollout.deadline {
+                return fails(format!("not rolled out within {} s: {waits_for}", self.limits.timeout.as_secs()));
             }
             tokio::time::sleep(LOOK).await;
         }
     }
 
     /// Reads the new pods: only they prove that the restart has brought what is wanted.
-    async fn judge(&self, subject: &Subject, item: &Item) -> Result<Outcome, Failure> {
-        let Some(object) = self.read(subject).await? else { return Ok(gone()) };
-        Ok(match self.difference(item, &object).await? {
-            None => Outcome::Restarted,
-            Some(why) => Outcome::Failed(why),
-        })
-    }
-
-    /// The first of its pods that does not run what is wanted.
-    async fn difference(&self, item: &Item, object: &Value) -> Result<Option<String>, Failure> {
+    async fn judge(&self, item: &Item, object: &Value) -> Result<Outcome, End> {
         let pods = own_pods(self.connection, &item.workload, object, item.wanted.as_ref()).await?;
-        Ok(pods.into_iter().find_map(|pod| pod.difference))
+        let difference = pods.into_iter().find_map(|pod| pod.difference);
+        Ok(difference.map_or(Outcome::Restarted, Outcome::Failed))
     }
 
     /// By the API server's clock, to the second, as kubectl writes it: Argo compares it with when pods were made.
@@ -371,26 +350,66 @@ impl<'a> Engine<'a> {
     }
 }
 
+/// One workload on its way.
+struct Rollout<'a> {
+    subject: &'a Subject,
+    item: &'a Item,
+    deadline: Instant,
+}
+
+/// What was just done to a workload: what was seen before knows nothing of it.
+struct Change {
+    at: Instant,
+    /// What its template says since, unless somebody takes it back.
+    mark: Option<String>,
+}
+
+/// Why a workload goes no further.
+enum End {
+    Outcome(Outcome),
+    Failure(Failure),
+}
+
+impl End {
+    fn gone() -> End {
+        End::Outcome(Outcome::Skipped("it is not there any more".to_owned()))
+    }
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> End {
+        End::Failure(failure)
+    }
+}
+
 /// Lists that all workloads of a kind and namespace share.
 struct Looks<'a> {
     connection: &'a Connection,
-    seen: RefCell<HashMap<String, (Instant, Vec<Value>)>>,
+    seen: RefCell<HashMap<String, Rc<Mutex<Look>>>>,
+}
+
+/// What a list showed, and when it was asked for.
+#[derive(Default)]
+struct Look {
+    at: Option<Instant>,
+    items: Vec<Value>,
 }
 
 impl Looks<'_> {
     /// The object as it was at most [`LOOK`] ago, and not before `since`.
-    async fn find(&self, subject: &Subject, since: Instant) -> Result<Option<Value>, Failure> {
+    async fn find(&self, subject: &Subject, since: Option<Instant>) -> Result<Option<Value>, Failure> {
         let collection = subject.collection();
-        let is_fresh = |moment: Instant| moment.elapsed() < LOOK && moment >= since;
-        if !self.seen.borrow().get(&collection).is_some_and(|(moment, _)| is_fresh(*moment)) {
+        let look = Rc::clone(self.seen.borrow_mut().entry(collection.clone()).or_default());
+        // Who comes while somebody else is asking waits for that answer, and mostly needs no other.
+        let mut look = look.lock().await;
+        let is_fresh = |at: Instant| at.elapsed() < LOOK && since.is_none_or(|since| at >= since);
+        if !look.at.is_some_and(is_fresh) {
             let what = format!("listing {}", subject.plural);
-            let moment = Instant::now();
+            let at = Instant::now();
             let items = patiently(|| read_list(self.connection, &collection, &what)).await?;
-            self.seen.borrow_mut().insert(collection.clone(), (moment, items));
+            *look = Look { at: Some(at), items };
         }
-        let seen = self.seen.borrow();
-        let items = seen.get(&collection).map(|(_, items)| items.as_slice()).unwrap_or_default();
-        Ok(items.iter().find(|item| item["metadata"]["name"] == subject.name.as_str()).cloned())
+        Ok(look.items.iter().find(|item| item["metadata"]["name"] == subject.name.as_str()).cloned())
     }
 }
 
@@ -429,8 +448,4 @@ fn subject(workload: &WorkloadId) -> Option<Subject> {
 
 fn mark_of(object: &Value) -> Option<&str> {
     object["spec"]["template"]["metadata"]["annotations"][RESTARTED_AT].as_str()
-}
-
-fn gone() -> Outcome {
-    Outcome::Skipped("it is not there any more".to_owned())
 }

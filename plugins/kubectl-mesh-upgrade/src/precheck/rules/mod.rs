@@ -17,10 +17,11 @@ use super::facts::{Facts, error};
 
 /// Everything that the rules find.
 pub fn all(facts: &Facts) -> Vec<Finding> {
-    let rules: [fn(&Facts) -> Vec<Finding>; 36] = [
+    let rules: [fn(&Facts) -> Vec<Finding>; 37] = [
         unread,
         versions::target,
         versions::minors,
+        versions::in_place,
         versions::data_plane,
         versions::kubernetes,
         versions::support,

@@ -63,6 +63,30 @@ pub fn minors(facts: &Facts) -> Vec<Finding> {
     }
 }
 
+/// What an upgrade in place costs that a revision of its own does not.
+///
+/// The injector's ConfigMap is replaced before its istiod is. Seen with 1.26.0 and 1.28.2: until the new istiod answers, the old
+/// one refuses every pod, since it cannot render the new template (`can't evaluate field NativeSidecars`).
+pub fn in_place(facts: &Facts) -> Vec<Finding> {
+    let target = &facts.target;
+    let (Some(version), true) = (&target.version, target.is_in_place()) else { return Vec::new() };
+    let subject = target.description();
+    let is_same_minor = facts.from().and_then(Revision::version).is_some_and(|from| from.line() == version.line());
+    if is_same_minor {
+        let message = "its istiod is replaced for all its proxies at once, and no other is there to go back to";
+        return vec![info(
+            "in-place",
+            subject,
+            message,
+            "install the old patch again to go back; restart brings either to the proxies",
+        )];
+    }
+    let message = "in place, the old istiod gets the new injector template before the new istiod answers: until then it may refuse \
+                   every new pod of the revision";
+    let advice = format!("kubectl mesh-upgrade start --revision {} -f MANIFESTS", version.to_string().replace('.', "-"));
+    vec![warning("in-place-minor", subject, message, advice)]
+}
+
 /// How old or new the proxies are, beside the target.
 ///
 /// istio.io, "Supported Releases", control plane and data plane skew: a data plane is never ahead of its control plane. More than
@@ -232,6 +256,19 @@ mod tests {
         for (from, to) in [("1.28.2", "1.26.0"), ("1.28.2", "1.28.0")] {
             assert_eq!(brief(&minors(&facts(from, from, to))), [("downgrade", Error)], "{from} {to}");
         }
+    }
+
+    #[test]
+    fn in_place_a_new_minor_is_a_danger_and_a_patch_is_none() {
+        let found = |to: &str| {
+            let mut facts = facts("1.26.0", "1.26.0", to);
+            facts.target.revision = facts.target.from.clone();
+            facts.target.is_installed = true;
+            brief(&in_place(&facts))
+        };
+        assert_eq!(found("1.26.3"), [("in-place", Info)]);
+        assert_eq!(found("1.28.2"), [("in-place-minor", Warning)]);
+        assert_eq!(brief(&in_place(&facts("1.26.0", "1.26.0", "1.28.2"))), []);
     }
 
     #[test]
