@@ -1,5 +1,6 @@
 //! How a cluster is reached: kubectl's connection flags and kubeconfig, with kubectl's meaning.
 
+mod client;
 mod proxy;
 
 use std::ffi::OsString;
@@ -11,10 +12,8 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
-use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::config::{AuthInfo, Cluster, Context, ExecAuthCluster, ExecInteractiveMode, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
-use tower::buffer::BufferLayer;
 
 use super::failure::{Cause, Failure};
 
@@ -161,7 +160,7 @@ impl ConnectionArgs {
         self.patch(&mut config, user_agent).map_err(configuration)?;
         let (namespace, server) = (config.default_namespace.clone(), config.cluster_url.to_string());
         let plugin = config.auth_info.exec.clone();
-        let client = client(config).map_err(|error| {
+        let client = client::build(config).map_err(|error| {
             let mut failure = Failure::from_kube(LOADING, error);
             if let (Cause::Credentials(_), Some(plugin)) = (&failure.cause, plugin) {
                 failure.what = format!("running the credential plugin {}", plugin.command.unwrap_or_default());
@@ -497,23 +496,6 @@ fn unquoted(quoted: &str) -> (String, usize) {
         }
     }
     (text, quoted.len())
-}
-
-/// The client. A credential plugin is run once: the library would run it three times.
-fn client(config: Config) -> Result<Client, kube::Error> {
-    if config.auth_info.exec.is_none() {
-        return Client::try_from(config);
-    }
-    match config.auth_layer()? {
-        Some(authentication) => {
-            let mut bare = config;
-            bare.auth_info.exec = None;
-            let buffer = BufferLayer::<http::Request<Body>>::new(64);
-            Ok(ClientBuilder::try_from(bare)?.with_layer(&buffer).with_layer(&authentication).build())
-        }
-        // The plugin gave a client certificate, which the library must see.
-        None => Client::try_from(config),
-    }
 }
 
 /// Reads the kubeconfig as kubectl does: the flag's file must exist; of the files in `$KUBECONFIG` those that exist are

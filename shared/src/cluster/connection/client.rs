@@ -1,0 +1,59 @@
+//! The HTTP client: the client library's, but for when bytes leave and how often a credential plugin runs.
+
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper_timeout::TimeoutConnector;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, ClientBuilder, ConfigExt, DynBody};
+use kube::{Client, Config};
+use tower::buffer::BufferLayer;
+use tower::util::BoxService;
+use tower::{BoxError, ServiceBuilder, ServiceExt as _};
+use tower_http::ServiceExt as _;
+use tower_http::decompression::DecompressionLayer;
+
+/// What the library builds from a configuration.
+type Service = BoxService<Request<Body>, Response<Box<DynBody>>, BoxError>;
+
+/// The client. A credential plugin is run once: the library would run it three times.
+pub(super) fn build(config: Config) -> Result<Client, kube::Error> {
+    if config.auth_info.exec.is_none() {
+        return Ok(builder(config)?.build());
+    }
+    match config.auth_layer()? {
+        Some(authentication) => {
+            let mut bare = config;
+            bare.auth_info.exec = None;
+            let buffer = BufferLayer::<Request<Body>>::new(64);
+            Ok(builder(bare)?.with_layer(&buffer).with_layer(&authentication).build())
+        }
+        // The plugin gave a client certificate, which the library must see.
+        None => Ok(builder(config)?.build()),
+    }
+}
+
+/// As the library's (`make_generic_builder` in kube-client's src/client/builder.rs), on sockets that send at once: on the library's,
+/// the first request of each connection waits 40 ms for the server's acknowledgement of the handshake.
+fn builder(config: Config) -> Result<ClientBuilder<Service>, kube::Error> {
+    if config.proxy_url.is_some() {
+        return ClientBuilder::try_from(config);
+    }
+    let mut sockets = HttpConnector::new();
+    sockets.enforce_http(false);
+    sockets.set_nodelay(true);
+    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(sockets)?);
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_write_timeout(config.write_timeout);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .layer(DecompressionLayer::new().gzip(!config.disable_compression))
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(legacy::Client::builder(TokioExecutor::new()).build(connector))
+        .map_response_body(|body| Box::new(BodyExt::map_err(body, BoxError::from)) as Box<DynBody>)
+        .boxed();
+    Ok(ClientBuilder::new(service, config.default_namespace))
+}
