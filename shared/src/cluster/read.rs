@@ -4,7 +4,8 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::future::{join_all, ready};
+use futures::channel::oneshot;
+use futures::future::join_all;
 use serde_json::Value;
 
 use super::connection::Connection;
@@ -65,8 +66,7 @@ pub async fn read_installation(connection: &Connection, istio_namespace: Option<
     let whole = Whole::default();
     let scope = Scope { istio_namespace: istio_namespace.map(str::to_owned), ..Scope::default() };
     let reading = Reading::of_installation(connection, &scope, &whole);
-    reading.injectors().await?;
-    reading.installation().await?;
+    reading.installation(reading.injectors()).await?;
     let snapshot = reading.builder.into_inner().build();
     Ok(whole.installation(snapshot))
 }
@@ -98,10 +98,21 @@ pub async fn look(connection: &Connection, istio_namespace: Option<&str>, pods: 
     let scope = Scope { istio_namespace: istio_namespace.map(str::to_owned), ..Scope::default() };
     let reading = Reading::of_installation(connection, &scope, &whole);
     // Injectors say by which labels pods have to be counted; everything else is read side by side.
-    reading.injectors().await?;
-    let keys = reading.builder.borrow().pod_label_keys();
-    let (census, others) = futures::join!(census(connection, keys, pods), reading.installation());
-    let (census, ()) = (census?, others?);
+    let (known, keys) = oneshot::channel();
+    let injectors = async {
+        reading.injectors().await?;
+        // Nobody waits for them any more when the pods have failed already.
+        let _ = known.send(reading.builder.borrow().pod_label_keys());
+        Ok(())
+    };
+    let census = async {
+        // Without keys the injectors have failed, and that is told.
+        let Ok(keys) = keys.await else { return Ok(Census::default()) };
+        census(connection, keys, pods).await
+    };
+    let (others, census) = futures::join!(reading.installation(injectors), census);
+    others?;
+    let census = census?;
     let snapshot = reading.builder.into_inner().build();
     Ok(Sight { installation: whole.installation(snapshot), census })
 }
@@ -198,15 +209,15 @@ impl<'a> Reading<'a, Whole> {
         Reading { connection, scope, observer, builder }
     }
 
-    /// What is installed besides injectors, which came before.
-    async fn installation(&self) -> Result<(), Failure> {
+    /// What is installed, and what stands where it is installed.
+    async fn installation(&self, injectors: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
         let lists = [
             List::everywhere(Resource::ValidatingWebhookConfigurations),
             List::everywhere(Resource::Gateways),
             List::everywhere(Resource::Namespaces).metadata_only(),
         ];
         let lists = join_all(lists.map(|list| self.list(list)));
-        let (lists, control_planes) = futures::join!(lists, self.control_planes(ready(Ok(()))));
+        let (lists, control_planes) = futures::join!(lists, self.control_planes(injectors));
         lists.into_iter().collect::<Result<(), _>>()?;
         control_planes
     }
