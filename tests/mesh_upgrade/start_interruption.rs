@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use serde_json::json;
 use support::rbac::{explained, session_with};
 use support::{Cluster, Fate, Follows, Interceptor, IstioVersion, Options, Revision, Session, Workload, plugin};
 
@@ -69,6 +70,27 @@ fn spoilt_at_any_write_the_same_command_goes_on() -> Result<()> {
         number += if round < 4 { 1 } else { 5 };
     }
     ensure!(number > 4, "a start makes more than {number} writes");
+    Ok(())
+}
+
+#[test]
+fn what_somebody_makes_of_it_meanwhile_is_told() -> Result<()> {
+    let cluster = cluster()?;
+    let (api, is_done) = (cluster.api().clone(), AtomicBool::new(false));
+    let interceptor = Interceptor::before(&cluster, move |call| {
+        let is_last = call.is_write() && call.target.contains("mutatingwebhookconfigurations");
+        if is_last && !is_done.swap(true, Ordering::SeqCst) {
+            let edited = json!({"data": {"mesh": "accessLogFile: /dev/stdout\n"}});
+            api.patch("/api/v1/namespaces/istio-system/configmaps/istio-1-28-2", &edited).expect("it was written first");
+        }
+        Fate::Pass
+    })?;
+    let session = plugin("mesh-upgrade")?.through(&interceptor)?;
+    let file = with_manifests(&session, &cluster)?;
+    let output = start(&cluster, &session, &["-f", &file])?;
+    ensure!(output.code == Some(5), "{}", output.transcript());
+    ensure!(output.stderr.contains("configmaps/istio-1-28-2 -n istio-system"), "{}", output.transcript());
+    ensure!(output.stderr.contains("rollback --to 1-26-0"), "{}", output.transcript());
     Ok(())
 }
 

@@ -125,7 +125,7 @@ pub async fn run(invocation: &Invocation, args: &StartArgs, terminal: &mut Termi
     let plan = match args.with {
         // The program writes what it renders, and tells of conflicts itself.
         Some(_) => Plan::default(),
-        None => plan(&connection, &contents, revision, &format!("istio{}", revision_suffix(revision))).await?,
+        None => plan(&connection, &contents, revision).await?,
     };
     obstacles.extend(plan.obstacles.iter().cloned());
     for (key, line) in &lines {
@@ -156,7 +156,11 @@ pub async fn run(invocation: &Invocation, args: &StartArgs, terminal: &mut Termi
         interruption: &interruption,
         written: &written,
     };
-    let result = installation.run(&plan, &contents.own_injectors(revision), terminal).await;
+    let result = async {
+        installation.run(&plan, &contents.own_injectors(revision), terminal).await?;
+        if args.with.is_none() { installation.read_back(&contents).await } else { Ok(()) }
+    };
+    let result = result.await;
     let back = running.map_or_else(
         || "the same command continues".to_owned(),
         |old| {

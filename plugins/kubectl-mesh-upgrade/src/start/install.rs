@@ -17,8 +17,9 @@ use mesh::terminal::Terminal;
 use mesh::terminal::interruption::Interruption;
 use serde_json::Value;
 
+use super::contents::{Contents, Obstacle};
 use super::event::Events;
-use super::plan::{Plan, Turn};
+use super::plan::{Plan, Turn, plan};
 use crate::invocation::Invocation;
 use crate::survey::survey;
 
@@ -84,6 +85,20 @@ impl Installation<'_> {
             self.certificates(injector, terminal).await?;
         }
         self.prove(injectors, terminal).await
+    }
+
+    /// Reads everything back: planned once more, nothing is left to write.
+    ///
+    /// # Errors
+    /// [`Unfinished::Failed`] with what somebody else has made of an object meanwhile.
+    pub async fn read_back(&self, contents: &Contents) -> Result<(), Unfinished> {
+        let again = self.patiently(|| plan(self.connection, contents, self.revision)).await?;
+        let changed = again.steps.iter().filter(|step| step.change.action() != Action::None).flat_map(|step| {
+            let differences = step.change.differences().into_iter().map(|difference| format!("  {difference}"));
+            std::iter::once(format!("{}: it is not as it was written", step.change.subject)).chain(differences)
+        });
+        let told: Vec<String> = again.obstacles.iter().flat_map(Obstacle::lines).chain(changed).collect();
+        if told.is_empty() { Ok(()) } else { Err(Unfinished::Failed(told)) }
     }
 
     async fn write(&self, plan: &Plan, is_now: impl Fn(Turn) -> bool, terminal: &mut Terminal) -> Result<(), Unfinished> {

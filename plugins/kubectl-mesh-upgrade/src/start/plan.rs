@@ -6,6 +6,7 @@ use mesh::cluster::connection::Connection;
 use mesh::cluster::discovery::{Discovery, ServedPlace};
 use mesh::cluster::failure::{Cause, Failure};
 use mesh::cluster::raw::read_object;
+use mesh::control_plane::revision_suffix;
 use mesh::labels;
 use mesh::owner::{Owner, owner_of};
 use mesh::version::Version;
@@ -102,16 +103,12 @@ pub struct Plan {
 ///
 /// # Errors
 /// When something cannot be read or asked for.
-pub async fn plan(
-    connection: &Connection,
-    contents: &Contents,
-    revision: &str,
-    mesh_configuration: &str,
-) -> Result<Plan, Failure> {
+pub async fn plan(connection: &Connection, contents: &Contents, revision: &str) -> Result<Plan, Failure> {
+    let mesh_configuration = format!("istio{}", revision_suffix(revision));
     let mut plan = Plan::default();
     let mut discovery = Discovery::default();
     let mut objects: Vec<(Turn, &Value)> =
-        contents.objects.iter().map(|object| (turn(object, mesh_configuration), object)).collect();
+        contents.objects.iter().map(|object| (turn(object, &mesh_configuration), object)).collect();
     objects.sort_by_key(|(turn, _)| *turn);
     for (turn, object) in objects {
         let Some(subject) = subject(connection, &mut discovery, contents, object).await? else {
