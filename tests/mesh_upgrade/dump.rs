@@ -10,8 +10,9 @@ use support::Cluster;
 pub struct Dump(BTreeMap<String, Value>);
 
 impl Dump {
-    /// Looks at every kind that the API server lists.
+    /// Looks at every kind that the API server lists, once istiods have nothing left to write by themselves.
     pub fn of(cluster: &Cluster) -> Result<Dump> {
+        cluster.wait_for_validators()?;
         const PASSING: [&str; 9] =
             ["Event", "Lease", "EndpointSlice", "Endpoints", "Pod", "Node", "ReplicaSet", "IPAddress", "ControllerRevision"];
         let kinds = cluster.kubectl(["api-resources", "--verbs=list", "-o", "name"])?;

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -144,7 +145,7 @@ impl Revision {
     }
 
     fn process_name(&self) -> String {
-        format!("{} of {}", self.istiod(), self.namespace)
+        process_name(&self.istiod(), &self.namespace)
     }
 }
 
@@ -176,7 +177,9 @@ impl Cluster {
     /// Starts the istiod of an installed revision, in place of one that runs.
     pub fn start_istiod(&self, revision: &Revision) -> Result<()> {
         self.end(&revision.process_name());
-        let process = self.istiod_process(revision).with_context(|| format!("starting the istiod of revision {revision}"))?;
+        // Once in some hundred starts the list of a kind that was defined just now never comes; a new process asks anew.
+        let process = self.istiod_process(revision, DEADLINE / 2).or_else(|_| self.istiod_process(revision, DEADLINE));
+        let process = process.with_context(|| format!("starting the istiod of revision {revision}"))?;
         self.keep(process);
         self.wait_for_certificates(revision)
     }
@@ -252,7 +255,7 @@ impl Cluster {
         self.run(Program::Helm, words).map(|_| ())
     }
 
-    fn istiod_process(&self, revision: &Revision) -> Result<Process> {
+    fn istiod_process(&self, revision: &Revision, deadline: Duration) -> Result<Process> {
         let (name, namespace) = (revision.istiod(), revision.namespace.as_str());
         let service = self.api().get(&format!("/api/v1/namespaces/{namespace}/services/{name}"))?;
         let ip = service["spec"]["clusterIP"].as_str().with_context(|| format!("Service {namespace}/{name} has no ClusterIP"))?;
@@ -281,22 +284,20 @@ impl Cluster {
             .env("PILOT_CERT_PROVIDER", "istiod");
         let mut process = Process::start(&revision.process_name(), command, &folder.with_extension("log"))?;
         let ready = || ureq::get(format!("http://{ip}:8080/ready")).config().proxy(None).build().call().is_ok();
-        process.wait_until("it is ready", DEADLINE, ready)?;
+        process.wait_until("it is ready", deadline, ready)?;
         Ok(process)
     }
 
-    /// Waits until every validator of Istio's is closed: an istiod opens its validators (`failurePolicy: Ignore`) until it
-    /// has seen them refuse a bad object, a moment or some seconds after it is ready.
+    /// Waits until every validator of an istiod that runs is closed: it leaves its validators open (`failurePolicy: Ignore`)
+    /// until it has seen them refuse a bad object, a moment or some seconds after it is ready.
     pub fn wait_for_validators(&self) -> Result<()> {
         let path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations?labelSelector=istio.io/rev";
+        let running: Vec<String> = self.processes().into_iter().map(|(_, name)| name).collect();
         self.wait("the validators to be closed", DEADLINE, || {
             let list = self.api().get(path)?;
             let configurations = list["items"].as_array().context("the list of validators has no items")?;
-            Ok(configurations
-                .iter()
-                .flat_map(webhooks)
-                .all(|entry| has_bundle(entry) && entry["failurePolicy"] == "Fail")
-                .then_some(()))
+            let mut served = configurations.iter().flat_map(webhooks).filter(|entry| running.contains(&server(entry)));
+            Ok(served.all(|entry| has_bundle(entry) && entry["failurePolicy"] == "Fail").then_some(()))
         })
     }
 
@@ -318,14 +319,21 @@ impl Cluster {
 const UNREVISIONED: &str = "default";
 
 fn serves(configuration: &Value, revision: &Revision) -> bool {
-    webhooks(configuration).any(|webhook| {
-        let service = &webhook["clientConfig"]["service"];
-        service["name"] == revision.istiod().as_str() && service["namespace"] == revision.namespace.as_str()
-    })
+    webhooks(configuration).any(|entry| server(entry) == revision.process_name())
 }
 
 fn webhooks(configuration: &Value) -> impl Iterator<Item = &Value> {
     configuration["webhooks"].as_array().into_iter().flatten()
+}
+
+fn process_name(istiod: &str, namespace: &str) -> String {
+    format!("{istiod} of {namespace}")
+}
+
+/// The process that an entry of a webhook leads to.
+fn server(entry: &Value) -> String {
+    let service = &entry["clientConfig"]["service"];
+    process_name(service["name"].as_str().unwrap_or_default(), service["namespace"].as_str().unwrap_or_default())
 }
 
 fn has_bundle(entry: &Value) -> bool {
