@@ -50,6 +50,9 @@ Examples:
   # A revision whose name says no version
   {name} precheck --to canary --target-version 1.28.2
 
+  # A revision that is here and gets a patch in place
+  {name} precheck --to prod --target-version 1.28.3
+
   # What to do about each finding, and what is only good to know
   {name} precheck --to 1-28-2 -o wide -v
 
