@@ -94,6 +94,26 @@ fn start_waits_for_an_api_server_that_is_away_for_a_minute() -> Result<()> {
 }
 
 #[test]
+fn a_restart_that_somebody_begins_at_the_same_moment_is_waited_for() -> Result<()> {
+    let cluster = cluster()?;
+    let web = Workload::deployment("web").replicas(2);
+    let shop = stale(&cluster, "shop", std::slice::from_ref(&web))?;
+    let before = generation(&shop, &web)?;
+    let (api, is_done) = (cluster.api().clone(), AtomicBool::new(false));
+    let interceptor = Interceptor::before(&cluster, move |call| {
+        if call.method == "PATCH" && !is_done.swap(true, Ordering::SeqCst) {
+            let by_hand = json!({"spec": {"template": {"metadata": {"annotations": {"example.org/by": "hand"}}}}});
+            api.patch("/apis/apps/v1/namespaces/shop/deployments/web", &by_hand).expect("it is there");
+        }
+        Fate::Pass
+    })?;
+    let output = plugin("mesh-upgrade")?.through(&interceptor)?.run(["mesh-upgrade", "restart", "-n", "shop", "--yes"])?;
+    ensure!(output.code == Some(0), "{}", output.transcript());
+    ensure!(generation(&shop, &web)? == before + 1, "the other restart was enough: {}", output.transcript());
+    Ok(())
+}
+
+#[test]
 fn a_namespace_that_goes_in_mid_wave_is_told_and_the_rest_goes_on() -> Result<()> {
     let cluster = cluster()?;
     let workloads = ["a", "b", "c"].map(Workload::deployment);

@@ -101,7 +101,7 @@ pub async fn look(connection: &Connection, istio_namespace: Option<&str>, pods: 
     let (known, keys) = oneshot::channel();
     let injectors = async {
         reading.injectors().await?;
-        // Nobody waits for them any more when the pods have failed already.
+        // The census waits for them, so they always arrive.
         let _ = known.send(reading.builder.borrow().pod_label_keys());
         Ok(())
     };

@@ -206,10 +206,16 @@ impl<'a> Engine<'a> {
 
     /// Restarts one workload; what fails is told with what containers and events say of it.
     async fn restart(&self, item: &Item) -> Result<Outcome, Failure> {
-        let why = match self.attempt(item).await {
-            Ok(Outcome::Failed(why)) | Err(End::Outcome(Outcome::Failed(why))) => why,
-            Ok(outcome) | Err(End::Outcome(outcome)) => return Ok(outcome),
-            Err(End::Failure(failure)) => return Err(failure),
+        let deadline = Instant::now() + self.limits.timeout;
+        let why = loop {
+            match self.attempt(item, deadline).await {
+                Ok(Outcome::Failed(why)) | Err(End::Outcome(Outcome::Failed(why))) => break why,
+                Ok(outcome) | Err(End::Outcome(outcome)) => return Ok(outcome),
+                Err(End::Failure(failure)) => return Err(failure),
+                // Perhaps somebody restarts it too: seen anew, that is waited for.
+                Err(End::Changed) if Instant::now() < deadline => {}
+                Err(End::Changed) => break "somebody goes on changing its specification".to_owned(),
+            }
         };
         let object = match subject(&item.workload) {
             Some(subject) => self.read(&subject).await?.unwrap_or_default(),
@@ -221,8 +227,7 @@ impl<'a> Engine<'a> {
         Ok(Outcome::Failed([vec![why], more].concat().join("; ")))
     }
 
-    async fn attempt(&self, item: &Item) -> Result<Outcome, End> {
-        let deadline = Instant::now() + self.limits.timeout;
+    async fn attempt(&self, item: &Item, deadline: Instant) -> Result<Outcome, End> {
         let Some(subject) = subject(&item.workload) else {
             return Ok(Outcome::Failed("nobody here knows how it is restarted".to_owned()));
         };
@@ -280,7 +285,7 @@ impl<'a> Engine<'a> {
         Ok(object)
     }
 
-    /// Patches the specification on the state that was seen, and on what is there now when that has changed.
+    /// Patches the specification on the state that was seen, and on what is there now when only its status has changed.
     async fn patch(
         &self,
         subject: &Subject,
@@ -288,6 +293,7 @@ impl<'a> Engine<'a> {
         spec: Value,
         has_happened: &dyn Fn(&Value) -> bool,
     ) -> Result<(), End> {
+        let seen = object["metadata"]["generation"].clone();
         let mut object = object;
         let mut tries = 0;
         while !has_happened(&object) {
@@ -304,6 +310,10 @@ impl<'a> Engine<'a> {
                 Err(failure) => return Err(failure.into()),
             }
             object = self.read(subject).await?.ok_or_else(End::gone)?;
+            if object["metadata"]["generation"] != seen && !has_happened(&object) {
+                self.looks.forget(subject);
+                return Err(End::Changed);
+            }
         }
         Ok(())
     }
@@ -367,6 +377,8 @@ struct Change {
 /// Why a workload goes no further.
 enum End {
     Outcome(Outcome),
+    /// Somebody has changed its specification since it was looked at.
+    Changed,
     Failure(Failure),
 }
 
@@ -396,6 +408,11 @@ struct Look {
 }
 
 impl Looks<'_> {
+    /// What was seen so far is not what is there.
+    fn forget(&self, subject: &Subject) {
+        self.seen.borrow_mut().remove(&subject.collection());
+    }
+
     /// The object as it was at most [`LOOK`] ago, and not before `since`.
     async fn find(&self, subject: &Subject, since: Option<Instant>) -> Result<Option<Value>, Failure> {
         let collection = subject.collection();
