@@ -4,12 +4,14 @@
 use std::time::Duration;
 
 use crate::change::{Action, Change, without_server_fields};
-use crate::cluster::apply::{Persistence, carry_out, put_back};
+use crate::cluster::apply::{self, Persistence, carry_out, put_back};
 use crate::cluster::connection::Connection;
-use crate::cluster::proof::{Proof, prove};
-use crate::cluster::{Pods, look};
+use crate::cluster::proof::{self, Proof, prove};
+use crate::cluster::{Pods, Scope, look, read};
 use crate::installation::{Installation, label, name};
 use crate::labels;
+use crate::needs::Needs;
+use crate::object::Resource;
 use crate::proof::places;
 use crate::refusal::Refusal;
 use crate::tag::TagPlan;
@@ -230,6 +232,21 @@ impl Execution<'_> {
             writeln!(err, "{} {next}", "Next:".style(hint))?;
         }
         Ok(())
+    }
+}
+
+/// What reading for a plan, and carrying it out, may ask for.
+pub fn needs(scope: &Scope, dry_run: DryRun) -> Needs {
+    let written = [Resource::MutatingWebhookConfigurations, Resource::ValidatingWebhookConfigurations, Resource::Services];
+    let namespace = scope.control_plane_namespace();
+    let look = read::look_needs(scope);
+    match dry_run {
+        DryRun::Client => look,
+        DryRun::Server => look.require(Some(namespace), written, &["create", "update", "delete"]),
+        DryRun::None => {
+            let writes = apply::needs(Some(namespace), written, &["create", "update", "delete"]);
+            look.and(writes).and(proof::needs(namespace))
+        }
     }
 }
 

@@ -27,6 +27,7 @@ pub mod injector_config;
 pub mod installation;
 pub mod labels;
 pub mod manifest;
+pub mod needs;
 pub mod object;
 pub mod owner;
 pub mod platform;

@@ -12,6 +12,8 @@ use super::failure::{Cause, Failure};
 use super::raw::{parse, read_object};
 use super::request::{Accept, collect, send};
 use crate::change::{Action, Change, Subject, without_server_fields};
+use crate::needs::{GroupResource, Needs};
+use crate::object::Resource;
 
 /// Who the API server notes as the author of our fields.
 pub const FIELD_MANAGER: &str = "kubectl-mesh";
@@ -72,6 +74,21 @@ pub async fn carry_out(connection: &Connection, change: &Change, persistence: Pe
         }
         _ => Ok(change.before.clone()),
     }
+}
+
+/// What [`carry_out`] may ask for when it does `verbs` (`create`, `update`, `delete`), and [`put_back`] when it undoes them: an
+/// answer that got lost is looked up, and what was created is deleted, what was deleted created.
+pub fn needs<T: Into<GroupResource>>(
+    namespace: Option<&str>,
+    resources: impl IntoIterator<Item = T>,
+    verbs: &[&'static str],
+) -> Needs {
+    Needs::default().require(namespace, resources, &[&["get"], verbs].concat())
+}
+
+/// What [`relabel`] may ask for.
+pub fn relabel_needs(namespace: Option<&str>, resource: Resource) -> Needs {
+    Needs::default().require(namespace, [resource], &["get", "patch"])
 }
 
 /// Puts back what was there before a change that was carried out. An object that somebody else has changed since is left

@@ -12,7 +12,7 @@ pub mod probe;
 pub mod proof;
 mod protobuf;
 pub mod raw;
-mod read;
+pub mod read;
 mod request;
 mod save;
 mod scope;

@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 use super::connection::Connection;
 use super::failure::{Cause, Failure};
 use super::request::{Accept, collect, get_json, send};
+use super::scope::WORKLOADS;
 use crate::injection::{Declined, Doubt, Injected, Injection, Pin, Refused};
 use crate::labels;
+use crate::needs::Needs;
 use crate::object::{Interner, Lookup, Pod, Resource};
 use crate::proxy::Proxy;
 use crate::state::Reason;
@@ -27,6 +29,15 @@ pub async fn probe(connection: &Connection, workloads: Vec<&Workload>) -> HashMa
         .buffer_unordered(CONCURRENCY)
         .collect()
         .await
+}
+
+/// What [`probe`] may ask for, of workloads in one namespace or everywhere.
+pub fn needs(namespace: Option<&str>) -> Needs {
+    let owners = [Resource::ReplicaSets, Resource::Jobs, Resource::Pods];
+    Needs::default()
+        .require(namespace, WORKLOADS.into_iter().chain(owners), &["get"])
+        .require(namespace, [("batch", "cronjobs")], &["get"])
+        .require(namespace, [Resource::Pods], &["create"])
 }
 
 async fn probe_one(connection: &Connection, workload: &Workload) -> Injection {

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::apply::{Persistence, post};
 use super::connection::Connection;
 use super::failure::{Cause, Failure};
+use crate::needs::Needs;
 use crate::object::{Pod, Resource};
 use crate::proof::Place;
 use crate::proxy::running_revision;
@@ -54,6 +55,14 @@ pub async fn prove(connection: &Connection, places: &[Place]) -> Result<Proof, F
         }
     }
     Ok(Proof::Untried(untried))
+}
+
+/// What [`prove`] may ask for, where its first place is in this namespace.
+pub fn needs(namespace: &str) -> Needs {
+    let more = format!(
+        "A pod is created as a dry run in namespace {namespace}; where that takes none, in another one, if you may create pods there."
+    );
+    Needs::default().require(Some(namespace), [Resource::Pods], &["create"]).note(&more)
 }
 
 async fn dry_run(connection: &Connection, place: &Place) -> Result<Pod, Failure> {

@@ -18,6 +18,7 @@ use crate::control_plane::revision_suffix;
 use crate::finding::{Finding, Severity};
 use crate::installation::{DEFAULT_VALIDATOR, Installation, label, name, namespace};
 use crate::labels;
+use crate::needs::Needs;
 use crate::object::{Object, Resource};
 use crate::snapshot::{Detail, Origin, Snapshot, SnapshotBuilder, Unread, UnreadCause};
 
@@ -56,6 +57,43 @@ pub async fn read(connection: &Connection, scope: &Scope, detail: Detail, observ
     others?;
     reading.besides().await?;
     Ok(reading.builder.into_inner().build())
+}
+
+/// What [`read`] may ask for.
+pub fn needs(scope: &Scope) -> Needs {
+    let namespace = scope.namespace.as_deref();
+    // One namespace is read by its name.
+    let read_namespaces = if namespace.is_some() { "get" } else { "list" };
+    control_plane_needs(scope)
+        .require(namespace, [Resource::Pods, Resource::ReplicaSets, Resource::Gateways], &["list"])
+        .require(namespace, WORKLOADS, &["list"])
+        .require(None, [Resource::ProxyConfigs, Resource::ValidatingWebhookConfigurations], &["list"])
+        .require(None, [Resource::Namespaces], &[read_namespaces])
+        // They only give a CronJob's name to what a Job runs.
+        .prefer(namespace, [Resource::Jobs], &["list"])
+}
+
+/// What [`read_installation`] may ask for, and [`look`] besides pods. The scope's namespace does not count: what is installed is
+/// read everywhere.
+pub fn installation_needs(scope: &Scope) -> Needs {
+    let everywhere = [Resource::ValidatingWebhookConfigurations, Resource::Gateways, Resource::Namespaces];
+    control_plane_needs(scope).require(None, everywhere, &["list"])
+}
+
+/// What [`look`] may ask for.
+pub fn look_needs(scope: &Scope) -> Needs {
+    installation_needs(scope).require(None, [Resource::Pods], &["list"])
+}
+
+/// Injectors, and what stands where control planes are.
+fn control_plane_needs(scope: &Scope) -> Needs {
+    let namespace = Some(scope.control_plane_namespace());
+    Needs::default()
+        .require(None, [Resource::MutatingWebhookConfigurations, Resource::Deployments], &["list"])
+        .require(namespace, [Resource::Services, Resource::EndpointSlices], &["list"])
+        .require(namespace, [Resource::ConfigMaps], &["get"])
+        // Only where a ConfigMap has another name than Istio's own.
+        .prefer(namespace, [Resource::ConfigMaps], &["list"])
 }
 
 /// Reads what is installed: injectors, validators, control planes, Services, Gateways and namespaces, and no workload.

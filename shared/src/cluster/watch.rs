@@ -9,6 +9,7 @@ use super::connection::Connection;
 use super::failure::{Cause, Failure};
 use super::request::{Accept, get_json, next_bytes, send};
 use super::scope::Scope;
+use crate::needs::Needs;
 use crate::object::Resource;
 
 /// What is watched: what runs, what is asked for, and who answers.
@@ -17,6 +18,11 @@ const WATCHED: [Resource; 4] =
 
 /// How long until the next look where nothing can be watched.
 const WITHOUT_WATCH: Duration = Duration::from_secs(10);
+
+/// What watching a scope may ask for. Where it is denied, everything is looked at again every [`WITHOUT_WATCH`].
+pub fn needs(scope: &Scope) -> Needs {
+    Needs::default().prefer(scope.namespace.as_deref(), WATCHED, &["list", "watch"])
+}
 
 /// A moment of a cluster, from which changes are waited for.
 pub struct Moment {
