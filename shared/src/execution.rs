@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::change::{Action, Change, without_server_fields};
 use crate::cluster::apply::{self, Persistence, carry_out, put_back};
-use crate::cluster::connection::Connection;
 use crate::cluster::proof::{self, Proof, prove};
 use crate::cluster::{Pods, Scope, look, read};
 use crate::installation::{Installation, label, name};
@@ -14,12 +13,11 @@ use crate::needs::Needs;
 use crate::object::Resource;
 use crate::proof::places;
 use crate::refusal::Refusal;
+use crate::session::Session;
 use crate::tag::TagPlan;
 use crate::terminal::Terminal;
 use crate::terminal::document::write_objects;
 use crate::terminal::exit::Exit;
-use crate::terminal::flags::CommonArgs;
-use crate::terminal::interruption::Interruption;
 use crate::terminal::question::{Consent, ask};
 use crate::terminal::stop::Stop;
 use crate::terminal::writing::{DryRun, WritingArgs};
@@ -38,10 +36,6 @@ const PATIENCE: [Duration; 6] = [
 
 /// Where and how a plan is carried out.
 pub struct Execution<'a> {
-    /// The cluster.
-    pub connection: &'a Connection,
-    /// The flags of every command.
-    pub common: &'a CommonArgs,
     /// The flags about writing.
     pub writing: &'a WritingArgs,
     /// What was read, and the plan made from.
@@ -50,49 +44,50 @@ pub struct Execution<'a> {
 
 impl Execution<'_> {
     /// Carries the plan out, or shows what it would do.
-    pub async fn run(&self, plan: &TagPlan, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    pub async fn run(&self, plan: &TagPlan, session: &mut Session) -> Result<Exit, Stop> {
         if plan.is_done() {
             let revision = plan.revision.as_deref().unwrap_or_default();
-            writeln!(terminal.err, "Tag {} points to revision {revision} already; nothing was changed.", plan.tag)?;
-            notes(plan, terminal)?;
-            self.print_objects(&self.present_objects(plan), terminal)?;
+            writeln!(session.terminal.err, "Tag {} points to revision {revision} already; nothing was changed.", plan.tag)?;
+            notes(plan, &mut session.terminal)?;
+            self.print_objects(&self.present_objects(plan), &mut session.terminal)?;
             return Ok(Exit::Done);
         }
-        announce(plan, terminal)?;
+        announce(plan, &mut session.terminal)?;
         if self.writing.dry_run != DryRun::None {
-            return self.dry_run(plan, terminal).await;
+            return self.dry_run(plan, session).await;
         }
-        let proves_before = self.prove_target(plan).await?;
-        tell_proof(&proves_before, terminal)?;
-        ask(terminal, &question(plan), Consent::from_flag(self.writing.yes))?;
-        let written = self.write(plan, terminal).await?;
-        if let Err(stop) = self.verify(plan, terminal).await {
-            return Err(self.take_back(&written, stop, terminal).await);
+        let proves_before = self.prove_target(plan, session).await?;
+        tell_proof(&proves_before, &mut session.terminal)?;
+        ask(&mut session.terminal, &question(plan), Consent::from_flag(self.writing.yes))?;
+        let written = self.write(plan, session).await?;
+        if let Err(stop) = self.verify(plan, session).await {
+            return Err(self.take_back(&written, stop, session).await);
         }
-        self.tell_done(plan, terminal)?;
+        self.tell_done(plan, session)?;
         let objects: Vec<Value> = written.iter().filter_map(|(_, object)| object.clone()).collect();
-        self.print_objects(&objects, terminal)?;
+        self.print_objects(&objects, &mut session.terminal)?;
         Ok(Exit::Done)
     }
 
     /// Shows the changes, as decided here or as the API server would make them.
-    async fn dry_run(&self, plan: &TagPlan, terminal: &mut Terminal) -> Result<Exit, Stop> {
+    async fn dry_run(&self, plan: &TagPlan, session: &mut Session) -> Result<Exit, Stop> {
+        let connection = session.connect().await?;
         let mut objects = Vec::new();
         for change in &plan.changes {
             let result = match self.writing.dry_run.persistence() {
-                Some(persistence) => carry_out(self.connection, change, persistence).await?,
+                Some(persistence) => carry_out(&connection, change, persistence).await?,
                 None => change.after.clone(),
             };
             let shown = Change { after: result.clone(), ..change.clone() };
             objects.extend(result.map(|object| without_server_fields(&object)));
             if self.writing.output.is_none() {
-                writeln!(terminal.out, "{} {}{}", shown.action().as_str(), shown.subject, self.writing.dry_run.suffix())?;
+                writeln!(session.terminal.out, "{} {}{}", shown.action().as_str(), shown.subject, self.writing.dry_run.suffix())?;
                 for line in shown.differences() {
-                    writeln!(terminal.out, "  {line}")?;
+                    writeln!(session.terminal.out, "  {line}")?;
                 }
             }
         }
-        self.print_objects(&objects, terminal)?;
+        self.print_objects(&objects, &mut session.terminal)?;
         Ok(Exit::Done)
     }
 
@@ -110,7 +105,7 @@ impl Execution<'_> {
     }
 
     /// Shows by a dry-run pod that the revision's own injector answers, before anything points to it.
-    async fn prove_target(&self, plan: &TagPlan) -> Result<Option<String>, Stop> {
+    async fn prove_target(&self, plan: &TagPlan, session: &mut Session) -> Result<Option<String>, Stop> {
         let Some(revision) = &plan.revision else { return Ok(None) };
         let mut webhooks = self.installation.revision_webhooks(revision);
         let Some(webhook) = webhooks.next() else { return Ok(None) };
@@ -123,7 +118,7 @@ impl Execution<'_> {
         }
         let namespace = self.control_plane_namespace(revision);
         let found = places(snapshot, name(webhook), &[revision], &[&namespace, "default"]);
-        let proof = prove(self.connection, &found).await?;
+        let proof = prove(&*session.connect().await?, &found).await?;
         check(proof, revision, &format!("the injector {} of revision {revision}", name(webhook))).map(Some)
     }
 
@@ -134,21 +129,21 @@ impl Execution<'_> {
 
     /// Writes everything in its order. What fails is put back; an interruption leaves what was written, which is a state
     /// from which the same command goes on.
-    async fn write(&self, plan: &TagPlan, terminal: &mut Terminal) -> Result<Vec<(Change, Option<Value>)>, Stop> {
-        let interruption = Interruption::listen();
+    async fn write(&self, plan: &TagPlan, session: &mut Session) -> Result<Vec<(Change, Option<Value>)>, Stop> {
+        let connection = session.connect().await?;
         let mut written: Vec<(Change, Option<Value>)> = Vec::new();
         for change in &plan.changes {
-            if interruption.is_requested() {
+            if session.interruption.is_requested() {
                 return Err(Stop::Interrupted(unfinished(plan, written.len())));
             }
             let change = after_earlier(change, &written);
-            match carry_out(self.connection, &change, Persistence::Stored).await {
+            match carry_out(&connection, &change, Persistence::Stored).await {
                 Ok(object) => {
-                    writeln!(terminal.err, "{} {}", past(change.action()), change.subject)?;
+                    writeln!(session.terminal.err, "{} {}", past(change.action()), change.subject)?;
                     written.push((change, object));
                 }
                 Err(failure) => {
-                    return Err(self.take_back(&written, Stop::Failure(failure), terminal).await);
+                    return Err(self.take_back(&written, Stop::Failure(failure), session).await);
                 }
             }
         }
@@ -156,13 +151,17 @@ impl Execution<'_> {
     }
 
     /// Puts back what was written, the last first, and says so.
-    async fn take_back(&self, written: &[(Change, Option<Value>)], stop: Stop, terminal: &mut Terminal) -> Stop {
+    async fn take_back(&self, written: &[(Change, Option<Value>)], stop: Stop, session: &mut Session) -> Stop {
+        let connection = match session.connect().await {
+            Ok(connection) => connection,
+            Err(stop) => return stop,
+        };
         let mut left = Vec::new();
         for (change, _) in written.iter().rev() {
-            match put_back(self.connection, change).await {
+            match put_back(&connection, change).await {
                 Ok(()) => {
                     // The stop tells the cause; a stream that is gone can be told nothing.
-                    let _ = writeln!(terminal.err, "put back {}", change.subject);
+                    let _ = writeln!(session.terminal.err, "put back {}", change.subject);
                 }
                 Err(failure) => left.push(failure.to_string()),
             }
@@ -184,8 +183,9 @@ impl Execution<'_> {
     }
 
     /// Reads back what was written, and shows by a dry-run pod that the tag is answered by its revision.
-    async fn verify(&self, plan: &TagPlan, terminal: &mut Terminal) -> Result<(), Stop> {
-        let sight = look(self.connection, self.common.istio_namespace.as_deref(), Pods::Labelled).await?;
+    async fn verify(&self, plan: &TagPlan, session: &mut Session) -> Result<(), Stop> {
+        let connection = session.connect().await?;
+        let sight = look(&connection, session.istio_namespace(), Pods::Labelled).await?;
         let installation = &sight.installation;
         let webhook = installation.tag_webhooks(&plan.tag).next();
         let points_to = webhook.and_then(|webhook| label(webhook, labels::REVISION));
@@ -200,18 +200,17 @@ impl Execution<'_> {
         // API servers learn of a changed webhook a moment later than etcd.
         for pause in PATIENCE {
             tokio::time::sleep(pause).await;
-            told = check(prove(self.connection, &found).await?, revision, &format!("tag {}", plan.tag));
+            told = check(prove(&connection, &found).await?, revision, &format!("tag {}", plan.tag));
             if told.is_ok() {
                 break;
             }
         }
-        tell_proof(&Some(told?), terminal)
+        tell_proof(&Some(told?), &mut session.terminal)
     }
 
-    fn tell_done(&self, plan: &TagPlan, terminal: &mut Terminal) -> Result<(), Stop> {
-        let advisor = self.common.advisor();
-        let hint = terminal.err_styles.hint;
-        let err = &mut terminal.err;
+    fn tell_done(&self, plan: &TagPlan, session: &mut Session) -> Result<(), Stop> {
+        let advisor = session.advisor();
+        let err = &mut session.terminal.err;
         match (&plan.revision, &plan.previous) {
             (None, _) => writeln!(err, "Tag {} was removed.", plan.tag)?,
             (Some(revision), Some(previous)) if previous != revision => {
@@ -229,7 +228,7 @@ impl Execution<'_> {
             _ => None,
         };
         if let Some(next) = next {
-            writeln!(err, "{} {next}", "Next:".style(hint))?;
+            session.tell_next(&next)?;
         }
         Ok(())
     }

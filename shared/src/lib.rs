@@ -34,6 +34,7 @@ pub mod platform;
 pub mod proof;
 pub mod proxy;
 pub mod refusal;
+pub mod session;
 pub mod snapshot;
 pub mod state;
 pub mod tag;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use mesh::cluster::Scope;
 use mesh::object::LabelSelector;
+use mesh::session::Arguments;
 use mesh::snapshot::Detail;
 use mesh::state::State;
 use mesh::terminal::flags::CommonArgs;
@@ -160,6 +161,12 @@ pub struct Request {
 
 /// How long to wait between two looks of `--watch` when nothing tells of a change.
 pub const WATCH_PAUSE: Duration = Duration::from_secs(1);
+
+impl Arguments for Args {
+    fn common(&self) -> &CommonArgs {
+        &self.common
+    }
+}
 
 impl Args {
     /// What was meant by what was typed.

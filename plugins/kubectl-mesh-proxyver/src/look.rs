@@ -11,6 +11,7 @@ use mesh::cluster::{Observer, Saved, Scope, read, read_files};
 use mesh::finding::{Finding, Severity};
 use mesh::injection::Injection;
 use mesh::object::{Object, Resource};
+use mesh::session::Session;
 use mesh::snapshot::Snapshot;
 use mesh::state::State;
 use mesh::terminal::progress::Progress;
@@ -55,12 +56,11 @@ pub struct Place {
 }
 
 /// Connects to every context; those that fail are told apart.
-pub async fn connect(args: &Args, request: &Request) -> Vec<Result<Place, (String, Failure)>> {
-    let contexts = args.common.connection.contexts();
+pub async fn connect(session: &Session, request: &Request) -> Vec<Result<Place, (String, Failure)>> {
+    let contexts = session.flags.connection.contexts();
     let is_fleet = contexts.len() > 1;
-    let agent = concat!("kubectl-mesh_proxyver/", env!("CARGO_PKG_VERSION"));
     join_all(contexts.into_iter().map(|context| async move {
-        let connection = args.common.connection.connect(context.as_deref(), agent).await;
+        let connection = session.connect_to(context.as_deref()).await;
         let connection = connection.map_err(|failure| (context.clone().unwrap_or_default(), failure))?;
         let mut scope = request.scope.clone();
         if !request.is_everywhere && scope.namespace.is_none() {

@@ -10,14 +10,8 @@ mod selection;
 
 use std::process::ExitCode;
 
-use mesh::terminal::exit::Exit;
-use mesh::terminal::invocation::parse;
+use mesh::session::{Plugin, entry};
 
 fn main() -> ExitCode {
-    let (args, command) = parse(std::env::args_os(), "kubectl mesh-proxyver", examples::EXAMPLES);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(run::run(args, command)).into(),
-        Err(_) => Exit::Error.into(),
-    }
+    entry(Plugin { name: "mesh-proxyver", examples: examples::EXAMPLES }, run::run)
 }

@@ -3,13 +3,13 @@
 use std::io;
 use std::time::Instant;
 
-use mesh::cluster::access::{Probing, manifest, permissions};
+use mesh::cluster::access::{Probing, permissions};
 use mesh::cluster::{Saved, watch};
-use mesh::terminal::Terminal;
+use mesh::session::Session;
 use mesh::terminal::advisor::Advisor;
 use mesh::terminal::exit::Exit;
 use mesh::terminal::progress::Progress;
-use mesh::terminal::stop::{Stop, end};
+use mesh::terminal::stop::Stop;
 use mesh::terminal::table::{Header, Table};
 use owo_colors::OwoColorize;
 
@@ -18,41 +18,34 @@ use crate::look::{Place, Sight, connect, look, look_at_files};
 use crate::render::{self, Columns, Invocation};
 use crate::report::{ClusterPart, Report, Rows, report};
 
-/// Runs the command that was typed as `command`.
-pub async fn run(args: Args, command: String) -> Exit {
-    let mut terminal = Terminal::from_environment(args.common.color);
-    let result = try_run(&args, &command, &mut terminal).await;
-    end(result, &command, &mut terminal)
-}
-
-async fn try_run(args: &Args, command: &str, terminal: &mut Terminal) -> Result<Exit, Stop> {
+/// Runs it.
+pub async fn run(session: &mut Session, args: &Args) -> Result<Exit, Stop> {
     let request = args.request()?;
     if args.common.explain_rbac {
-        return explain_rbac(args, &request, terminal).await;
+        return explain_rbac(session, args, &request).await;
     }
     let saved = args.save.as_ref().map(|_| Saved::default());
     if !args.filename.is_empty() {
-        let progress = Progress::start(terminal.err_audience, "objects");
+        let progress = Progress::start(session.terminal.err_audience, "objects");
         let sight = look_at_files(args, &request, &progress, saved.as_ref())?;
-        save(args, saved.as_ref(), terminal)?;
-        return show(args, command, &request, &[sight], terminal);
+        save(session, args, saved.as_ref())?;
+        return show(session, args, &request, &[sight]);
     }
-    let (places, has_failed) = places(args, &request, terminal).await?;
+    let (places, has_failed) = places(session, &request).await?;
     if args.watch {
-        return follow(args, command, &request, &places, terminal).await;
+        return follow(session, args, &request, &places).await;
     }
-    let (sights, is_incomplete) = look_everywhere(&places, &request, saved.as_ref(), terminal).await?;
-    save(args, saved.as_ref(), terminal)?;
-    let exit = show(args, command, &request, &sights, terminal)?;
+    let (sights, is_incomplete) = look_everywhere(session, &places, &request, saved.as_ref()).await?;
+    save(session, args, saved.as_ref())?;
+    let exit = show(session, args, &request, &sights)?;
     Ok(if has_failed || is_incomplete { Exit::Error } else { exit })
 }
 
-async fn explain_rbac(args: &Args, request: &Request, terminal: &mut Terminal) -> Result<Exit, Stop> {
+async fn explain_rbac(session: &mut Session, args: &Args, request: &Request) -> Result<Exit, Stop> {
     let mut scope = request.scope.clone();
     if !request.is_everywhere && scope.namespace.is_none() {
         // Where there is no cluster to ask for its context's namespace, kubectl's own default is meant.
-        let connection =
-            args.common.connection.connect(args.common.connection.context.first().map(String::as_str), "kubectl-mesh").await;
+        let connection = session.connect_to(args.common.connection.context.first().map(String::as_str)).await;
         scope.namespace = Some(connection.map_or_else(|_| "default".to_owned(), |connection| connection.namespace));
     }
     let probing = if request.probe.is_some() { Probing::Yes } else { Probing::No };
@@ -66,15 +59,14 @@ async fn explain_rbac(args: &Args, request: &Request, terminal: &mut Terminal) -
         ));
         permissions.sort();
     }
-    terminal.out.write_all(manifest(&permissions, "mesh-proxyver").as_bytes())?;
-    Ok(Exit::Done)
+    session.explain(&permissions, "mesh-proxyver")
 }
 
 /// Connects everywhere. Of several clusters some may fail: they are told, and the others are looked at.
-async fn places(args: &Args, request: &Request, terminal: &mut Terminal) -> Result<(Vec<Place>, bool), Stop> {
+async fn places(session: &mut Session, request: &Request) -> Result<(Vec<Place>, bool), Stop> {
     let mut places = Vec::new();
     let mut has_failed = false;
-    let results = connect(args, request).await;
+    let results = connect(session, request).await;
     let is_only_one = results.len() == 1;
     for result in results {
         match result {
@@ -82,7 +74,7 @@ async fn places(args: &Args, request: &Request, terminal: &mut Terminal) -> Resu
             Err((_, failure)) if is_only_one => return Err(failure.into()),
             Err((context, failure)) => {
                 has_failed = true;
-                writeln!(terminal.err, "{} {context}: {failure}", "error:".style(terminal.err_styles.error))?;
+                writeln!(session.terminal.err, "{} {context}: {failure}", "error:".style(session.terminal.err_styles.error))?;
             }
         }
     }
@@ -90,19 +82,19 @@ async fn places(args: &Args, request: &Request, terminal: &mut Terminal) -> Resu
 }
 
 async fn look_everywhere(
+    session: &mut Session,
     places: &[Place],
     request: &Request,
     saved: Option<&Saved>,
-    terminal: &mut Terminal,
 ) -> Result<(Vec<Sight>, bool), Stop> {
-    let progress = Progress::start(terminal.err_audience, "objects");
+    let progress = Progress::start(session.terminal.err_audience, "objects");
     let looks = futures::future::join_all(places.iter().map(|place| look(place, request, &progress, saved))).await;
     progress.clear();
     let mut sights = Vec::new();
     let mut has_failed = false;
     for (place, look) in places.iter().zip(looks) {
         for warning in place.connection.take_warnings() {
-            writeln!(terminal.err, "{} {warning}", "Warning:".style(terminal.err_styles.warning))?;
+            writeln!(session.terminal.err, "{} {warning}", "Warning:".style(session.terminal.err_styles.warning))?;
         }
         match look {
             Ok(sight) => sights.push(sight),
@@ -110,33 +102,33 @@ async fn look_everywhere(
             Err(failure) => {
                 has_failed = true;
                 let cluster = place.cluster.as_deref().unwrap_or_default();
-                writeln!(terminal.err, "{} {cluster}: {failure}", "error:".style(terminal.err_styles.error))?;
+                writeln!(session.terminal.err, "{} {cluster}: {failure}", "error:".style(session.terminal.err_styles.error))?;
             }
         }
     }
     Ok((sights, has_failed))
 }
 
-fn save(args: &Args, saved: Option<&Saved>, terminal: &mut Terminal) -> Result<(), Stop> {
+fn save(session: &mut Session, args: &Args, saved: Option<&Saved>) -> Result<(), Stop> {
     if let (Some(path), Some(saved)) = (&args.save, saved) {
         saved.write(path)?;
-        writeln!(terminal.err, "Saved what was read to {}.", path.display())?;
+        writeln!(session.terminal.err, "Saved what was read to {}.", path.display())?;
     }
     Ok(())
 }
 
 /// Decides and shows, once.
-fn show(args: &Args, command: &str, request: &Request, sights: &[Sight], terminal: &mut Terminal) -> Result<Exit, Stop> {
+fn show(session: &mut Session, args: &Args, request: &Request, sights: &[Sight]) -> Result<Exit, Stop> {
     check_names(request, sights)?;
     let parts: Vec<ClusterPart<'_>> = sights.iter().map(Sight::part).collect();
     let report = report(&parts, request);
-    let advisor = args.common.advisor();
-    print(args, &report, request, &advisor, terminal)?;
-    terminal.flush()?;
-    let invocation = invocation(args, command, request);
-    say_when_empty(args, &report, request, terminal)?;
-    let styles = terminal.err_styles;
-    render::summary(&report, request, &invocation, &advisor, args.common.v, &styles, &mut terminal.err)?;
+    let advisor = session.advisor();
+    print(session, args, &report, request, &advisor)?;
+    session.terminal.flush()?;
+    let invocation = invocation(args, request, &session.command);
+    say_when_empty(session, args, &report, request)?;
+    let styles = session.terminal.err_styles;
+    render::summary(&report, request, &invocation, &advisor, args.common.v, &styles, &mut session.terminal.err)?;
     Ok(if args.exit_code && report.has_found(request) { Exit::Found } else { Exit::Done })
 }
 
@@ -157,11 +149,11 @@ fn check_names(request: &Request, sights: &[Sight]) -> Result<(), Stop> {
     }
 }
 
-fn print(args: &Args, report: &Report, request: &Request, advisor: &Advisor, terminal: &mut Terminal) -> Result<(), Stop> {
-    let out = &mut terminal.out;
+fn print(session: &mut Session, args: &Args, report: &Report, request: &Request, advisor: &Advisor) -> Result<(), Stop> {
+    let out = &mut session.terminal.out;
     match request.output {
         Output::Table | Output::Wide => {
-            let styles = terminal.out_styles;
+            let styles = session.terminal.out_styles;
             let table = render::table(report, columns(args, request, report), advisor, &styles);
             table.write(args.common.header(), out)?;
         }
@@ -186,7 +178,7 @@ fn print(args: &Args, report: &Report, request: &Request, advisor: &Advisor, ter
                 let advice = advisor.advice(row.cluster.as_deref(), &row.verdict);
                 let id = &row.verdict.workload;
                 writeln!(
-                    terminal.err,
+                    session.terminal.err,
                     "not listed: {} -n {} is {}: {advice}",
                     id.qualified_name(),
                     id.namespace,
@@ -201,8 +193,8 @@ fn print(args: &Args, report: &Report, request: &Request, advisor: &Advisor, ter
 }
 
 /// An empty answer says what it means, and where else there may be something.
-fn say_when_empty(args: &Args, report: &Report, request: &Request, terminal: &mut Terminal) -> Result<(), Stop> {
-    let err = &mut terminal.err;
+fn say_when_empty(session: &mut Session, args: &Args, report: &Report, request: &Request) -> Result<(), Stop> {
+    let err = &mut session.terminal.err;
     if !report.has_mesh {
         let place = if args.filename.is_empty() { "here" } else { "in the input" };
         writeln!(err, "No mesh {place}: there is no injector, no control plane and no proxy.")?;
@@ -222,7 +214,7 @@ fn say_when_empty(args: &Args, report: &Report, request: &Request, terminal: &mu
 }
 
 /// Looks again whenever something has changed, and shows what is different.
-async fn follow(args: &Args, command: &str, request: &Request, places: &[Place], terminal: &mut Terminal) -> Result<Exit, Stop> {
+async fn follow(session: &mut Session, args: &Args, request: &Request, places: &[Place]) -> Result<Exit, Stop> {
     let mut shown: Option<Shown> = None;
     loop {
         let mut moments = Vec::new();
@@ -230,12 +222,12 @@ async fn follow(args: &Args, command: &str, request: &Request, places: &[Place],
             moments.push(watch::now(&place.connection, &place.scope).await?);
         }
         let started = Instant::now();
-        let (sights, _) = look_everywhere(places, request, None, terminal).await?;
+        let (sights, _) = look_everywhere(session, places, request, None).await?;
         if shown.is_none() {
             check_names(request, &sights)?;
         }
-        show_changes(args, command, request, &sights, &mut shown, terminal)?;
-        terminal.flush()?;
+        show_changes(session, args, request, &sights, &mut shown)?;
+        session.terminal.flush()?;
         // A large cluster changes all the time: reading it takes at most a fifth of the time.
         tokio::time::sleep(WATCH_PAUSE.max(started.elapsed() * 4)).await;
         let changes =
@@ -252,37 +244,36 @@ enum Shown {
 }
 
 fn show_changes(
+    session: &mut Session,
     args: &Args,
-    command: &str,
     request: &Request,
     sights: &[Sight],
     shown: &mut Option<Shown>,
-    terminal: &mut Terminal,
 ) -> Result<(), Stop> {
     let parts: Vec<ClusterPart<'_>> = sights.iter().map(Sight::part).collect();
     let report = report(&parts, request);
-    let advisor = args.common.advisor();
+    let advisor = session.advisor();
     match request.output {
         Output::Table | Output::Wide => {
-            let styles = terminal.out_styles;
+            let styles = session.terminal.out_styles;
             let table = render::table(&report, columns(args, request, &report), &advisor, &styles);
             let mut changes = table.clone();
             if let Some(Shown::Table(last)) = shown {
                 changes.retain(|row| !last.rows().contains(row));
             } else {
-                say_when_empty(args, &report, request, terminal)?;
-                let invocation = invocation(args, command, request);
-                let styles = terminal.err_styles;
-                render::summary(&report, request, &invocation, &advisor, args.common.v, &styles, &mut terminal.err)?;
+                say_when_empty(session, args, &report, request)?;
+                let invocation = invocation(args, request, &session.command);
+                let styles = session.terminal.err_styles;
+                render::summary(&report, request, &invocation, &advisor, args.common.v, &styles, &mut session.terminal.err)?;
             }
             let header = if shown.is_none() { args.common.header() } else { Header::Hidden };
-            changes.write(header, &mut terminal.out)?;
+            changes.write(header, &mut session.terminal.out)?;
             *shown = Some(Shown::Table(table));
         }
         Output::Json => {
             let document = render::document(&report, &advisor);
             if !matches!(shown, Some(Shown::Document(last)) if *last == document) {
-                writeln!(terminal.out, "{document}")?;
+                writeln!(session.terminal.out, "{document}")?;
             }
             *shown = Some(Shown::Document(document));
         }
@@ -305,7 +296,7 @@ fn columns(args: &Args, request: &Request, report: &Report) -> Columns {
     }
 }
 
-fn invocation(args: &Args, command: &str, request: &Request) -> Invocation {
+fn invocation(args: &Args, request: &Request, command: &str) -> Invocation {
     let mut place: Vec<String> = args.common.connection.repeated_flags();
     place.extend(args.common.connection.context.iter().map(|context| format!("--context={context}")));
     if request.is_everywhere && args.filename.is_empty() {

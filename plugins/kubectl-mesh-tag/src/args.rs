@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use mesh::session::Arguments;
 use mesh::terminal::document::ObjectOutput;
 use mesh::terminal::flags::CommonArgs;
 use mesh::terminal::writing::{DryRun, WritingArgs};
@@ -25,6 +26,12 @@ pub struct Args {
     /// What every plugin has.
     #[command(flatten)]
     pub common: CommonArgs,
+}
+
+impl Arguments for Args {
+    fn common(&self) -> &CommonArgs {
+        &self.common
+    }
 }
 
 /// The verbs.

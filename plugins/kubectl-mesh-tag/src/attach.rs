@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
 
 use mesh::change::Subject;
-use mesh::cluster::access::{manifest, namespace_permissions};
+use mesh::cluster::access::namespace_permissions;
 use mesh::cluster::apply::relabel as relabel_object;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
@@ -15,21 +15,18 @@ use mesh::labels;
 use mesh::object::{LabelSelector, Resource, StringMap};
 use mesh::owner::owner_of;
 use mesh::refusal::Refusal;
+use mesh::session::Session;
 use mesh::snapshot::Detail;
 use mesh::state::State;
 use mesh::tag::check_answers;
-use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
 use mesh::terminal::findings;
-use mesh::terminal::flags::CommonArgs;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use mesh::terminal::writing::DryRun;
 use mesh::verdict::verdicts;
-use owo_colors::OwoColorize;
 use serde_json::Value;
 
-use crate::USER_AGENT;
 use crate::args::{AttachArgs, DetachArgs, NamespacesArgs};
 
 /// So many namespaces are looked at one by one; more are read with all others.
@@ -43,12 +40,12 @@ struct Relabelling {
 }
 
 /// Lets namespaces follow a tag or revision.
-pub async fn attach(common: &CommonArgs, args: &AttachArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
-    if common.explain_rbac {
-        return explain_rbac(common, "mesh-tag-attach", terminal);
+pub async fn attach(session: &mut Session, args: &AttachArgs) -> Result<Exit, Stop> {
+    if session.flags.explain_rbac {
+        return session.explain(&namespace_permissions(session.istio_namespace()), "mesh-tag-attach");
     }
-    let connection = common.connect(USER_AGENT).await?;
-    let installation = read_installation(&connection, common.istio_namespace.as_deref()).await?;
+    let connection = session.connect().await?;
+    let installation = read_installation(&connection, session.istio_namespace()).await?;
     let namespaces = find_namespaces(&connection, &args.namespaces).await?;
     let wanted = BTreeMap::from([(labels::REVISION, Some(args.target.clone())), (labels::INJECTION, None)]);
     check_target(&installation, &args.target, &namespaces)?;
@@ -57,26 +54,20 @@ pub async fn attach(common: &CommonArgs, args: &AttachArgs, terminal: &mut Termi
     if !args.namespaces.overwrite {
         check_free(&changes, &args.target)?;
     }
-    relabel(common, &connection, &args.namespaces, changes, &format!("follows {}", args.target), terminal).await
+    relabel(session, &args.namespaces, changes, &format!("follows {}", args.target)).await
 }
 
 /// Lets namespaces follow nothing.
-pub async fn detach(common: &CommonArgs, args: &DetachArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
-    if common.explain_rbac {
-        return explain_rbac(common, "mesh-tag-detach", terminal);
+pub async fn detach(session: &mut Session, args: &DetachArgs) -> Result<Exit, Stop> {
+    if session.flags.explain_rbac {
+        return session.explain(&namespace_permissions(session.istio_namespace()), "mesh-tag-detach");
     }
-    let connection = common.connect(USER_AGENT).await?;
+    let connection = session.connect().await?;
     let namespaces = find_namespaces(&connection, &args.namespaces).await?;
     let wanted = BTreeMap::from([(labels::REVISION, None), (labels::INJECTION, None)]);
     let changes = changes(namespaces, &wanted);
     check_owners(&changes)?;
-    relabel(common, &connection, &args.namespaces, changes, "follows nothing", terminal).await
-}
-
-fn explain_rbac(common: &CommonArgs, name: &str, terminal: &mut Terminal) -> Result<Exit, Stop> {
-    let rules = manifest(&namespace_permissions(common.istio_namespace.as_deref()), name);
-    terminal.out.write_all(rules.as_bytes())?;
-    Ok(Exit::Done)
+    relabel(session, &args.namespaces, changes, "follows nothing").await
 }
 
 /// The namespaces that are meant, whole. When one of them is not there, none is changed.
@@ -196,24 +187,18 @@ fn check_free(changes: &[Relabelling], target: &str) -> Result<(), Refusal> {
 }
 
 /// Writes the labels, namespace by namespace, and says what is stale then.
-async fn relabel(
-    common: &CommonArgs,
-    connection: &Connection,
-    args: &NamespacesArgs,
-    changes: Vec<Relabelling>,
-    what: &str,
-    terminal: &mut Terminal,
-) -> Result<Exit, Stop> {
+async fn relabel(session: &mut Session, args: &NamespacesArgs, changes: Vec<Relabelling>, what: &str) -> Result<Exit, Stop> {
+    let connection = session.connect().await?;
     let mut done = Vec::new();
     for (number, change) in changes.iter().enumerate() {
         let name = name(&change.namespace).to_owned();
         if change.labels.is_empty() {
-            writeln!(terminal.out, "namespace/{name} {what} already")?;
+            writeln!(session.terminal.out, "namespace/{name} {what} already")?;
             done.push(name);
             continue;
         }
-        if let Err(failure) = write(connection, change, args.dry_run).await {
-            terminal.flush()?;
+        if let Err(failure) = write(&connection, change, args.dry_run).await {
+            session.terminal.flush()?;
             let left: Vec<String> =
                 changes[number..].iter().map(|change| format!("namespaces/{}", self::name(&change.namespace))).collect();
             return Err(if done.is_empty() {
@@ -226,12 +211,12 @@ async fn relabel(
         let gone: Vec<String> =
             gone.map(|(key, _)| format!("{key}={} removed", label(&change.namespace, key).unwrap_or_default())).collect();
         let gone = if gone.is_empty() { String::new() } else { format!(" ({})", gone.join(", ")) };
-        writeln!(terminal.out, "namespace/{name} {what}{gone}{}", args.dry_run.suffix())?;
+        writeln!(session.terminal.out, "namespace/{name} {what}{gone}{}", args.dry_run.suffix())?;
         done.push(name);
     }
-    terminal.flush()?;
+    session.terminal.flush()?;
     if args.dry_run == DryRun::None {
-        tell_stale(common, connection, &done, terminal).await?;
+        tell_stale(session, &done).await?;
     }
     Ok(Exit::Done)
 }
@@ -243,16 +228,12 @@ async fn write(connection: &Connection, change: &Relabelling, dry_run: DryRun) -
 }
 
 /// Which workloads of these namespaces a restart would change now.
-async fn tell_stale(
-    common: &CommonArgs,
-    connection: &Connection,
-    namespaces: &[String],
-    terminal: &mut Terminal,
-) -> Result<(), Stop> {
+async fn tell_stale(session: &mut Session, namespaces: &[String]) -> Result<(), Stop> {
+    let connection = session.connect().await?;
     let scope = |namespace: Option<&str>| Scope {
         namespace: namespace.map(str::to_owned),
         selector: None,
-        istio_namespace: common.istio_namespace.clone(),
+        istio_namespace: session.flags.istio_namespace.clone(),
     };
     let scopes: Vec<Scope> = if namespaces.len() > ONE_BY_ONE {
         vec![scope(None)]
@@ -262,7 +243,7 @@ async fn tell_stale(
     let mut changing: BTreeMap<String, Vec<(State, String)>> = BTreeMap::new();
     let mut unread = BTreeSet::new();
     for scope in scopes {
-        let snapshot = read(connection, &scope, Detail::Workloads, &Unobserved).await?;
+        let snapshot = read(&connection, &scope, Detail::Workloads, &Unobserved).await?;
         unread.extend(snapshot.unread_findings().cloned());
         for verdict in verdicts(&snapshot, &HashMap::new()) {
             let namespace = verdict.workload.namespace.to_string();
@@ -272,14 +253,13 @@ async fn tell_stale(
             }
         }
     }
-    let styles = terminal.err_styles;
-    findings::write(unread.iter().map(|finding| (None, finding)), common.v, &styles, &mut terminal.err)?;
-    let hint = styles.hint;
+    let styles = session.terminal.err_styles;
+    findings::write(unread.iter().map(|finding| (None, finding)), session.flags.v, &styles, &mut session.terminal.err)?;
     for (namespace, workloads) in &changing {
         let count = plural(workloads.len() as u64, "workload changes", "workloads change");
         let shown: Vec<String> = workloads.iter().take(5).map(|(state, workload)| format!("{workload} is {state}")).collect();
         let more = if workloads.len() > 5 { format!(" and {} more", workloads.len() - 5) } else { String::new() };
-        writeln!(terminal.err, "{namespace}: {count} with the next pod: {}{more}", shown.join(", "))?;
+        writeln!(session.terminal.err, "{namespace}: {count} with the next pod: {}{more}", shown.join(", "))?;
     }
     let states: BTreeSet<&str> =
         changing.values().flatten().map(|(state, _)| if state.is_stale() { "stale,orphaned" } else { state.as_str() }).collect();
@@ -287,11 +267,5 @@ async fn tell_stale(
     let place = if changing.len() == 1 { format!("-n {first}") } else { "-A".to_owned() };
     let states: Vec<&str> = states.into_iter().collect();
     let states = if states == ["stale,orphaned"] { String::new() } else { format!(" --state {}", states.join(",")) };
-    writeln!(
-        terminal.err,
-        "{} {}",
-        "Next:".style(hint),
-        common.advisor().plugin("mesh-upgrade", &format!("restart {place}{states}"))
-    )?;
-    Ok(())
+    session.tell_next(&session.advisor().plugin("mesh-upgrade", &format!("restart {place}{states}")))
 }

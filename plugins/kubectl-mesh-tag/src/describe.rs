@@ -2,26 +2,24 @@
 
 use std::io::Write;
 
-use mesh::cluster::access::{installation_permissions, manifest};
+use mesh::cluster::access::installation_permissions;
 use mesh::cluster::{Pods, Sight, look};
 use mesh::finding::Finding;
 use mesh::object::Resource;
 use mesh::refusal::Refusal;
+use mesh::session::{Session, VERSION};
 use mesh::tag::{Effect, Entry, EntryKind, Move, SetRequest, history, listing, plan_set};
 use mesh::terminal::Terminal;
 use mesh::terminal::document::{write_json, write_yaml};
 use mesh::terminal::exit::Exit;
 use mesh::terminal::findings;
-use mesh::terminal::flags::CommonArgs;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 
-use crate::USER_AGENT;
 use crate::args::{DescribeArgs, Output};
 use crate::render::{self, Columns};
-use crate::set::VERSION;
 
 /// Everything that is known of one tag.
 struct Description {
@@ -41,28 +39,31 @@ struct PossibleMove {
 }
 
 /// Describes a tag or an untagged revision.
-pub async fn run(common: &CommonArgs, args: &DescribeArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
-    if common.explain_rbac {
-        let rules = manifest(&installation_permissions(common.istio_namespace.as_deref()), "mesh-tag-describe");
-        terminal.out.write_all(rules.as_bytes())?;
-        return Ok(Exit::Done);
+pub async fn run(session: &mut Session, args: &DescribeArgs) -> Result<Exit, Stop> {
+    if session.flags.explain_rbac {
+        return session.explain(&installation_permissions(session.istio_namespace()), "mesh-tag-describe");
     }
-    let connection = common.connect(USER_AGENT).await?;
-    let sight = look(&connection, common.istio_namespace.as_deref(), Pods::All).await?;
-    let description = describe(common, args, &sight)?;
+    let connection = session.connect().await?;
+    let sight = look(&connection, session.istio_namespace(), Pods::All).await?;
+    let description = describe(session, args, &sight)?;
     match args.output {
-        Output::Json => write_json(&document(&description), &mut terminal.out)?,
-        Output::Yaml => write_yaml(&document(&description), &mut terminal.out)?,
-        Output::Name => writeln!(terminal.out, "{}", description.entry.name)?,
-        Output::Table | Output::Wide => text(&description, terminal)?,
+        Output::Json => write_json(&document(&description), &mut session.terminal.out)?,
+        Output::Yaml => write_yaml(&document(&description), &mut session.terminal.out)?,
+        Output::Name => writeln!(session.terminal.out, "{}", description.entry.name)?,
+        Output::Table | Output::Wide => text(&description, &mut session.terminal)?,
     }
-    terminal.flush()?;
-    let styles = terminal.err_styles;
-    findings::write(description.findings.iter().map(|finding| (None, finding)), common.v, &styles, &mut terminal.err)?;
+    session.terminal.flush()?;
+    let styles = session.terminal.err_styles;
+    findings::write(
+        description.findings.iter().map(|finding| (None, finding)),
+        session.flags.v,
+        &styles,
+        &mut session.terminal.err,
+    )?;
     Ok(Exit::Done)
 }
 
-fn describe(common: &CommonArgs, args: &DescribeArgs, sight: &Sight) -> Result<Description, Stop> {
+fn describe(session: &Session, args: &DescribeArgs, sight: &Sight) -> Result<Description, Stop> {
     let snapshot = &sight.installation.snapshot;
     if let Some(unread) = snapshot.unread(Resource::MutatingWebhookConfigurations, "") {
         let reason = format!("{} could not be read, so nothing is known of any tag", unread.resource);
@@ -76,7 +77,7 @@ fn describe(common: &CommonArgs, args: &DescribeArgs, sight: &Sight) -> Result<D
             args.tag,
             if names.is_empty() { "none".to_owned() } else { names.join(", ") }
         );
-        return Err(Refusal::not_found(reason, common.advisor().plugin("mesh-tag", "list")).into());
+        return Err(Refusal::not_found(reason, session.advisor().plugin("mesh-tag", "list")).into());
     };
     let webhook = sight.installation.tag_webhooks(&args.tag).next();
     let is_tag = entry.kind == EntryKind::Tag;
@@ -84,21 +85,21 @@ fn describe(common: &CommonArgs, args: &DescribeArgs, sight: &Sight) -> Result<D
     let others = revisions.into_iter().filter(|revision| is_tag && entry.revision.as_deref() != Some(revision));
     Ok(Description {
         history: webhook.map(history).unwrap_or_default(),
-        moves: others.map(|revision| possible_move(common, sight, &args.tag, revision)).collect(),
+        moves: others.map(|revision| possible_move(session, sight, &args.tag, revision)).collect(),
         findings: entry.faults.iter().map(|fault| fault.finding()).chain(snapshot.unread_findings().cloned()).collect(),
         entry: entry.clone(),
     })
 }
 
 /// Plans the move as `set` would, with nothing in its way but what is unsafe.
-fn possible_move(common: &CommonArgs, sight: &Sight, tag: &str, revision: &str) -> PossibleMove {
+fn possible_move(session: &Session, sight: &Sight, tag: &str, revision: &str) -> PossibleMove {
     let request = SetRequest {
         tag,
         revision,
         from: None,
         may_overwrite: true,
         may_restart_gateways: true,
-        istio_namespace: common.istio_namespace.as_deref(),
+        istio_namespace: session.istio_namespace(),
         time: "1970-01-01T00:00:00Z",
         version: VERSION,
     };

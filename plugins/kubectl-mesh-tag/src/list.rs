@@ -1,37 +1,34 @@
 //! `mesh-tag list`.
 
 use futures::future::join_all;
-use mesh::cluster::access::{installation_permissions, manifest};
+use mesh::cluster::access::installation_permissions;
 use mesh::cluster::{Pods, Sight, look};
 use mesh::health;
 use mesh::object::Resource;
+use mesh::session::Session;
 use mesh::tag::{listing, validator_findings};
-use mesh::terminal::Terminal;
 use mesh::terminal::document::{write_json, write_yaml};
 use mesh::terminal::exit::Exit;
 use mesh::terminal::findings;
-use mesh::terminal::flags::CommonArgs;
 use mesh::terminal::stop::Stop;
 use owo_colors::OwoColorize;
 
-use crate::USER_AGENT;
 use crate::args::{ListArgs, Output};
 use crate::cluster_tags::ClusterTags;
 use crate::render::{self, Columns};
 
 /// Shows all tags.
-pub async fn run(common: &CommonArgs, args: &ListArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
-    if common.explain_rbac {
-        let rules = manifest(&installation_permissions(common.istio_namespace.as_deref()), "mesh-tag-list");
-        terminal.out.write_all(rules.as_bytes())?;
-        return Ok(Exit::Done);
+pub async fn run(session: &mut Session, args: &ListArgs) -> Result<Exit, Stop> {
+    if session.flags.explain_rbac {
+        return session.explain(&installation_permissions(session.istio_namespace()), "mesh-tag-list");
     }
-    let contexts = common.connection.contexts();
+    let contexts = session.flags.connection.contexts();
     let is_fleet = contexts.len() > 1;
     let pods = if args.no_stale { Pods::Labelled } else { Pods::All };
+    let reading: &Session = session;
     let looks = contexts.iter().map(|context| async move {
-        let connection = common.connection.connect(context.as_deref(), USER_AGENT).await?;
-        let sight = look(&connection, common.istio_namespace.as_deref(), pods).await?;
+        let connection = reading.connect_to(context.as_deref()).await?;
+        let sight = look(&connection, reading.istio_namespace(), pods).await?;
         Ok((is_fleet.then(|| connection.context.clone()), sight))
     });
     let mut clusters = Vec::new();
@@ -43,11 +40,11 @@ pub async fn run(common: &CommonArgs, args: &ListArgs, terminal: &mut Terminal) 
             Err(failure) => {
                 has_failed = true;
                 let context = context.as_deref().unwrap_or_default();
-                writeln!(terminal.err, "{} {context}: {failure}", "error:".style(terminal.err_styles.error))?;
+                writeln!(session.terminal.err, "{} {context}: {failure}", "error:".style(session.terminal.err_styles.error))?;
             }
         }
     }
-    print(common, args, &clusters, terminal)?;
+    print(session, args, &clusters)?;
     let has_fault = clusters.iter().any(|tags| tags.entries.iter().any(|entry| !entry.faults.is_empty()));
     Ok(match (has_failed, args.exit_code && has_fault) {
         (true, _) => Exit::Error,
@@ -67,7 +64,7 @@ fn tags_of(cluster: Option<String>, sight: &Sight) -> ClusterTags {
     ClusterTags { cluster, entries, findings, has_mesh }
 }
 
-fn print(common: &CommonArgs, args: &ListArgs, clusters: &[ClusterTags], terminal: &mut Terminal) -> Result<(), Stop> {
+fn print(session: &mut Session, args: &ListArgs, clusters: &[ClusterTags]) -> Result<(), Stop> {
     let columns = Columns {
         with_cluster: clusters.iter().any(|tags| tags.cluster.is_some()),
         with_stale: !args.no_stale,
@@ -75,18 +72,18 @@ fn print(common: &CommonArgs, args: &ListArgs, clusters: &[ClusterTags], termina
     };
     match args.output {
         Output::Table | Output::Wide => {
-            let styles = terminal.out_styles;
-            render::table(clusters, columns, &styles).write(common.header(), &mut terminal.out)?;
+            let styles = session.terminal.out_styles;
+            render::table(clusters, columns, &styles).write(session.flags.header(), &mut session.terminal.out)?;
         }
-        Output::Json => write_json(&render::document(clusters, columns), &mut terminal.out)?,
-        Output::Yaml => write_yaml(&render::document(clusters, columns), &mut terminal.out)?,
+        Output::Json => write_json(&render::document(clusters, columns), &mut session.terminal.out)?,
+        Output::Yaml => write_yaml(&render::document(clusters, columns), &mut session.terminal.out)?,
         Output::Name => {
             for entry in clusters.iter().flat_map(|tags| &tags.entries) {
-                writeln!(terminal.out, "{}", entry.name)?;
+                writeln!(session.terminal.out, "{}", entry.name)?;
             }
         }
     }
-    terminal.flush()?;
+    session.terminal.flush()?;
     let faults: Vec<_> = clusters
         .iter()
         .flat_map(|tags| {
@@ -94,14 +91,23 @@ fn print(common: &CommonArgs, args: &ListArgs, clusters: &[ClusterTags], termina
         })
         .chain(clusters.iter().flat_map(|tags| tags.findings.iter().map(|finding| (tags.cluster.as_deref(), finding.clone()))))
         .collect();
-    let styles = terminal.err_styles;
-    findings::write(faults.iter().map(|(cluster, finding)| (*cluster, finding)), common.v, &styles, &mut terminal.err)?;
+    let styles = session.terminal.err_styles;
+    findings::write(
+        faults.iter().map(|(cluster, finding)| (*cluster, finding)),
+        session.flags.v,
+        &styles,
+        &mut session.terminal.err,
+    )?;
     if clusters.iter().all(|tags| !tags.has_mesh) {
-        writeln!(terminal.err, "No mesh here: there is no injector and no control plane.")?;
+        writeln!(session.terminal.err, "No mesh here: there is no injector and no control plane.")?;
     } else if clusters.iter().all(|tags| tags.entries.iter().all(|entry| entry.kind == mesh::tag::EntryKind::Revision)) {
-        let advisor = common.advisor();
+        let advisor = session.advisor();
         let example = clusters.iter().flat_map(|tags| &tags.entries).next().map_or("REVISION", |entry| entry.name.as_str());
-        writeln!(terminal.err, "No tags here. {}", advisor.plugin("mesh-tag", &format!("set prod-stable --revision {example}")))?;
+        writeln!(
+            session.terminal.err,
+            "No tags here. {}",
+            advisor.plugin("mesh-tag", &format!("set prod-stable --revision {example}"))
+        )?;
     }
     Ok(())
 }

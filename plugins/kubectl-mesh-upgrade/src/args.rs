@@ -1,6 +1,7 @@
 //! What was typed: the verb, and what every verb shares.
 
 use clap::{Parser, Subcommand};
+use mesh::session::Arguments;
 use mesh::terminal::flags::CommonArgs;
 
 use crate::{complete, plan, precheck, restart, rollback, start, status, targets};
@@ -18,6 +19,12 @@ pub struct Args {
     /// What every plugin has.
     #[command(flatten)]
     pub common: CommonArgs,
+}
+
+impl Arguments for Args {
+    fn common(&self) -> &CommonArgs {
+        &self.common
+    }
 }
 
 /// The steps.

@@ -9,18 +9,17 @@ use std::collections::{BTreeSet, HashMap};
 
 use clap::{Args, ValueEnum};
 use mesh::change::Change;
-use mesh::cluster::access::{Permission, Probing, manifest, permissions};
+use mesh::cluster::access::{Permission, Probing, permissions};
 use mesh::cluster::apply::{Persistence, carry_out};
-use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
 use mesh::cluster::read_installation;
 use mesh::installation::Installation;
 use mesh::object::Resource;
 use mesh::platform::{Step, Way};
 use mesh::refusal::Refusal;
+use mesh::session::Session;
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
-use mesh::terminal::interruption::Interruption;
 use mesh::terminal::question::{Consent, ask};
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
@@ -30,7 +29,6 @@ use serde_json::{Value, json};
 
 use crate::complete::proof::{Validation, lost_injection, lost_validation, validation};
 use crate::complete::uses::{Facts, Use, UseKind, Uses, by_kind, uses};
-use crate::invocation::Invocation;
 use crate::output::write_json;
 use crate::program::Program;
 use crate::revisions::{Plane, Revision};
@@ -69,20 +67,19 @@ pub enum Output {
 }
 
 /// Runs it.
-pub async fn run(invocation: &Invocation, args: &CompleteArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
-    if invocation.common.explain_rbac {
-        terminal.out.write_all(manifest(&needed(invocation), "mesh-upgrade-complete").as_bytes())?;
-        return Ok(Exit::Done);
+pub async fn run(session: &mut Session, args: &CompleteArgs) -> Result<Exit, Stop> {
+    if session.flags.explain_rbac {
+        return session.explain(&needed(session), "mesh-upgrade-complete");
     }
-    let connection = invocation.connect().await?;
-    let sight = Sight::look(&connection, invocation, &args.remove, terminal).await?;
-    let removal = sight.decide(&connection, invocation, args).await?;
-    print(args, &sight, &removal, terminal)?;
+    let connection = session.connect().await?;
+    let sight = Sight::look(session, &args.remove).await?;
+    let removal = sight.decide(session, args).await?;
+    print(args, &sight, &removal, &mut session.terminal)?;
     for note in &sight.uses.notes {
-        writeln!(terminal.err, "{} {note}", "note:".style(terminal.err_styles.warning))?;
+        writeln!(session.terminal.err, "{} {note}", "note:".style(session.terminal.err_styles.warning))?;
     }
     check_uses(&sight.uses, args)?;
-    announce(args, &removal, terminal)?;
+    announce(args, &removal, &mut session.terminal)?;
     if args.dry_run {
         return Ok(Exit::Done);
     }
@@ -90,21 +87,21 @@ pub async fn run(invocation: &Invocation, args: &CompleteArgs, terminal: &mut Te
         Program::Helm.check().await?;
     }
     let question = format!("Remove revision {} from namespace {}?", args.remove, sight.namespace);
-    ask(terminal, &question, Consent::from_flag(args.yes))?;
+    ask(&mut session.terminal, &question, Consent::from_flag(args.yes))?;
     if !args.yes {
         // Somebody has thought about the question meanwhile, and the cluster has gone on.
-        let again = Sight::look(&connection, invocation, &args.remove, terminal).await?;
+        let again = Sight::look(session, &args.remove).await?;
         check_uses(&again.uses, args)?;
     }
     let before = validation(&connection, &sight.namespace).await?;
     match &removal {
         Removal::Helm { release, namespace } => {
             let words = ["uninstall", release, "--namespace", namespace, "--wait"].map(str::to_owned);
-            Program::Helm.run(invocation, &words, terminal).await?;
+            Program::Helm.run(session, &words).await?;
         }
-        Removal::Objects(changes) => delete(&connection, changes, terminal).await?,
+        Removal::Objects(changes) => delete(session, changes).await?,
     }
-    conclude(&connection, invocation, args, &sight, &before, terminal).await
+    conclude(session, args, &sight, &before).await
 }
 
 /// How the revision goes.
@@ -126,18 +123,15 @@ struct Sight {
 
 impl Sight {
     /// Reads everything, each list once.
-    async fn look(
-        connection: &Connection,
-        invocation: &Invocation,
-        revision: &str,
-        terminal: &mut Terminal,
-    ) -> Result<Sight, Stop> {
-        let hint = invocation.common.istio_namespace.as_deref();
-        let survey = survey(connection, invocation, None, terminal);
+    async fn look(session: &mut Session, revision: &str) -> Result<Sight, Stop> {
+        let connection = session.connect().await?;
+        let hint = session.flags.istio_namespace.clone();
+        let hint = hint.as_deref();
+        let survey = survey(session, None);
         // One after the other, beside the list of pods, which takes longest.
         let others = async {
-            let installation = read_installation(connection, hint).await?;
-            let lists = read::lists(connection, hint.unwrap_or(ISTIO_NAMESPACE)).await?;
+            let installation = read_installation(&connection, hint).await?;
+            let lists = read::lists(&connection, hint.unwrap_or(ISTIO_NAMESPACE)).await?;
             Ok::<_, Failure>((installation, lists))
         };
         let (survey, others) = futures::join!(survey, others);
@@ -167,7 +161,7 @@ impl Sight {
     }
 
     /// What has to be deleted, and by whom.
-    async fn decide(&self, connection: &Connection, invocation: &Invocation, args: &CompleteArgs) -> Result<Removal, Stop> {
+    async fn decide(&self, session: &mut Session, args: &CompleteArgs) -> Result<Removal, Stop> {
         let revision = args.remove.as_str();
         match self.plane(revision).map(|plane| plane.platform.way(Step::Complete, revision)) {
             Some(Way::Elsewhere(how)) => {
@@ -181,10 +175,11 @@ impl Sight {
             }
             Some(Way::Ours) | None => {}
         }
-        let found = read::consists_of(connection, revision, &self.namespace).await?;
+        let connection = session.connect().await?;
+        let found = read::consists_of(&connection, revision, &self.namespace).await?;
         let changes = removal::removal(&self.installation, found, revision)?;
         if changes.is_empty() {
-            return Err(not_here(&self.survey.revisions, revision, invocation).into());
+            return Err(not_here(session, &self.survey.revisions, revision).into());
         }
         self.check_others(revision)?;
         Ok(Removal::Objects(changes))
@@ -224,12 +219,12 @@ fn namespace_of(survey: &Survey, revision: &str, hint: Option<&str>) -> Result<S
     }
 }
 
-fn not_here(revisions: &[Revision], revision: &str, invocation: &Invocation) -> Refusal {
+fn not_here(session: &Session, revisions: &[Revision], revision: &str) -> Refusal {
     let names: BTreeSet<&str> = revisions.iter().map(|found| found.name.as_str()).collect();
     let names = if names.is_empty() { "none".to_owned() } else { names.into_iter().collect::<Vec<_>>().join(", ") };
     Refusal::not_found(
         format!("revision {revision} is not here, nor anything of it: there are {names}"),
-        invocation.common.advisor().plugin("mesh-upgrade", "targets"),
+        session.advisor().plugin("mesh-upgrade", "targets"),
     )
 }
 
@@ -319,16 +314,16 @@ fn print(args: &CompleteArgs, sight: &Sight, removal: &Removal, terminal: &mut T
 }
 
 /// Deletes object by object. One that is gone already is as good as deleted.
-async fn delete(connection: &Connection, changes: &[Change], terminal: &mut Terminal) -> Result<(), Stop> {
-    let interruption = Interruption::listen();
+async fn delete(session: &mut Session, changes: &[Change]) -> Result<(), Stop> {
+    let connection = session.connect().await?;
     for (number, change) in changes.iter().enumerate() {
         let left = || changes[number..].iter().map(|change| format!("not yet: delete {}", change.subject)).collect();
-        if interruption.is_requested() {
+        if session.interruption.is_requested() {
             let reason = format!("{number} of {} objects were deleted", changes.len());
             return Err(Stop::Interrupted(Refusal::new(reason, "the same command continues").with(left())));
         }
-        match carry_out(connection, change, Persistence::Stored).await {
-            Ok(_) => writeln!(terminal.err, "deleted {}", change.subject)?,
+        match carry_out(&connection, change, Persistence::Stored).await {
+            Ok(_) => writeln!(session.terminal.err, "deleted {}", change.subject)?,
             Err(failure) if failure.cause == Cause::NotFound => {}
             Err(failure) => {
                 return Err(Stop::Partly(Refusal::new(failure.to_string(), "the same command continues").with(left())));
@@ -339,18 +334,12 @@ async fn delete(connection: &Connection, changes: &[Change], terminal: &mut Term
 }
 
 /// Proves that the mesh works without it.
-async fn conclude(
-    connection: &Connection,
-    invocation: &Invocation,
-    args: &CompleteArgs,
-    sight: &Sight,
-    before: &Validation,
-    terminal: &mut Terminal,
-) -> Result<Exit, Stop> {
-    let installation = read_installation(connection, invocation.common.istio_namespace.as_deref()).await?;
-    let mut lost = lost_injection(connection, &installation.snapshot).await?;
-    lost.extend(lost_validation(connection, &sight.namespace, before).await?);
-    let advisor = invocation.common.advisor();
+async fn conclude(session: &mut Session, args: &CompleteArgs, sight: &Sight, before: &Validation) -> Result<Exit, Stop> {
+    let connection = session.connect().await?;
+    let installation = read_installation(&connection, session.istio_namespace()).await?;
+    let mut lost = lost_injection(&connection, &installation.snapshot).await?;
+    lost.extend(lost_validation(&connection, &sight.namespace, before).await?);
+    let advisor = session.advisor();
     if !lost.is_empty() {
         let reason = format!("revision {} is removed, and something is wrong now", args.remove);
         return Err(Stop::Partly(Refusal::new(reason, advisor.plugin("mesh-tag", "list")).with(lost)));
@@ -359,25 +348,25 @@ async fn conclude(
         Validation::Works => "configuration is still validated",
         _ => "configuration was not validated before either",
     };
-    writeln!(terminal.err, "Revision {} is removed: pods are still injected, and {validated}.", args.remove)?;
+    writeln!(session.terminal.err, "Revision {} is removed: pods are still injected, and {validated}.", args.remove)?;
     if let Some(number) = args.abandon.filter(|number| *number > 0) {
         let cut_off = plural(u64::from(number), "proxy is", "proxies are");
-        writeln!(terminal.err, "{cut_off} cut off, and work until certificates run out.")?;
+        writeln!(session.terminal.err, "{cut_off} cut off, and work until certificates run out.")?;
     }
-    writeln!(terminal.err, "{} {}", "Next:".style(terminal.err_styles.hint), advisor.plugin("mesh-upgrade", "status"))?;
+    session.tell_next(&advisor.plugin("mesh-upgrade", "status"))?;
     Ok(Exit::Done)
 }
 
 /// What is needed: reading, deleting, and the proof.
-pub fn needed(invocation: &Invocation) -> Vec<Permission> {
-    let namespace = invocation.common.istio_namespace.as_deref().unwrap_or(ISTIO_NAMESPACE);
+pub fn needed(session: &Session) -> Vec<Permission> {
+    let namespace = session.flags.istio_namespace.as_deref().unwrap_or(ISTIO_NAMESPACE);
     let rule = |namespace: Option<&str>, group, resource, verb| Permission {
         namespace: namespace.map(str::to_owned),
         group,
         resource,
         verb,
     };
-    let mut needed = permissions(&scope(invocation, None), Probing::No);
+    let mut needed = permissions(&scope(session, None), Probing::No);
     needed.extend(read::rbac(namespace));
     needed.extend(removal::rbac(namespace));
     needed.push(rule(None, "gateway.networking.k8s.io", Resource::Gateways.plural(), "list"));

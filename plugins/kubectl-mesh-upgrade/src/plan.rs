@@ -4,20 +4,18 @@ mod document;
 
 use clap::{Args, ValueEnum};
 use mesh::change::Subject;
-use mesh::cluster::access::{Permission, Probing, manifest, permissions};
+use mesh::cluster::access::{Permission, Probing, permissions};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::raw::read_object;
 use mesh::object::Resource;
-use mesh::terminal::Terminal;
+use mesh::session::Session;
 use mesh::terminal::exit::Exit;
 use mesh::terminal::findings;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
-use owo_colors::OwoColorize;
 
 pub use document::Plan;
 
-use crate::invocation::Invocation;
 use crate::output::{write_json, write_yaml};
 use crate::selection::SelectionArgs;
 
@@ -44,33 +42,32 @@ pub enum Output {
 }
 
 /// Runs it.
-pub async fn run(invocation: &Invocation, args: &PlanArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
-    if invocation.common.explain_rbac {
-        let mut scope = args.selection.scope(invocation, "");
+pub async fn run(session: &mut Session, args: &PlanArgs) -> Result<Exit, Stop> {
+    if session.flags.explain_rbac {
+        let mut scope = args.selection.scope(session, "");
         scope.namespace = args.selection.namespace.clone();
         let mut needed = permissions(&scope, Probing::No);
         needed.push(permission());
-        terminal.out.write_all(manifest(&needed, "mesh-upgrade-plan").as_bytes())?;
-        return Ok(Exit::Done);
+        return session.explain(&needed, "mesh-upgrade-plan");
     }
-    let connection = invocation.connect().await?;
+    let connection = session.connect().await?;
     let cluster = cluster_id(&connection).await?;
-    let selection = args.selection.select(invocation, &connection).await?;
+    let selection = args.selection.select(session, &connection).await?;
     let unread = selection.snapshot.unread_findings().map(|finding| (None, finding));
-    findings::write(unread, invocation.common.v, &terminal.err_styles, &mut terminal.err)?;
-    args.selection.tell_others(&selection.others, terminal)?;
+    findings::write(unread, session.flags.v, &session.terminal.err_styles, &mut session.terminal.err)?;
+    args.selection.tell_others(&selection.others, &mut session.terminal)?;
     let document = Plan::new(cluster, &selection.waves).document();
     match args.output {
-        Output::Yaml => write_yaml(&document, &mut terminal.out)?,
-        Output::Json => write_json(&document, &mut terminal.out)?,
+        Output::Yaml => write_yaml(&document, &mut session.terminal.out)?,
+        Output::Json => write_json(&document, &mut session.terminal.out)?,
     }
-    terminal.flush()?;
+    session.terminal.flush()?;
     let count: usize = selection.waves.iter().map(|wave| wave.items.len()).sum();
     let waves = plural(selection.waves.len() as u64, "wave", "waves");
-    writeln!(terminal.err, "{} in {waves}.", plural(count as u64, "workload", "workloads"))?;
+    writeln!(session.terminal.err, "{} in {waves}.", plural(count as u64, "workload", "workloads"))?;
     if count > 0 {
-        let next = invocation.common.advisor().plugin("mesh-upgrade", "restart --plan FILE");
-        writeln!(terminal.err, "{} {next}", "Next:".style(terminal.err_styles.hint))?;
+        let next = session.advisor().plugin("mesh-upgrade", "restart --plan FILE");
+        session.tell_next(&next)?;
     }
     Ok(Exit::Done)
 }

@@ -10,14 +10,12 @@ mod target;
 use clap::{Args, ValueEnum};
 use mesh::finding::{Finding, Severity};
 use mesh::refusal::Refusal;
-use mesh::terminal::Terminal;
+use mesh::session::Session;
 use mesh::terminal::exit::Exit;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use mesh::version::Version;
-use owo_colors::OwoColorize;
 
-use crate::invocation::Invocation;
 use crate::output::{write_json, write_yaml};
 use crate::precheck::facts::Facts;
 use crate::precheck::target::Target;
@@ -60,15 +58,14 @@ pub enum Output {
 }
 
 /// Runs it.
-pub async fn run(invocation: &Invocation, args: &PrecheckArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
-    if invocation.common.explain_rbac {
-        terminal.out.write_all(rbac(invocation, None, "precheck", &read::rbac()).as_bytes())?;
-        return Ok(Exit::Done);
+pub async fn run(session: &mut Session, args: &PrecheckArgs) -> Result<Exit, Stop> {
+    if session.flags.explain_rbac {
+        return session.explain(&rbac(session, None, &read::rbac()), "mesh-upgrade-precheck");
     }
-    let connection = invocation.connect().await?;
+    let connection = session.connect().await?;
     let lists = read::lists(&connection);
     let kubernetes = crate::targets::kubernetes_version(&connection);
-    let survey = survey(&connection, invocation, None, terminal);
+    let survey = survey(session, None);
     let (survey, lists, kubernetes) = futures::join!(survey, lists, kubernetes);
     let (survey, mut lists, kubernetes) = (survey?, lists?, kubernetes?);
     let target = Target::resolve(&args.to, args.target_version.as_ref(), args.from.as_deref(), &survey)?;
@@ -79,24 +76,18 @@ pub async fn run(invocation: &Invocation, args: &PrecheckArgs, terminal: &mut Te
     findings.extend(permissions::findings(&connection, &facts).await?);
     findings.sort();
     findings.dedup();
-    print(&facts, &findings, invocation, args, terminal)?;
-    terminal.flush()?;
-    verdict(&facts, &findings, invocation, terminal)
+    print(session, &facts, &findings, args)?;
+    session.terminal.flush()?;
+    verdict(session, &facts, &findings)
 }
 
-fn print(
-    facts: &Facts,
-    findings: &[Finding],
-    invocation: &Invocation,
-    args: &PrecheckArgs,
-    terminal: &mut Terminal,
-) -> Result<(), Stop> {
-    let out = &mut terminal.out;
+fn print(session: &mut Session, facts: &Facts, findings: &[Finding], args: &PrecheckArgs) -> Result<(), Stop> {
+    let out = &mut session.terminal.out;
     match args.output {
         Output::Table | Output::Wide => {
             let detail = if args.output == Output::Wide { render::Detail::WithAdvice } else { render::Detail::Brief };
-            let told = findings.iter().filter(|finding| invocation.common.v > 0 || finding.severity != Severity::Info);
-            render::table(told, detail, &terminal.out_styles).write(invocation.common.header(), out)?;
+            let told = findings.iter().filter(|finding| session.flags.v > 0 || finding.severity != Severity::Info);
+            render::table(told, detail, &session.terminal.out_styles).write(session.flags.header(), out)?;
         }
         Output::Json => write_json(&render::document(facts, findings), out)?,
         Output::Yaml => write_yaml(&render::document(facts, findings), out)?,
@@ -106,12 +97,12 @@ fn print(
 }
 
 /// Says what follows: a refusal that names everything that blocks, or the next command.
-fn verdict(facts: &Facts, findings: &[Finding], invocation: &Invocation, terminal: &mut Terminal) -> Result<Exit, Stop> {
+fn verdict(session: &mut Session, facts: &Facts, findings: &[Finding]) -> Result<Exit, Stop> {
     let count = |severity: Severity| findings.iter().filter(|finding| finding.severity == severity).count() as u64;
     let (errors, warnings, notes) = (count(Severity::Error), count(Severity::Warning), count(Severity::Info));
     let target = &facts.target;
     writeln!(
-        terminal.err,
+        session.terminal.err,
         "From {} to {}: {}, {}, {}.",
         target.from.as_deref().unwrap_or("nothing"),
         target.description(),
@@ -119,8 +110,8 @@ fn verdict(facts: &Facts, findings: &[Finding], invocation: &Invocation, termina
         plural(warnings, "warning", "warnings"),
         plural(notes, "note", "notes"),
     )?;
-    if notes > 0 && invocation.common.v == 0 {
-        writeln!(terminal.err, "-v shows the notes, -o wide what to do about each.")?;
+    if notes > 0 && session.flags.v == 0 {
+        writeln!(session.terminal.err, "-v shows the notes, -o wide what to do about each.")?;
     }
     let blocking: Vec<&Finding> = findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
     if !blocking.is_empty() {
@@ -129,13 +120,13 @@ fn verdict(facts: &Facts, findings: &[Finding], invocation: &Invocation, termina
             std::iter::once(format!("{} ({})", finding.subject, finding.code)).chain(advice)
         };
         let reason = format!("{} an upgrade to {}", plural_blocks(errors), target.description());
-        let flags = invocation.common.advisor().flags(None);
-        let again = format!("{} precheck --to {} {flags}", invocation.command, facts.target.revision_name());
+        let flags = session.advisor().flags(None);
+        let again = format!("{} precheck --to {} {flags}", session.command, facts.target.revision_name());
         return Err(Refusal::new(reason, format!("mend these, then {}", again.trim_end()))
             .with(blocking.iter().flat_map(lines).collect())
             .into());
     }
-    let advisor = invocation.common.advisor();
+    let advisor = session.advisor();
     let next = if target.is_in_place() {
         format!("upgrade it the way it was installed, then {}", advisor.plugin("mesh-upgrade", "restart -A"))
     } else if target.is_installed {
@@ -143,7 +134,7 @@ fn verdict(facts: &Facts, findings: &[Finding], invocation: &Invocation, termina
     } else {
         advisor.plugin("mesh-upgrade", &format!("start --revision {} -f MANIFESTS", target.revision_name()))
     };
-    writeln!(terminal.err, "{} {next}", "Next:".style(terminal.err_styles.hint))?;
+    session.tell_next(&next)?;
     Ok(Exit::Done)
 }
 

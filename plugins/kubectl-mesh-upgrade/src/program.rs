@@ -5,10 +5,8 @@ use std::process::Stdio;
 
 use clap::ValueEnum;
 use mesh::refusal::Refusal;
-use mesh::terminal::Terminal;
+use mesh::session::Session;
 use mesh::terminal::stop::Stop;
-
-use crate::invocation::Invocation;
 
 /// A program that installs control planes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -51,9 +49,9 @@ impl Program {
     ///
     /// # Errors
     /// When it fails: with what it says.
-    pub async fn read(self, invocation: &Invocation, arguments: &[String]) -> Result<String, Stop> {
+    pub async fn read(self, session: &Session, arguments: &[String]) -> Result<String, Stop> {
         let mut command = tokio::process::Command::new(self.name());
-        command.args(arguments).args(self.flags(invocation)).stdin(Stdio::null());
+        command.args(arguments).args(self.flags(session)).stdin(Stdio::null());
         let line = format!("{} {}", self.name(), arguments.join(" "));
         let output = command.output().await.map_err(|error| Stop::Message(format!("{line}: {error}")))?;
         if output.status.success() {
@@ -67,14 +65,14 @@ impl Program {
     ///
     /// # Errors
     /// When it fails; the same command continues.
-    pub async fn run(self, invocation: &Invocation, arguments: &[String], terminal: &mut Terminal) -> Result<(), Stop> {
+    pub async fn run(self, session: &mut Session, arguments: &[String]) -> Result<(), Stop> {
         let line = format!("{} {}", self.name(), arguments.join(" "));
-        writeln!(terminal.err, "{line}")?;
+        writeln!(session.terminal.err, "{line}")?;
         let mut command = tokio::process::Command::new(self.name());
-        command.args(arguments).args(self.flags(invocation)).stdin(Stdio::null());
+        command.args(arguments).args(self.flags(session)).stdin(Stdio::null());
         let output = command.output().await.map_err(|error| Stop::Message(format!("{line}: {error}")))?;
         for line in String::from_utf8_lossy(&output.stdout).lines().chain(String::from_utf8_lossy(&output.stderr).lines()) {
-            writeln!(terminal.err, "  {line}")?;
+            writeln!(session.terminal.err, "  {line}")?;
         }
         if output.status.success() {
             return Ok(());
@@ -84,8 +82,8 @@ impl Program {
     }
 
     /// Our connection flags in its words.
-    fn flags(self, invocation: &Invocation) -> Vec<String> {
-        let connection = &invocation.common.connection;
+    fn flags(self, session: &Session) -> Vec<String> {
+        let connection = &session.flags.connection;
         let path = |flag: &str, path: &Option<PathBuf>| path.as_ref().map(|path| format!("{flag}={}", path.display()));
         let text = |flag: &str, text: &Option<String>| text.as_ref().map(|text| format!("{flag}={text}"));
         let context = connection.context.first().cloned();

@@ -13,9 +13,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use mesh::cluster::access::{Permission, Probing, manifest, permissions};
+use mesh::cluster::access::{Permission, Probing, permissions};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::{Scope, Unobserved, read};
+use mesh::session::Session;
 use mesh::snapshot::Detail;
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
@@ -25,7 +26,6 @@ use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use mesh::verdict::verdicts;
 
-use crate::invocation::Invocation;
 use crate::plan::{self, Plan, cluster_id};
 use crate::restart::engine::{Engine, Limits};
 use crate::restart::event::Events;
@@ -117,37 +117,35 @@ pub enum Output {
 }
 
 /// Runs it.
-pub async fn run(invocation: &Invocation, args: &RestartArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
-    if invocation.common.explain_rbac {
-        let scope = Scope { namespace: args.selection.namespace.clone(), ..args.selection.scope(invocation, "") };
-        let rules = manifest(&needed(&scope, args.plan.is_some()), "mesh-upgrade-restart");
-        terminal.out.write_all(rules.as_bytes())?;
-        return Ok(Exit::Done);
+pub async fn run(session: &mut Session, args: &RestartArgs) -> Result<Exit, Stop> {
+    if session.flags.explain_rbac {
+        let scope = Scope { namespace: args.selection.namespace.clone(), ..args.selection.scope(session, "") };
+        return session.explain(&needed(&scope, args.plan.is_some()), "mesh-upgrade-restart");
     }
     // A plan that makes no sense is told before the cluster is asked for anything.
     let plan = args.plan.as_deref().map(Plan::read).transpose()?;
-    let connection = invocation.connect().await?;
+    let connection = session.connect().await?;
     let selection = match &plan {
-        Some(plan) => planned(plan, invocation, &connection, terminal).await?,
-        None => args.selection.select(invocation, &connection).await?,
+        Some(plan) => planned(session, plan, &connection).await?,
+        None => args.selection.select(session, &connection).await?,
     };
-    let style = &terminal.err_styles;
+    let style = session.terminal.err_styles;
     let unread = selection.snapshot.unread_findings().map(|finding| (None, finding));
-    findings::write(unread, invocation.common.v, style, &mut terminal.err)?;
-    args.selection.tell_others(&selection.others, terminal)?;
+    findings::write(unread, session.flags.v, &style, &mut session.terminal.err)?;
+    args.selection.tell_others(&selection.others, &mut session.terminal)?;
     if selection.waves.is_empty() {
         let nothing = match plan {
             Some(_) => "everything in the plan runs what it is to run".to_owned(),
             None => format!("no workload here is {}", args.selection.states_in_words()),
         };
-        writeln!(terminal.err, "Nothing to restart: {nothing}.")?;
+        writeln!(session.terminal.err, "Nothing to restart: {nothing}.")?;
         return Ok(Exit::Done);
     }
     let total = selection.waves.iter().map(|wave| wave.number).max().unwrap_or_default();
     let waves = chosen(selection.waves, args.wave, total)?;
     let mut events = Events::new(args.output);
     for wave in &waves {
-        events.planned(wave, total, terminal)?;
+        events.planned(wave, total, &mut session.terminal)?;
     }
     if args.dry_run {
         return Ok(Exit::Done);
@@ -155,10 +153,10 @@ pub async fn run(invocation: &Invocation, args: &RestartArgs, terminal: &mut Ter
     let count: usize = waves.iter().map(|wave| wave.items.len()).sum();
     let question =
         format!("Restart {} in {}?", plural(count as u64, "workload", "workloads"), plural(waves.len() as u64, "wave", "waves"));
-    ask(terminal, &question, Consent::from_flag(args.yes))?;
-    tell_skew(&connection, terminal)?;
-    let engine = Engine::new(&connection, &selection.snapshot, args.limits());
-    engine.run(&waves, &mut events, terminal).await
+    ask(&mut session.terminal, &question, Consent::from_flag(args.yes))?;
+    tell_skew(&connection, &mut session.terminal)?;
+    let engine = Engine::new(&connection, &selection.snapshot, args.limits(), session.interruption.clone());
+    engine.run(&waves, &mut events, &mut session.terminal).await
 }
 
 /// A clock that is wrong here is no danger, since the API server's is used; but it is worth knowing.
@@ -176,18 +174,13 @@ fn tell_skew(connection: &Connection, terminal: &mut Terminal) -> Result<(), Sto
 }
 
 /// What of a plan is still to do, on the cluster that it was made for.
-async fn planned(
-    plan: &Plan,
-    invocation: &Invocation,
-    connection: &Connection,
-    terminal: &mut Terminal,
-) -> Result<Selection, Stop> {
+async fn planned(session: &mut Session, plan: &Plan, connection: &Connection) -> Result<Selection, Stop> {
     plan.check_cluster(&cluster_id(connection).await?)?;
-    let snapshot = read(connection, &plan.scope(invocation), Detail::Workloads, &Unobserved).await?;
+    let snapshot = read(connection, &plan.scope(session), Detail::Workloads, &Unobserved).await?;
     let verdicts = verdicts(&snapshot, &HashMap::new());
     let left = plan.left(&verdicts)?;
     for told in &left.told {
-        writeln!(terminal.err, "{told}")?;
+        writeln!(session.terminal.err, "{told}")?;
     }
     Ok(Selection { snapshot, others: Vec::new(), waves: left.waves })
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use clap::Args;
 use jiff::Timestamp;
 use mesh::change::Subject;
-use mesh::cluster::access::{Permission, Probing, manifest, namespace_permissions, permissions, tag_permissions};
+use mesh::cluster::access::{Permission, Probing, namespace_permissions, permissions, tag_permissions};
 use mesh::cluster::apply::{Persistence, relabel};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::raw::read_list;
@@ -17,11 +17,11 @@ use mesh::installation::{Installation, name, namespace};
 use mesh::labels;
 use mesh::object::Resource;
 use mesh::refusal::Refusal;
+use mesh::session::Session;
 use mesh::snapshot::Detail;
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
 use mesh::terminal::findings;
-use mesh::terminal::interruption::Interruption;
 use mesh::terminal::question::{Consent, ask};
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
@@ -31,7 +31,6 @@ use owo_colors::OwoColorize;
 use serde_json::Value;
 
 use crate::complete::{self, CompleteArgs};
-use crate::invocation::Invocation;
 use crate::restart::engine::{Engine, Limits, permissions as engine_permissions};
 use crate::restart::event::Events;
 use crate::restart::{LimitArgs, Output};
@@ -77,41 +76,44 @@ pub struct RollbackArgs {
 }
 
 /// Runs it.
-pub async fn run(invocation: &Invocation, args: &RollbackArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
-    if invocation.common.explain_rbac {
-        terminal.out.write_all(manifest(&needed(invocation, args), "mesh-upgrade-rollback").as_bytes())?;
-        return Ok(Exit::Done);
+pub async fn run(session: &mut Session, args: &RollbackArgs) -> Result<Exit, Stop> {
+    if session.flags.explain_rbac {
+        return session.explain(&needed(session, args), "mesh-upgrade-rollback");
     }
-    let connection = invocation.connect().await?;
-    let istio_namespace = invocation.common.istio_namespace.as_deref();
-    let survey = survey(&connection, invocation, None, terminal).await?;
+    let connection = session.connect().await?;
+    let survey = survey(session, None).await?;
     check_target(&survey.snapshot, &survey.revisions, &args.to)?;
     let Some(from) = other_revision(&survey.revisions, &args.to, args.from.as_deref())? else {
-        writeln!(terminal.err, "Nothing to roll back: no revision here is newer than {}.", args.to)?;
+        writeln!(session.terminal.err, "Nothing to roll back: no revision here is newer than {}.", args.to)?;
         return Ok(Exit::Done);
     };
-    let sight = look(&connection, istio_namespace, Pods::All).await?;
+    let sight = look(&connection, session.istio_namespace(), Pods::All).await?;
     let unread = sight.installation.snapshot.unread_findings().chain(survey.snapshot.unread_findings());
-    findings::write(unread.map(|finding| (None, finding)), invocation.common.v, &terminal.err_styles, &mut terminal.err)?;
+    findings::write(
+        unread.map(|finding| (None, finding)),
+        session.flags.v,
+        &session.terminal.err_styles,
+        &mut session.terminal.err,
+    )?;
     let runners = runners(&verdicts(&survey.snapshot, &HashMap::new()), &survey.snapshot, &from);
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default().to_string();
     let namespaces = namespaces_of(&connection, &from).await?;
     let rollback = Rollback::new(&sight, namespaces, args, &from, &now)?;
-    announce(&rollback, &runners, terminal)?;
+    announce(&rollback, &runners, &mut session.terminal)?;
     if args.dry_run {
         return Ok(Exit::Done);
     }
     if !rollback.is_done() || !runners.restartable.is_empty() {
-        ask(terminal, &format!("Go back from revision {from} to {}?", args.to), Consent::from_flag(args.yes))?;
+        ask(&mut session.terminal, &format!("Go back from revision {from} to {}?", args.to), Consent::from_flag(args.yes))?;
     }
-    move_back(&connection, invocation, args, &sight.installation, &rollback, terminal).await?;
-    let left = restart(&connection, invocation, args, &from, terminal).await?;
-    conclude(invocation, args, &from, left.into_iter().chain(rollback.not_ours).collect(), terminal)?;
+    move_back(session, args, &sight.installation, &rollback).await?;
+    let left = restart(session, args, &from).await?;
+    conclude(session, args, &from, left.into_iter().chain(rollback.not_ours).collect())?;
     if !args.remove {
         return Ok(Exit::Done);
     }
     let removal = CompleteArgs { remove: from, abandon: None, dry_run: false, yes: args.yes, output: None };
-    complete::run(invocation, &removal, terminal).await
+    complete::run(session, &removal).await
 }
 
 /// The namespaces that follow a revision itself, whole.
@@ -137,44 +139,37 @@ fn announce(rollback: &Rollback, runners: &Runners, terminal: &mut Terminal) -> 
 
 /// Tags first: whoever follows one follows at once. Then the labels that name the revision itself.
 async fn move_back(
-    connection: &Connection,
-    invocation: &Invocation,
+    session: &mut Session,
     args: &RollbackArgs,
     installation: &Installation,
     rollback: &Rollback,
-    terminal: &mut Terminal,
 ) -> Result<(), Stop> {
     let writing =
         WritingArgs { yes: true, accept_gateway_restart: args.accept_gateway_restart, dry_run: DryRun::None, output: None };
-    let execution = Execution { connection, common: &invocation.common, writing: &writing, installation };
+    let execution = Execution { writing: &writing, installation };
     for plan in &rollback.tags {
-        execution.run(plan, terminal).await?;
+        execution.run(plan, session).await?;
     }
-    let interruption = Interruption::listen();
+    let connection = session.connect().await?;
     let labels = BTreeMap::from([(labels::REVISION, Some(args.to.clone())), (labels::INJECTION, None)]);
     for object in rollback.namespaces.iter().chain(&rollback.gateways) {
-        if interruption.is_requested() {
+        if session.interruption.is_requested() {
             let reason = "tags are back, some labels are not".to_owned();
             return Err(Stop::Interrupted(Refusal::new(reason, "the same command continues")));
         }
         let resource = if object["kind"] == "Gateway" { Resource::Gateways } else { Resource::Namespaces };
         let namespace = Some(namespace(object)).filter(|namespace| !namespace.is_empty());
         let subject = Subject::new(resource, namespace, name(object));
-        relabel(connection, &subject, object, &labels, Persistence::Stored).await?;
-        writeln!(terminal.err, "{subject} follows {}", args.to)?;
+        relabel(&connection, &subject, object, &labels, Persistence::Stored).await?;
+        writeln!(session.terminal.err, "{subject} follows {}", args.to)?;
     }
     Ok(())
 }
 
 /// Restarts what runs the revision that is left, in reverse order, and gives what cannot be brought back.
-async fn restart(
-    connection: &Connection,
-    invocation: &Invocation,
-    args: &RollbackArgs,
-    from: &str,
-    terminal: &mut Terminal,
-) -> Result<Vec<String>, Stop> {
-    let snapshot = read(connection, &scope(invocation, None), Detail::Workloads, &Unobserved).await?;
+async fn restart(session: &mut Session, args: &RollbackArgs, from: &str) -> Result<Vec<String>, Stop> {
+    let connection = session.connect().await?;
+    let snapshot = read(&connection, &scope(session, None), Detail::Workloads, &Unobserved).await?;
     let Runners { restartable, others } = runners(&verdicts(&snapshot, &HashMap::new()), &snapshot, from);
     let mut others = others;
     let mut items = Vec::new();
@@ -200,38 +195,30 @@ async fn restart(
         wave.number = place + 1;
     }
     let mut events = Events::new(args.output);
-    let engine = Engine::new(connection, &snapshot, Limits::from(&args.limits));
-    engine.run(&waves, &mut events, terminal).await?;
+    let engine = Engine::new(&connection, &snapshot, Limits::from(&args.limits), session.interruption.clone());
+    engine.run(&waves, &mut events, &mut session.terminal).await?;
     Ok(others)
 }
 
-fn conclude(
-    invocation: &Invocation,
-    args: &RollbackArgs,
-    from: &str,
-    left: Vec<String>,
-    terminal: &mut Terminal,
-) -> Result<(), Stop> {
+fn conclude(session: &mut Session, args: &RollbackArgs, from: &str, left: Vec<String>) -> Result<(), Stop> {
     if !left.is_empty() {
         let reason = format!("these still use revision {from}, and are not brought back from here");
-        let advice = format!(
-            "mend each; then {}",
-            invocation.common.advisor().plugin("mesh-upgrade", &format!("complete --remove {from}"))
-        );
+        let advice =
+            format!("mend each; then {}", session.advisor().plugin("mesh-upgrade", &format!("complete --remove {from}")));
         return Err(Stop::Partly(Refusal::new(reason, advice).with(left)));
     }
-    writeln!(terminal.err, "Everything that followed revision {from} is back on {}.", args.to)?;
+    writeln!(session.terminal.err, "Everything that followed revision {from} is back on {}.", args.to)?;
     if !args.remove {
-        let next = invocation.common.advisor().plugin("mesh-upgrade", &format!("complete --remove {from}"));
-        writeln!(terminal.err, "{} {next}", "Next:".style(terminal.err_styles.hint))?;
+        let next = session.advisor().plugin("mesh-upgrade", &format!("complete --remove {from}"));
+        session.tell_next(&next)?;
     }
     Ok(())
 }
 
 /// What is needed: tags, labels and restarts.
-fn needed(invocation: &Invocation, args: &RollbackArgs) -> Vec<Permission> {
-    let istio_namespace = invocation.common.istio_namespace.as_deref();
-    let mut needed = permissions(&scope(invocation, None), Probing::Yes);
+fn needed(session: &Session, args: &RollbackArgs) -> Vec<Permission> {
+    let istio_namespace = session.flags.istio_namespace.as_deref();
+    let mut needed = permissions(&scope(session, None), Probing::Yes);
     needed.extend(tag_permissions(istio_namespace));
     needed.extend(namespace_permissions(istio_namespace));
     needed.extend(engine_permissions(None));
@@ -243,7 +230,7 @@ fn needed(invocation: &Invocation, args: &RollbackArgs) -> Vec<Permission> {
         verb,
     }));
     if args.remove {
-        needed.extend(complete::needed(invocation));
+        needed.extend(complete::needed(session));
     }
     needed.sort();
     needed.dedup();

@@ -10,6 +10,7 @@ use mesh::cluster::connection::Connection;
 use mesh::cluster::{Scope, Unobserved, read};
 use mesh::object::{LabelSelector, Labels, Lookup};
 use mesh::refusal::Refusal;
+use mesh::session::Session;
 use mesh::snapshot::{Detail, Snapshot};
 use mesh::state::State;
 use mesh::terminal::Terminal;
@@ -18,7 +19,6 @@ use mesh::verdict::{Verdict, verdicts};
 use mesh::workload::WorkloadId;
 use serde::Deserialize;
 
-use crate::invocation::Invocation;
 use crate::waves::{Item, Wave, Waving, waves};
 
 /// What selects workloads, and makes waves of them.
@@ -69,14 +69,14 @@ pub struct Selection {
 
 impl SelectionArgs {
     /// What has to be read for them; everything when nothing but references says where to look.
-    pub fn scope(&self, invocation: &Invocation, context_namespace: &str) -> Scope {
+    pub fn scope(&self, session: &Session, context_namespace: &str) -> Scope {
         // References name their namespaces themselves.
         let is_everywhere = self.all_namespaces || (self.filename.is_some() && self.namespace.is_none());
         let namespace = || self.namespace.clone().unwrap_or_else(|| context_namespace.to_owned());
         Scope {
             namespace: (!is_everywhere).then(namespace),
             selector: None,
-            istio_namespace: invocation.common.istio_namespace.clone(),
+            istio_namespace: session.flags.istio_namespace.clone(),
         }
     }
 
@@ -84,11 +84,11 @@ impl SelectionArgs {
     ///
     /// # Errors
     /// When what was named is not there, or pods cannot be listed.
-    pub async fn select(&self, invocation: &Invocation, connection: &Connection) -> Result<Selection, Stop> {
+    pub async fn select(&self, session: &Session, connection: &Connection) -> Result<Selection, Stop> {
         let named = self.named()?;
         let selector = self.selector.as_deref().map(LabelSelector::from_str).transpose();
         let selector = selector.map_err(|error| Stop::Usage(error.to_string()))?;
-        let scope = self.scope(invocation, &connection.namespace);
+        let scope = self.scope(session, &connection.namespace);
         let snapshot = read(connection, &scope, Detail::Workloads, &Unobserved).await?;
         let all = verdicts(&snapshot, &HashMap::new());
         check_named(&named, &all)?;

@@ -20,16 +20,14 @@ use mesh::manifest::manifests;
 use mesh::object::{Resource, WebhookConfiguration};
 use mesh::platform::{Step, Way};
 use mesh::refusal::Refusal;
+use mesh::session::Session;
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
-use mesh::terminal::interruption::Interruption;
 use mesh::terminal::question::{Consent, ask};
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use mesh::version::Version;
-use owo_colors::OwoColorize;
 
-use crate::invocation::Invocation;
 use crate::program::Program;
 use crate::revisions::Revision;
 use crate::selection::read_text;
@@ -91,22 +89,21 @@ pub enum Output {
 }
 
 /// Runs it.
-pub async fn run(invocation: &Invocation, args: &StartArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
-    if invocation.common.explain_rbac {
-        terminal.out.write_all(rbac(invocation, None, "start", &needed(invocation)).as_bytes())?;
-        return Ok(Exit::Done);
+pub async fn run(session: &mut Session, args: &StartArgs) -> Result<Exit, Stop> {
+    if session.flags.explain_rbac {
+        return session.explain(&rbac(session, None, &needed(session)), "mesh-upgrade-start");
     }
     let revision = args.revision.as_str();
     if let Some(why) = why_no_revision(revision) {
         return Err(Stop::Usage(format!("{revision:?} cannot be the name of a new revision: {why}")));
     }
-    let text = rendered(invocation, args).await?;
+    let text = rendered(session, args).await?;
     let documents = manifests(&text).map_err(|broken| {
         Refusal::new("the manifests cannot be read; nothing was changed", "render them anew").with(vec![broken.to_string()])
     })?;
     let mut contents = contents(&documents, revision).map_err(|obstacles| refusal(revision, &obstacles))?;
-    let connection = invocation.connect().await?;
-    let survey = survey(&connection, invocation, None, terminal).await?;
+    let connection = session.connect().await?;
+    let survey = survey(session, None).await?;
     let mut obstacles = around(&survey, &contents, revision);
     let running = running(&survey, revision);
     let events = Events::new(args.output);
@@ -129,50 +126,47 @@ pub async fn run(invocation: &Invocation, args: &StartArgs, terminal: &mut Termi
     };
     obstacles.extend(plan.obstacles.iter().cloned());
     for (key, line) in &lines {
-        events.mesh_configuration(key, line, terminal)?;
+        events.mesh_configuration(key, line, &mut session.terminal)?;
     }
     if !obstacles.is_empty() {
         return Err(refusal(revision, &obstacles).into());
     }
-    show(&plan, &contents, &events, terminal)?;
+    show(&plan, &contents, &events, &mut session.terminal)?;
     if args.dry_run {
         return Ok(Exit::Done);
     }
     if let Some(question) = question(args, &plan) {
-        ask(terminal, &question, Consent::from_flag(args.yes))?;
+        ask(&mut session.terminal, &question, Consent::from_flag(args.yes))?;
     }
     if let Some(program) = args.with {
-        program.run(invocation, &args.arguments, terminal).await?;
+        program.run(session, &args.arguments).await?;
     }
     let written = Cell::new(0);
-    let interruption = Interruption::listen();
     let installation = Installation {
         connection: &connection,
-        invocation,
         revision,
         namespace: &contents.namespace,
         events: &events,
         deadline: Instant::now() + Duration::from_secs(args.timeout),
-        interruption: &interruption,
         written: &written,
     };
     let result = async {
-        installation.run(&plan, &contents.own_injectors(revision), terminal).await?;
-        if args.with.is_none() { installation.read_back(&contents).await } else { Ok(()) }
+        installation.run(&plan, &contents.own_injectors(revision), session).await?;
+        if args.with.is_none() { installation.read_back(&contents, session).await } else { Ok(()) }
     };
     let result = result.await;
     let back = running.map_or_else(
         || "the same command continues".to_owned(),
         |old| {
-            let back = invocation.common.advisor().plugin("mesh-upgrade", &format!("rollback --to {}", old.name));
+            let back = session.advisor().plugin("mesh-upgrade", &format!("rollback --to {}", old.name));
             format!("the same command continues, or {back} goes back; {} is as it was", old.name)
         },
     );
     match result {
         Ok(()) => {
-            let next = invocation.common.advisor().plugin("mesh-tag", &format!("set TAG --revision {revision}"));
-            writeln!(terminal.err, "Revision {revision} is ready, beside what was here before.")?;
-            writeln!(terminal.err, "{} {next}", "Next:".style(terminal.err_styles.hint))?;
+            let next = session.advisor().plugin("mesh-tag", &format!("set TAG --revision {revision}"));
+            writeln!(session.terminal.err, "Revision {revision} is ready, beside what was here before.")?;
+            session.tell_next(&next)?;
             Ok(Exit::Done)
         }
         Err(Unfinished::Output(error)) => Err(Stop::Output(error)),
@@ -191,13 +185,13 @@ pub async fn run(invocation: &Invocation, args: &StartArgs, terminal: &mut Termi
 }
 
 /// The manifests: those given, or those that the program would install.
-async fn rendered(invocation: &Invocation, args: &StartArgs) -> Result<String, Stop> {
+async fn rendered(session: &Session, args: &StartArgs) -> Result<String, Stop> {
     match (&args.filename, args.with) {
         (Some(path), _) => read_text(path),
         (None, Some(program)) => {
             let words = program.rendering(&args.arguments).map_err(Stop::Usage)?;
             program.check().await?;
-            program.read(invocation, &words).await
+            program.read(session, &words).await
         }
         (None, None) => Err(Stop::Usage("give the manifests with -f, or a program with --with".to_owned())),
     }
@@ -328,7 +322,7 @@ fn show(plan: &Plan, contents: &Contents, events: &Events, terminal: &mut Termin
 }
 
 /// What is written, and what is read besides the survey. Whoever makes roles has to be allowed what they allow (`escalate`, `bind`).
-fn needed(invocation: &Invocation) -> Vec<Permission> {
+fn needed(session: &Session) -> Vec<Permission> {
     const EVERYWHERE: [(&str, &str); 8] = [
         ("", "namespaces"),
         ("apiextensions.k8s.io", "customresourcedefinitions"),
@@ -350,7 +344,7 @@ fn needed(invocation: &Invocation) -> Vec<Permission> {
         ("policy", "poddisruptionbudgets"),
         ("networking.k8s.io", "networkpolicies"),
     ];
-    let place = invocation.common.istio_namespace.clone().unwrap_or_else(|| "istio-system".to_owned());
+    let place = session.flags.istio_namespace.clone().unwrap_or_else(|| "istio-system".to_owned());
     let permission =
         |namespace: Option<&String>, group, resource, verb| Permission { namespace: namespace.cloned(), group, resource, verb };
     let mut needed = Vec::new();

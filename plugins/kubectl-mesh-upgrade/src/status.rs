@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use mesh::cluster::access::Permission;
-use mesh::cluster::connection::Connection;
 use mesh::cluster::watch;
 use mesh::finding::Severity;
 use mesh::health;
+use mesh::session::Session;
 use mesh::terminal::advisor::Advisor;
 use mesh::terminal::exit::Exit;
 use mesh::terminal::findings;
@@ -23,7 +23,6 @@ use mesh::terminal::words::plural;
 use mesh::terminal::{Audience, Terminal};
 use owo_colors::OwoColorize;
 
-use crate::invocation::Invocation;
 use crate::output::{write_json, write_yaml};
 use crate::status::model::{NoSuchRevision, Status, status};
 use crate::survey::{Survey, rbac, scope, survey};
@@ -78,23 +77,23 @@ pub enum Output {
 }
 
 /// Runs it.
-pub async fn run(invocation: &Invocation, args: &StatusArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
-    if invocation.common.explain_rbac {
-        terminal.out.write_all(rbac(invocation, args.namespace.as_deref(), "status", &watch_rules(args)).as_bytes())?;
-        return Ok(Exit::Done);
+pub async fn run(session: &mut Session, args: &StatusArgs) -> Result<Exit, Stop> {
+    if session.flags.explain_rbac {
+        let needed = rbac(session, args.namespace.as_deref(), &watch_rules(args));
+        return session.explain(&needed, "mesh-upgrade-status");
     }
     if args.watch && matches!(args.output, Output::Yaml | Output::Prom | Output::Junit) {
         return Err(Stop::Usage("--watch goes with tables and with -o json".to_owned()));
     }
-    let connection = invocation.connect().await?;
+    session.connect().await?;
     if args.watch {
-        return follow(&connection, invocation, args, terminal).await;
+        return follow(session, args).await;
     }
-    let survey = survey(&connection, invocation, args.namespace.as_deref(), terminal).await?;
+    let survey = survey(session, args.namespace.as_deref()).await?;
     let status = decide(&survey, args)?;
-    print(&survey, &status, invocation, args, terminal)?;
-    terminal.flush()?;
-    tell(&survey, &status, invocation, args, terminal)?;
+    print(session, &survey, &status, args)?;
+    session.terminal.flush()?;
+    tell(session, &survey, &status, args)?;
     Ok(if args.exit_code && status.has_left() { Exit::Found } else { Exit::Done })
 }
 
@@ -123,20 +122,14 @@ fn decide(survey: &Survey, args: &StatusArgs) -> Result<Status, Stop> {
     })
 }
 
-fn print(
-    survey: &Survey,
-    status: &Status,
-    invocation: &Invocation,
-    args: &StatusArgs,
-    terminal: &mut Terminal,
-) -> Result<(), Stop> {
-    let advisor = invocation.common.advisor();
-    let out = &mut terminal.out;
+fn print(session: &mut Session, survey: &Survey, status: &Status, args: &StatusArgs) -> Result<(), Stop> {
+    let advisor = session.advisor();
+    let out = &mut session.terminal.out;
     match args.output {
         Output::Table | Output::Wide => {
-            let lines = lines(survey, status, args, &advisor, terminal);
+            let lines = lines(survey, status, args, &advisor, &session.terminal);
             for line in lines {
-                writeln!(terminal.out, "{line}")?;
+                writeln!(session.terminal.out, "{line}")?;
             }
         }
         Output::Json => write_json(&document::document(survey, status, &advisor), out)?,
@@ -153,87 +146,77 @@ fn lines(survey: &Survey, status: &Status, args: &StatusArgs, advisor: &Advisor,
 }
 
 /// What stands on stderr: findings, and the next command.
-fn tell(
-    survey: &Survey,
-    status: &Status,
-    invocation: &Invocation,
-    args: &StatusArgs,
-    terminal: &mut Terminal,
-) -> Result<(), Stop> {
-    let styles = terminal.err_styles;
+fn tell(session: &mut Session, survey: &Survey, status: &Status, args: &StatusArgs) -> Result<(), Stop> {
+    let styles = session.terminal.err_styles;
     let told = health::findings(&survey.snapshot);
-    findings::write(told.iter().map(|finding| (None, finding)), invocation.common.v, &styles, &mut terminal.err)?;
+    findings::write(told.iter().map(|finding| (None, finding)), session.flags.v, &styles, &mut session.terminal.err)?;
     if survey.revisions.is_empty() {
         let place = if args.namespace.is_some() { " in this namespace; -A looks in all" } else { "" };
-        writeln!(terminal.err, "No mesh here: there is no control plane and no proxy{place}.")?;
+        writeln!(session.terminal.err, "No mesh here: there is no control plane and no proxy{place}.")?;
     }
-    if let Some(next) = status.next_command(&invocation.common.advisor(), args.namespace.as_deref()) {
-        writeln!(terminal.err, "{} {next}", "Next:".style(styles.hint))?;
+    if let Some(next) = status.next_command(&session.advisor(), args.namespace.as_deref()) {
+        session.tell_next(&next)?;
     }
     Ok(())
 }
 
 /// Looks again whenever something has changed. On a terminal the page is drawn over the last one; elsewhere it is printed once
 /// more, and with `-o json` one document a line.
-async fn follow(
-    connection: &Connection,
-    invocation: &Invocation,
-    args: &StatusArgs,
-    terminal: &mut Terminal,
-) -> Result<Exit, Stop> {
-    let scope = scope(invocation, args.namespace.as_deref());
-    let is_drawn = terminal.out_audience == Audience::Person && args.output != Output::Json;
+async fn follow(session: &mut Session, args: &StatusArgs) -> Result<Exit, Stop> {
+    let connection = session.connect().await?;
+    let scope = scope(session, args.namespace.as_deref());
+    let is_drawn = session.terminal.out_audience == Audience::Person && args.output != Output::Json;
     let mut shown: Option<Vec<String>> = None;
     loop {
-        let moment = watch::now(connection, &scope).await?;
+        let moment = watch::now(&connection, &scope).await?;
         let started = Instant::now();
-        let survey = survey(connection, invocation, args.namespace.as_deref(), terminal).await?;
+        let survey = survey(session, args.namespace.as_deref()).await?;
         let status = decide(&survey, args)?;
-        let advisor = invocation.common.advisor();
+        let advisor = session.advisor();
         let mut page = if args.output == Output::Json {
             vec![document::document(&survey, &status, &advisor).to_string()]
         } else {
-            lines(&survey, &status, args, &advisor, terminal)
+            lines(&survey, &status, args, &advisor, &session.terminal)
         };
         // What stderr says is gone with the next drawing, so the next command stands on the page.
-        let foot = if is_drawn { foot(&survey, &status, invocation, args, terminal) } else { Vec::new() };
+        let foot = if is_drawn { foot(session, &survey, &status, args) } else { Vec::new() };
         page.extend(foot.iter().cloned());
         if shown.as_ref() != Some(&page) {
             if is_drawn {
                 let drawing = if shown.is_none() { page::Drawing::First } else { page::Drawing::Again };
-                terminal.out.write_all(page::redrawn(&page, foot.len(), drawing, terminal.height).as_bytes())?;
+                session.terminal.out.write_all(page::redrawn(&page, foot.len(), drawing, session.terminal.height).as_bytes())?;
             } else {
                 if shown.is_some() && args.output != Output::Json {
-                    writeln!(terminal.out)?;
+                    writeln!(session.terminal.out)?;
                 }
                 for line in &page {
-                    writeln!(terminal.out, "{line}")?;
+                    writeln!(session.terminal.out, "{line}")?;
                 }
             }
-            terminal.flush()?;
+            session.terminal.flush()?;
             if shown.is_none() && !is_drawn {
-                tell(&survey, &status, invocation, args, terminal)?;
+                tell(session, &survey, &status, args)?;
             }
             shown = Some(page);
         }
         // A large cluster changes all the time: reading it takes at most a fifth of the time.
         tokio::time::sleep(WATCH_PAUSE.max(started.elapsed() * 4)).await;
-        watch::changed(connection, &scope, &moment).await?;
+        watch::changed(&connection, &scope, &moment).await?;
     }
 }
 
 /// The last lines of a page: how much is wrong besides, and the next command.
-fn foot(survey: &Survey, status: &Status, invocation: &Invocation, args: &StatusArgs, terminal: &Terminal) -> Vec<String> {
-    let styles = terminal.out_styles;
+fn foot(session: &Session, survey: &Survey, status: &Status, args: &StatusArgs) -> Vec<String> {
+    let styles = session.terminal.out_styles;
     let faults = health::findings(&survey.snapshot).iter().filter(|finding| finding.severity == Severity::Error).count();
     let faults = (faults > 0).then(|| {
         let count = plural(faults as u64, "thing is", "things are");
         format!("{} {count} wrong besides: without -w they are told", "error:".style(styles.error))
     });
-    let next = status.next_command(&invocation.common.advisor(), args.namespace.as_deref());
+    let next = status.next_command(&session.advisor(), args.namespace.as_deref());
     let next = next.map(|next| format!("{} {next}", "Next:".style(styles.hint)));
     let mut lines: Vec<String> =
-        faults.into_iter().chain(next).flat_map(|text| page::wrapped(&text, "      ", terminal.width)).collect();
+        faults.into_iter().chain(next).flat_map(|text| page::wrapped(&text, "      ", session.terminal.width)).collect();
     if !lines.is_empty() {
         lines.insert(0, String::new());
     }

@@ -5,20 +5,20 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use mesh::cluster::access::{Permission, Probing, manifest, permissions};
+use mesh::cluster::access::{Permission, Probing, permissions};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
 use mesh::cluster::raw::read_list;
 use mesh::cluster::{Observer, Scope, read};
 use mesh::object::{Interner, Object, Pod, Resource};
 use mesh::proxy::Proxy;
+use mesh::session::Session;
 use mesh::snapshot::{Detail, Snapshot};
-use mesh::terminal::Terminal;
 use mesh::terminal::progress::Progress;
+use mesh::terminal::stop::Stop;
 use owo_colors::OwoColorize;
 use serde_json::Value;
 
-use crate::invocation::Invocation;
 use crate::revisions::{Revision, revisions};
 
 /// Selects the Deployments of control planes, wherever they are.
@@ -55,22 +55,18 @@ pub struct Terminating {
 ///
 /// # Errors
 /// When pods cannot be listed or the API server cannot be reached; see [`read`].
-pub async fn survey(
-    connection: &Connection,
-    invocation: &Invocation,
-    namespace: Option<&str>,
-    terminal: &mut Terminal,
-) -> Result<Survey, Failure> {
-    let progress = Progress::start(terminal.err_audience, "objects");
+pub async fn survey(session: &mut Session, namespace: Option<&str>) -> Result<Survey, Stop> {
+    let connection = session.connect().await?;
+    let progress = Progress::start(session.terminal.err_audience, "objects");
     let counter = Counter { progress: &progress, terminating: RefCell::default() };
-    let scope = scope(invocation, namespace);
-    let snapshot = read(connection, &scope, Detail::Workloads, &counter);
-    let (snapshot, istiods) = futures::join!(snapshot, istiods(connection, invocation));
+    let scope = scope(session, namespace);
+    let snapshot = read(&connection, &scope, Detail::Workloads, &counter);
+    let (snapshot, istiods) = futures::join!(snapshot, istiods(&connection, session.istio_namespace()));
     let (snapshot, istiods) = (snapshot?, istiods?);
     progress.clear();
     for warning in connection.take_warnings() {
         // A warning that cannot be written is no reason to fail.
-        let _ = writeln!(terminal.err, "{} {warning}", "Warning:".style(terminal.err_styles.warning));
+        let _ = writeln!(session.terminal.err, "{} {warning}", "Warning:".style(session.terminal.err_styles.warning));
     }
     let (istiods, istiods_unread) = istiods;
     let revisions = revisions(&snapshot, &istiods);
@@ -79,27 +75,26 @@ pub async fn survey(
 }
 
 /// What to read.
-pub fn scope(invocation: &Invocation, namespace: Option<&str>) -> Scope {
-    Scope { namespace: namespace.map(str::to_owned), selector: None, istio_namespace: invocation.common.istio_namespace.clone() }
+pub fn scope(session: &Session, namespace: Option<&str>) -> Scope {
+    Scope { namespace: namespace.map(str::to_owned), selector: None, istio_namespace: session.flags.istio_namespace.clone() }
 }
 
-/// The rules that a survey needs, and more, as `--explain-rbac` prints them.
-pub fn rbac(invocation: &Invocation, namespace: Option<&str>, verb: &str, more: &[Permission]) -> String {
-    let mut needed = permissions(&scope(invocation, namespace), Probing::No);
+/// The rules that a survey needs, and more.
+pub fn rbac(session: &Session, namespace: Option<&str>, more: &[Permission]) -> Vec<Permission> {
+    let mut needed = permissions(&scope(session, namespace), Probing::No);
     needed.extend(more.iter().cloned());
     let needed: BTreeSet<Permission> = needed.into_iter().collect();
-    let needed: Vec<Permission> = needed.into_iter().collect();
-    manifest(&needed, &format!("mesh-upgrade-{verb}"))
+    needed.into_iter().collect()
 }
 
 /// The Deployments of control planes, whole: for their age, owner and conditions; and why they may not be all. Where only one
 /// namespace may be read, those that are there.
-async fn istiods(connection: &Connection, invocation: &Invocation) -> Result<(Vec<Value>, Option<String>), Failure> {
+async fn istiods(connection: &Connection, istio_namespace: Option<&str>) -> Result<(Vec<Value>, Option<String>), Failure> {
     const WHAT: &str = "listing deployments of istiod";
     match read_list(connection, ISTIODS, WHAT).await {
         Err(failure) if failure.cause.is_tolerable() => {
             let why = failure.to_string();
-            let namespace = invocation.common.istio_namespace.as_deref().unwrap_or("istio-system");
+            let namespace = istio_namespace.unwrap_or("istio-system");
             let path = format!("{}?labelSelector=app%3Distiod", Resource::Deployments.path(Some(namespace)));
             match read_list(connection, &path, WHAT).await {
                 Err(failure) if failure.cause.is_tolerable() => Ok((Vec::new(), Some(why))),

@@ -10,13 +10,11 @@ use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
 use mesh::cluster::raw::read_path;
 use mesh::health;
-use mesh::terminal::Terminal;
+use mesh::session::Session;
 use mesh::terminal::exit::Exit;
 use mesh::terminal::findings;
 use mesh::terminal::stop::Stop;
-use owo_colors::OwoColorize;
 
-use crate::invocation::Invocation;
 use crate::output::{write_json, write_yaml};
 use crate::support::{Releases, line_of};
 use crate::survey::{rbac, survey};
@@ -43,17 +41,16 @@ pub enum Output {
 }
 
 /// Runs it.
-pub async fn run(invocation: &Invocation, args: &TargetsArgs, terminal: &mut Terminal) -> Result<Exit, Stop> {
-    if invocation.common.explain_rbac {
+pub async fn run(session: &mut Session, args: &TargetsArgs) -> Result<Exit, Stop> {
+    if session.flags.explain_rbac {
         // Everybody who is known to a cluster may read its version: no rule is needed for it.
         let none: [Permission; 0] = [];
-        terminal.out.write_all(rbac(invocation, None, "targets", &none).as_bytes())?;
-        return Ok(Exit::Done);
+        return session.explain(&rbac(session, None, &none), "mesh-upgrade-targets");
     }
-    let connection = invocation.connect().await?;
+    let connection = session.connect().await?;
     let (survey, kubernetes) = {
         let kubernetes = kubernetes_version(&connection);
-        let survey = survey(&connection, invocation, None, terminal);
+        let survey = survey(session, None);
         let (survey, kubernetes) = futures::join!(survey, kubernetes);
         (survey?, kubernetes?)
     };
@@ -63,24 +60,24 @@ pub async fn run(invocation: &Invocation, args: &TargetsArgs, terminal: &mut Ter
     let page = render::Page { survey: &survey, targets: &targets, releases, kubernetes, today };
     match args.output {
         Output::Table => {
-            render::table(&page, invocation.common.header(), &terminal.out_styles, &mut terminal.out)?;
+            render::table(&page, session.flags.header(), &session.terminal.out_styles, &mut session.terminal.out)?;
         }
-        Output::Json => write_json(&render::document(&page), &mut terminal.out)?,
-        Output::Yaml => write_yaml(&render::document(&page), &mut terminal.out)?,
+        Output::Json => write_json(&render::document(&page), &mut session.terminal.out)?,
+        Output::Yaml => write_yaml(&render::document(&page), &mut session.terminal.out)?,
     }
-    terminal.flush()?;
+    session.terminal.flush()?;
     let told = health::findings(&survey.snapshot);
-    let styles = terminal.err_styles;
-    findings::write(told.iter().map(|finding| (None, finding)), invocation.common.v, &styles, &mut terminal.err)?;
+    let styles = session.terminal.err_styles;
+    findings::write(told.iter().map(|finding| (None, finding)), session.flags.v, &styles, &mut session.terminal.err)?;
     if survey.revisions.is_empty() {
-        writeln!(terminal.err, "No mesh here: there is no control plane and no proxy.")?;
+        writeln!(session.terminal.err, "No mesh here: there is no control plane and no proxy.")?;
         return Ok(Exit::Done);
     }
     if let Some(note) = end_of_knowledge(&targets, releases) {
-        writeln!(terminal.err, "{note}")?;
+        writeln!(session.terminal.err, "{note}")?;
     }
-    if let Some(next) = next_command(invocation, &targets) {
-        writeln!(terminal.err, "{} {next}", "Next:".style(styles.hint))?;
+    if let Some(next) = next_command(session, &targets) {
+        session.tell_next(&next)?;
     }
     Ok(Exit::Done)
 }
@@ -109,13 +106,13 @@ fn end_of_knowledge(targets: &[Target], releases: &Releases) -> Option<String> {
 
 /// From the oldest revision that proxies still run, to the best of what may come next: one that is here, one that is supported,
 /// the newest.
-fn next_command(invocation: &Invocation, targets: &[Target]) -> Option<String> {
+fn next_command(session: &Session, targets: &[Target]) -> Option<String> {
     let possible = || targets.iter().filter(|target| target.verdict != Verdict::No && target.serves_proxies);
     let from = &possible().next()?.from;
     let best = possible().filter(|target| target.from == *from).max_by_key(|target| {
         (!target.here.is_empty(), target.is_supported == Some(true), target.verdict == Verdict::Yes, target.line)
     })?;
-    let advisor = invocation.common.advisor();
+    let advisor = session.advisor();
     let to = best.here.last().cloned().unwrap_or_else(|| format!("{}.{}", best.line.0, best.line.1));
     Some(advisor.plugin("mesh-upgrade", &format!("precheck --to {to}")))
 }

@@ -3,10 +3,9 @@
 use clap::Args;
 
 use super::advisor::Advisor;
-use super::stop::Stop;
 use super::styles::ColorChoice;
 use super::table::Header;
-use crate::cluster::connection::{Connection, ConnectionArgs};
+use crate::cluster::connection::ConnectionArgs;
 
 /// Flags of every command.
 #[derive(Args, Clone, Debug, Default)]
@@ -47,18 +46,6 @@ impl CommonArgs {
     /// Whether tables have a header.
     pub const fn header(&self) -> Header {
         if self.no_headers { Header::Hidden } else { Header::Shown }
-    }
-
-    /// Connects to the one cluster that a command is about.
-    ///
-    /// # Errors
-    /// [`Stop::Usage`] when several contexts were given: one cluster is changed at a time.
-    pub async fn connect(&self, user_agent: &str) -> Result<Connection, Stop> {
-        let contexts = self.connection.contexts();
-        let [context] = &contexts[..] else {
-            return Err(Stop::Usage("this command is about one cluster at a time: give one --context".to_owned()));
-        };
-        Ok(self.connection.connect(context.as_deref(), user_agent).await?)
     }
 
     /// Words commands in advice so that they reach the same cluster.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use mesh::cluster::Scope;
 use mesh::refusal::Refusal;
+use mesh::session::Session;
 use mesh::state::State;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
@@ -13,7 +14,6 @@ use mesh::workload::{Restart, WorkloadId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::invocation::Invocation;
 use crate::selection::read_text;
 use crate::waves::{Item, Wave};
 
@@ -141,10 +141,10 @@ impl Plan {
     }
 
     /// What has to be read to know what is left.
-    pub fn scope(&self, invocation: &Invocation) -> Scope {
+    pub fn scope(&self, session: &Session) -> Scope {
         let namespaces: BTreeSet<&str> = self.workloads().map(|item| item.namespace.as_str()).collect();
         let only = if namespaces.len() == 1 { namespaces.first().map(|only| (*only).to_owned()) } else { None };
-        Scope { namespace: only, selector: None, istio_namespace: invocation.common.istio_namespace.clone() }
+        Scope { namespace: only, selector: None, istio_namespace: session.flags.istio_namespace.clone() }
     }
 
     /// What is left to do of it.

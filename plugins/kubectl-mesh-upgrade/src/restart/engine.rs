@@ -90,8 +90,7 @@ pub fn permissions(namespace: Option<&str>) -> Vec<Permission> {
 
 impl<'a> Engine<'a> {
     /// An engine for workloads of this snapshot.
-    pub fn new(connection: &'a Connection, snapshot: &'a Snapshot, limits: Limits) -> Engine<'a> {
-        let interruption = Interruption::listen();
+    pub fn new(connection: &'a Connection, snapshot: &'a Snapshot, limits: Limits, interruption: Interruption) -> Engine<'a> {
         Engine { connection, snapshot, limits, looks: Looks { connection, seen: RefCell::default() }, interruption }
     }
 

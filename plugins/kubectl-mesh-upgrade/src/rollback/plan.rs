@@ -7,6 +7,7 @@ use mesh::labels;
 use mesh::object::StringMap;
 use mesh::owner::owner_of;
 use mesh::refusal::Refusal;
+use mesh::session::VERSION;
 use mesh::snapshot::Snapshot;
 use mesh::state::State;
 use mesh::tag::{self, SetRequest, TagPlan, check_answers, history, plan_set, plan_undo};
@@ -99,7 +100,7 @@ fn plan_of(sight: &Sight, tag: &str, args: &RollbackArgs, from: &str, now: &str)
         may_restart_gateways: args.accept_gateway_restart,
         istio_namespace: None,
         time: now,
-        version: env!("CARGO_PKG_VERSION"),
+        version: VERSION,
     };
     let Sight { installation, census } = sight;
     let last = installation.tag_webhooks(tag).next().and_then(|webhook| history(webhook).pop());

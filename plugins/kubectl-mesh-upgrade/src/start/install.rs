@@ -13,14 +13,13 @@ use mesh::cluster::raw::{read_list, read_object};
 use mesh::control_plane::revision_suffix;
 use mesh::object::Resource;
 use mesh::proof::places;
-use mesh::terminal::Terminal;
-use mesh::terminal::interruption::Interruption;
+use mesh::session::Session;
+use mesh::terminal::stop::Stop;
 use serde_json::Value;
 
 use super::contents::{Contents, Obstacle};
 use super::event::Events;
 use super::plan::{Plan, Turn, plan};
-use crate::invocation::Invocation;
 use crate::survey::survey;
 
 /// How long to wait between two looks at the same thing.
@@ -43,11 +42,15 @@ impl From<Failure> for Unfinished {
     }
 }
 
-impl From<mesh::terminal::stop::Stop> for Unfinished {
-    fn from(stop: mesh::terminal::stop::Stop) -> Unfinished {
+impl From<Stop> for Unfinished {
+    fn from(stop: Stop) -> Unfinished {
         match stop {
-            mesh::terminal::stop::Stop::Output(error) => Unfinished::Output(error),
-            other => Unfinished::Failed(vec![format!("{other:?}")]),
+            Stop::Output(error) => Unfinished::Output(error),
+            Stop::Failure(failure) => failure.into(),
+            Stop::Refused(refusal) | Stop::Partly(refusal) | Stop::Interrupted(refusal) => {
+                Unfinished::Failed([vec![refusal.reason], refusal.details].concat())
+            }
+            Stop::Usage(message) | Stop::Message(message) => Unfinished::Failed(vec![message]),
         }
     }
 }
@@ -56,8 +59,6 @@ impl From<mesh::terminal::stop::Stop> for Unfinished {
 pub struct Installation<'a> {
     /// The cluster.
     pub connection: &'a Connection,
-    /// The command line.
-    pub invocation: &'a Invocation,
     /// The revision.
     pub revision: &'a str,
     /// Its namespace.
@@ -66,33 +67,31 @@ pub struct Installation<'a> {
     pub events: &'a Events,
     /// When patience ends.
     pub deadline: Instant,
-    /// Whether the user interrupts it.
-    pub interruption: &'a Interruption,
     /// How many objects were written.
     pub written: &'a Cell<usize>,
 }
 
 impl Installation<'_> {
     /// All of it. What is as it should be is not written, so a repeated run does only what is left.
-    pub async fn run(&self, plan: &Plan, injectors: &[Subject], terminal: &mut Terminal) -> Result<(), Unfinished> {
-        self.write(plan, |turn| turn <= Turn::Definition, terminal).await?;
-        self.definitions(plan, terminal).await?;
-        self.write(plan, |turn| turn > Turn::Definition && turn < Turn::Admission, terminal).await?;
-        self.istiod(terminal).await?;
-        self.endpoints(terminal).await?;
-        self.write(plan, |turn| turn == Turn::Admission, terminal).await?;
+    pub async fn run(&self, plan: &Plan, injectors: &[Subject], session: &mut Session) -> Result<(), Unfinished> {
+        self.write(plan, |turn| turn <= Turn::Definition, session).await?;
+        self.definitions(plan, session).await?;
+        self.write(plan, |turn| turn > Turn::Definition && turn < Turn::Admission, session).await?;
+        self.istiod(session).await?;
+        self.endpoints(session).await?;
+        self.write(plan, |turn| turn == Turn::Admission, session).await?;
         for injector in injectors {
-            self.certificates(injector, terminal).await?;
+            self.certificates(injector, session).await?;
         }
-        self.prove(injectors, terminal).await
+        self.prove(injectors, session).await
     }
 
     /// Reads everything back: planned once more, nothing is left to write.
     ///
     /// # Errors
     /// [`Unfinished::Failed`] with what somebody else has made of an object meanwhile.
-    pub async fn read_back(&self, contents: &Contents) -> Result<(), Unfinished> {
-        let again = self.patiently(|| plan(self.connection, contents, self.revision)).await?;
+    pub async fn read_back(&self, contents: &Contents, session: &Session) -> Result<(), Unfinished> {
+        let again = self.patiently(session, || plan(self.connection, contents, self.revision)).await?;
         let changed = again.steps.iter().filter(|step| step.change.action() != Action::None).flat_map(|step| {
             let differences = step.change.differences().into_iter().map(|difference| format!("  {difference}"));
             std::iter::once(format!("{}: it is not as it was written", step.change.subject)).chain(differences)
@@ -101,22 +100,22 @@ impl Installation<'_> {
         if told.is_empty() { Ok(()) } else { Err(Unfinished::Failed(told)) }
     }
 
-    async fn write(&self, plan: &Plan, is_now: impl Fn(Turn) -> bool, terminal: &mut Terminal) -> Result<(), Unfinished> {
+    async fn write(&self, plan: &Plan, is_now: impl Fn(Turn) -> bool, session: &mut Session) -> Result<(), Unfinished> {
         for step in plan.steps.iter().filter(|step| is_now(step.turn) && step.change.action() != Action::None) {
-            self.check()?;
+            Self::check(session)?;
             // To apply the same again changes nothing, so a lost answer is simply asked for again.
-            self.patiently(|| step.write(self.connection, Persistence::Stored)).await?;
+            self.patiently(session, || step.write(self.connection, Persistence::Stored)).await?;
             self.written.set(self.written.get() + 1);
-            self.events.done(&step.change.subject, step.change.action().as_str(), terminal)?;
+            self.events.done(&step.change.subject, step.change.action().as_str(), &mut session.terminal)?;
         }
         Ok(())
     }
 
-    async fn definitions(&self, plan: &Plan, terminal: &mut Terminal) -> Result<(), Unfinished> {
+    async fn definitions(&self, plan: &Plan, session: &mut Session) -> Result<(), Unfinished> {
         let is_new = |step: &&super::plan::Step| step.turn == Turn::Definition && step.change.before.is_none();
         for step in plan.steps.iter().filter(is_new) {
             let subject = &step.change.subject;
-            self.until(subject, terminal, |definition| {
+            self.until(subject, session, |definition| {
                 let is_established = has_condition(definition?, "Established");
                 is_established.then_some(())
             })
@@ -125,21 +124,21 @@ impl Installation<'_> {
         Ok(())
     }
 
-    async fn istiod(&self, terminal: &mut Terminal) -> Result<(), Unfinished> {
+    async fn istiod(&self, session: &mut Session) -> Result<(), Unfinished> {
         let subject =
             Subject::new(Resource::Deployments, Some(self.namespace), &format!("istiod{}", revision_suffix(self.revision)));
-        self.until(&subject, terminal, |deployment| is_rolled_out(deployment?).then_some(())).await
+        self.until(&subject, session, |deployment| is_rolled_out(deployment?).then_some(())).await
     }
 
-    async fn endpoints(&self, terminal: &mut Terminal) -> Result<(), Unfinished> {
+    async fn endpoints(&self, session: &mut Session) -> Result<(), Unfinished> {
         let name = format!("istiod{}", revision_suffix(self.revision));
         let collection = Resource::EndpointSlices.path(Some(self.namespace));
         let path = format!("{collection}?labelSelector=kubernetes.io%2Fservice-name%3D{name}");
         let what = format!("endpoints of services/{name} -n {}", self.namespace);
-        self.events.waiting(&what, terminal)?;
+        self.events.waiting(&what, &mut session.terminal)?;
         loop {
-            self.check()?;
-            let slices = self.patiently(|| read_list(self.connection, &path, &what)).await?;
+            Self::check(session)?;
+            let slices = self.patiently(session, || read_list(self.connection, &path, &what)).await?;
             let mut endpoints = slices.iter().flat_map(|slice| slice["endpoints"].as_array().into_iter().flatten());
             if endpoints.any(|endpoint| endpoint["conditions"]["ready"] != false) {
                 return Ok(());
@@ -152,8 +151,8 @@ impl Installation<'_> {
     }
 
     /// istiod writes its certificate into the webhooks of its revision itself (pkg/webhooks/webhookpatch.go).
-    async fn certificates(&self, injector: &Subject, terminal: &mut Terminal) -> Result<(), Unfinished> {
-        self.until(injector, terminal, |configuration| {
+    async fn certificates(&self, injector: &Subject, session: &mut Session) -> Result<(), Unfinished> {
+        self.until(injector, session, |configuration| {
             let mut entries = configuration?["webhooks"].as_array()?.iter();
             let has_bundle = |entry: &Value| entry["clientConfig"]["caBundle"].as_str().is_some_and(|bundle| !bundle.is_empty());
             entries.all(has_bundle).then_some(())
@@ -161,18 +160,18 @@ impl Installation<'_> {
         .await
     }
 
-    async fn prove(&self, injectors: &[Subject], terminal: &mut Terminal) -> Result<(), Unfinished> {
+    async fn prove(&self, injectors: &[Subject], session: &mut Session) -> Result<(), Unfinished> {
         loop {
-            self.check()?;
-            let survey = self.patiently_surveyed(terminal).await?;
+            Self::check(session)?;
+            let survey = self.patiently_surveyed(session).await?;
             let places: Vec<_> = injectors
                 .iter()
                 .flat_map(|injector| places(&survey.snapshot, &injector.name, &[self.revision], &["default"]))
                 .collect();
-            let proof = self.patiently(|| prove(self.connection, &places)).await?;
+            let proof = self.patiently(session, || prove(self.connection, &places)).await?;
             let why = match proof {
                 Proof::Injected { revision, namespace } if revision == self.revision => {
-                    return Ok(self.events.proved(&revision, &namespace, terminal)?);
+                    return Ok(self.events.proved(&revision, &namespace, &mut session.terminal)?);
                 }
                 Proof::Injected { revision, namespace } => {
                     format!("a dry-run pod in namespace {namespace} got its proxy from revision {revision}")
@@ -188,11 +187,13 @@ impl Installation<'_> {
         }
     }
 
-    async fn patiently_surveyed(&self, terminal: &mut Terminal) -> Result<crate::survey::Survey, Unfinished> {
+    async fn patiently_surveyed(&self, session: &mut Session) -> Result<crate::survey::Survey, Unfinished> {
         loop {
-            self.check()?;
-            match survey(self.connection, self.invocation, None, terminal).await {
-                Err(failure) if is_uncertain(&failure.cause) && Instant::now() < self.deadline => tokio::time::sleep(PAUSE).await,
+            Self::check(session)?;
+            match survey(session, None).await {
+                Err(Stop::Failure(failure)) if is_uncertain(&failure.cause) && Instant::now() < self.deadline => {
+                    tokio::time::sleep(PAUSE).await;
+                }
                 survey => return Ok(survey?),
             }
         }
@@ -202,13 +203,13 @@ impl Installation<'_> {
     async fn until(
         &self,
         subject: &Subject,
-        terminal: &mut Terminal,
+        session: &mut Session,
         is_done: impl Fn(Option<&Value>) -> Option<()>,
     ) -> Result<(), Unfinished> {
-        self.events.waiting(&subject.to_string(), terminal)?;
+        self.events.waiting(&subject.to_string(), &mut session.terminal)?;
         loop {
-            self.check()?;
-            let object = self.patiently(|| read_object(self.connection, subject)).await?;
+            Self::check(session)?;
+            let object = self.patiently(session, || read_object(self.connection, subject)).await?;
             if is_done(object.as_ref()).is_some() {
                 return Ok(());
             }
@@ -223,11 +224,15 @@ impl Installation<'_> {
     }
 
     /// Calls again while the API server does not answer, until patience ends. Only for calls that may be repeated.
-    async fn patiently<T, F: Future<Output = Result<T, Failure>>>(&self, call: impl Fn() -> F) -> Result<T, Unfinished> {
+    async fn patiently<T, F: Future<Output = Result<T, Failure>>>(
+        &self,
+        session: &Session,
+        call: impl Fn() -> F,
+    ) -> Result<T, Unfinished> {
         loop {
             match call().await {
                 Err(failure) if is_passing(&failure.cause) && Instant::now() < self.deadline => {
-                    self.check()?;
+                    Self::check(session)?;
                     tokio::time::sleep(PAUSE).await;
                 }
                 result => return Ok(result?),
@@ -235,8 +240,8 @@ impl Installation<'_> {
         }
     }
 
-    fn check(&self) -> Result<(), Unfinished> {
-        if self.interruption.is_requested() { Err(Unfinished::Interrupted) } else { Ok(()) }
+    fn check(session: &Session) -> Result<(), Unfinished> {
+        if session.interruption.is_requested() { Err(Unfinished::Interrupted) } else { Ok(()) }
     }
 
     /// What the cluster has to say about an object and its pods, the last words; nothing where events may not be read.
