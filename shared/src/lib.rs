@@ -13,6 +13,7 @@
 //! Everything but `cluster` and `terminal` is pure: no clock, no environment, no I/O, and nothing there fails. What is
 //! odd becomes a [`finding`], what cannot be known is unknown with its reason.
 
+pub mod advice;
 pub mod census;
 pub mod change;
 pub mod cluster;

@@ -4,6 +4,7 @@ mod advice;
 
 use std::collections::HashMap;
 
+use crate::advice::Advice;
 use crate::control_plane::Readiness;
 use crate::image::{Image, ImageDifference};
 use crate::injection::{Doubt, Injected, Injection, Pin, gateway_owner, injection};
@@ -114,8 +115,8 @@ impl Verdict {
 
     /// The command or line that fixes it; empty when there is nothing to fix. `kubectl` is how to call kubectl, with
     /// the flags that reach this cluster.
-    pub fn advice(&self, kubectl: &str) -> String {
-        advice::advice(self, kubectl)
+    pub fn advice(&self) -> Advice {
+        advice::advice(self)
     }
 }
 

@@ -297,8 +297,7 @@ fn columns(args: &Args, request: &Request, report: &Report) -> Columns {
 }
 
 fn invocation(args: &Args, request: &Request, command: &str) -> Invocation {
-    let mut place: Vec<String> = args.common.connection.repeated_flags();
-    place.extend(args.common.connection.context.iter().map(|context| format!("--context={context}")));
+    let mut place = args.common.advisor().typed_words();
     if request.is_everywhere && args.filename.is_empty() {
         place.push("-A".to_owned());
     } else if let Some(namespace) = &args.namespace {

@@ -181,7 +181,7 @@ async fn restart(session: &mut Session, args: &RollbackArgs, from: &str) -> Resu
                 verdict.workload.qualified_name(),
                 verdict.workload.namespace,
                 args.to,
-                verdict.advice("kubectl")
+                mesh::terminal::advisor::Advisor::default().text(&verdict.advice())
             )),
         }
     }

@@ -119,7 +119,7 @@ impl SelectionArgs {
             let id = &verdict.workload;
             let is_stuck = matches!(verdict.state, State::Blocked | State::Unknown) || self.states.contains(&verdict.state);
             if is_stuck && verdict.state != State::Current {
-                let advice = verdict.advice("kubectl");
+                let advice = mesh::terminal::advisor::Advisor::default().text(&verdict.advice());
                 writeln!(
                     terminal.err,
                     "not restarted: {} -n {} is {}: {advice}",

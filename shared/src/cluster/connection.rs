@@ -138,13 +138,6 @@ impl ConnectionArgs {
         if contexts.is_empty() { vec![None] } else { contexts }
     }
 
-    /// The flags that advice must repeat to reach the same cluster, besides the context.
-    pub fn repeated_flags(&self) -> Vec<String> {
-        let kubeconfig = self.kubeconfig.as_ref().map(|path| format!("--kubeconfig={}", path.display()));
-        let server = self.server.as_ref().map(|server| format!("--server={server}"));
-        kubeconfig.into_iter().chain(server).collect()
-    }
-
     /// Connects to a context, or to the current one. Nothing is sent yet, but for what a credential plugin does by itself.
     ///
     /// # Errors

@@ -50,10 +50,6 @@ impl CommonArgs {
 
     /// Words commands in advice so that they reach the same cluster.
     pub fn advisor(&self) -> Advisor {
-        let mut flags = self.connection.repeated_flags();
-        if let [context] = &self.connection.context[..] {
-            flags.push(format!("--context={context}"));
-        }
-        Advisor { flags }
+        Advisor::new(self)
     }
 }

@@ -10,6 +10,8 @@ pub mod interruption;
 pub mod invocation;
 pub mod progress;
 pub mod question;
+pub mod quoting;
+pub mod shown;
 pub mod stop;
 pub mod styles;
 pub mod table;

@@ -169,7 +169,7 @@ fn advice_for(verdict: &Verdict) -> String {
     if verdict.state.is_stale() {
         format!("kubectl mesh-upgrade restart {}/{} -n {}", id.kind.to_lowercase(), id.name, id.namespace)
     } else {
-        verdict.advice("kubectl")
+        mesh::terminal::advisor::Advisor::default().text(&verdict.advice())
     }
 }
 

@@ -249,7 +249,11 @@ impl PlannedItem {
         if is_ready && verdict.restart.is_possible() {
             return Comparison::Left(Item::new(verdict));
         }
-        Comparison::Drifted(format!("is {} now: {}", verdict.state, verdict.advice("kubectl")))
+        Comparison::Drifted(format!(
+            "is {} now: {}",
+            verdict.state,
+            mesh::terminal::advisor::Advisor::default().text(&verdict.advice())
+        ))
     }
 }
 

@@ -211,7 +211,11 @@ pub fn runners(verdicts: &[Verdict], snapshot: &Snapshot, revision: &str) -> Run
         } else if !runs(verdict) || verdict.proxy_type.is_made_by_istiod() {
             // What istiod makes for Gateways follows them at once.
         } else if !verdict.restart.is_possible() || matches!(verdict.state, State::Blocked | State::Pinned | State::Unknown) {
-            found.others.push(format!("{what} is {}: {}", verdict.state, verdict.advice("kubectl")));
+            found.others.push(format!(
+                "{what} is {}: {}",
+                verdict.state,
+                mesh::terminal::advisor::Advisor::default().text(&verdict.advice())
+            ));
         } else {
             found.restartable.push(verdict.clone());
         }

@@ -35,7 +35,12 @@ fn gateway(verdict: &Verdict) -> Option<Finding> {
         }
         ProxyType::GatewayApi | ProxyType::Waypoint if verdict.state == State::Blocked => {
             let message = format!("istiod is to make it, and none does: {}", verdict.why);
-            Some(warning("gateway-stranded", subject, message, verdict.advice("kubectl")))
+            Some(warning(
+                "gateway-stranded",
+                subject,
+                message,
+                mesh::terminal::advisor::Advisor::default().text(&verdict.advice()),
+            ))
         }
         ProxyType::GatewayApi | ProxyType::Waypoint => {
             let message =

@@ -136,7 +136,7 @@ pub fn hard_to_replace(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     for verdict in with_proxies(facts) {
         let subject = subject_of(verdict);
-        let advice = verdict.advice("kubectl");
+        let advice = mesh::terminal::advisor::Advisor::default().text(&verdict.advice());
         match verdict.state {
             State::Unknown => {
                 let message = format!("what its new pods would get is unknown: {}", verdict.why);
