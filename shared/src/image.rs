@@ -70,13 +70,14 @@ impl<'a> Image<'a> {
 
     /// Compares what runs (`self`) with what is `wanted`.
     pub fn difference(&self, wanted: &Image<'_>) -> ImageDifference {
-        if self.name() != wanted.name() {
-            return ImageDifference::Other;
-        }
+        // A digest is the content itself, whatever a mirror calls it.
         match (self.digest, wanted.digest) {
             (Some(mine), Some(other)) if mine == other => return ImageDifference::Same,
             (Some(_), Some(_)) => return ImageDifference::Other,
             _ => {}
+        }
+        if self.name() != wanted.name() {
+            return ImageDifference::Other;
         }
         match (self.tag, wanted.tag) {
             (Some(mine), Some(other)) if mine == other => ImageDifference::Same,

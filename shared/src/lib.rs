@@ -17,6 +17,7 @@ pub mod advice;
 pub mod census;
 pub mod change;
 pub mod cluster;
+pub mod comparison;
 pub mod control_plane;
 pub mod execution;
 pub mod finding;

@@ -5,8 +5,9 @@ mod advice;
 use std::collections::HashMap;
 
 use crate::advice::Advice;
+use crate::comparison::{Agreement, Comparison, Identity};
 use crate::control_plane::Readiness;
-use crate::image::{Image, ImageDifference};
+use crate::image::Image;
 use crate::injection::{Doubt, Injected, Injection, Pin, gateway_owner, injection};
 use crate::labels;
 use crate::proxy::{Proxy, ProxyType};
@@ -279,22 +280,13 @@ fn judge_pod(snapshot: &Snapshot, proxy: Option<&Proxy>, expected: &Expected) ->
 }
 
 fn compare(proxy: &Proxy, wanted: &Wanted, image: &Result<String, Doubt>, pinned: Option<Pinned>) -> (State, Vec<Reason>) {
-    let mut reasons = Vec::new();
-    if let (Some(running), Some(wanted)) = (&proxy.revision, &wanted.revision)
-        && **running != **wanted
-    {
-        reasons.push(Reason::Revision);
-    }
-    let mut doubt = None;
-    match image {
-        Ok(image) => match Image::parse(&proxy.image).difference(&Image::parse(image)) {
-            ImageDifference::Same => {}
-            ImageDifference::Variant => reasons.push(Reason::Variant),
-            ImageDifference::Other => reasons.push(Reason::Image),
-            ImageDifference::Unreadable => doubt = Some(Reason::VersionUnreadable),
-        },
-        Err(unknown) => doubt = Some(unknown.reason),
-    }
+    let image_wanted = image.as_deref().ok();
+    let comparison = Comparison::of(proxy, Identity { image: image_wanted, ..Identity::from(wanted) });
+    let mut reasons: Vec<Reason> = comparison.differences().collect();
+    let doubt = match image {
+        Ok(_) => (comparison.image == Agreement::Unknown).then_some(Reason::VersionUnreadable),
+        Err(unknown) => Some(unknown.reason),
+    };
     let differs = !reasons.is_empty();
     if pinned.is_some() {
         reasons.push(Reason::PinnedImage);

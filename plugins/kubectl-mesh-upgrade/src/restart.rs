@@ -4,7 +4,7 @@ pub mod engine;
 pub mod event;
 mod eviction;
 mod live;
-mod proxies;
+mod pods;
 mod reason;
 mod rollout;
 

@@ -13,6 +13,7 @@ pub mod proof;
 mod protobuf;
 pub mod raw;
 pub mod read;
+pub mod replica_sets;
 mod request;
 mod save;
 mod scope;

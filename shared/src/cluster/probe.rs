@@ -10,6 +10,7 @@ use super::connection::Connection;
 use super::failure::{Cause, Failure};
 use super::request::{Accept, collect, get_json, send};
 use super::scope::WORKLOADS;
+use crate::comparison::Comparison;
 use crate::injection::{Declined, Doubt, Injected, Injection, Pin, Refused};
 use crate::labels;
 use crate::needs::Needs;
@@ -166,7 +167,8 @@ fn injection_of_failure(failure: &Failure) -> Injection {
 pub fn agrees(derived: &Injection, probed: &Injection) -> bool {
     match (derived, probed) {
         (Injection::Injected(derived), Injection::Injected(probed)) => {
-            derived.revision == probed.revision && derived.image.as_ref().ok() == probed.image.as_ref().ok()
+            // A policy may write another registry or a digest into the pod: what cannot be compared does not differ.
+            !Comparison::of(probed, derived).is_different()
         }
         (Injection::NoInjector | Injection::Declined(_), Injection::NoInjector | Injection::Declined(_)) => true,
         (Injection::Refused(_), Injection::Refused(_)) => true,

@@ -171,6 +171,9 @@ impl Object {
         Some(match resource {
             Resource::Pods => Pod::decode(bytes).map(Object::Pod),
             Resource::Namespaces => metadata().map(|metadata| Object::Namespace(Namespace { metadata })),
+            Resource::ReplicaSets => {
+                metadata().map(|metadata| Object::ReplicaSet(ReplicaSet { metadata: Some(metadata), spec: None }))
+            }
             _ => return None,
         })
     }

@@ -1,7 +1,7 @@
 //! Carries the waves out: proof, restart, roll-out, and a look at what runs then.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
 use mesh::cluster::probe::probe;
 use mesh::cluster::raw::{read_list, read_object};
+use mesh::comparison::{Agreement, Comparison};
 use mesh::injection::Injection;
 use mesh::object::Resource;
 use mesh::refusal::Refusal;
@@ -34,7 +35,7 @@ use tokio::time::Instant;
 use super::event::{Events, Outcome};
 use super::eviction::evict;
 use super::live::Live;
-use super::proxies::{OwnPod, own_pods};
+use super::pods::{OwnPod, Pods, Standing};
 use super::reason::reasons;
 use super::rollout::{Progress, RESTARTED_AT, progress};
 use crate::waves::{Item, Wave};
@@ -68,6 +69,7 @@ pub struct Engine<'a> {
     snapshot: &'a Snapshot,
     limits: Limits,
     looks: Looks<'a>,
+    pods: Pods<'a>,
     interruption: Interruption,
 }
 
@@ -91,7 +93,8 @@ pub fn permissions(namespace: Option<&str>) -> Vec<Permission> {
 impl<'a> Engine<'a> {
     /// An engine for workloads of this snapshot.
     pub fn new(connection: &'a Connection, snapshot: &'a Snapshot, limits: Limits, interruption: Interruption) -> Engine<'a> {
-        Engine { connection, snapshot, limits, looks: Looks { connection, seen: RefCell::default() }, interruption }
+        let looks = Looks { connection, seen: RefCell::default() };
+        Engine { connection, snapshot, limits, looks, pods: Pods::new(connection), interruption }
     }
 
     /// Restarts everything, wave by wave.
@@ -103,8 +106,8 @@ impl<'a> Engine<'a> {
             if place > 0 {
                 self.between(&waves[place - 1], terminal).await?;
             }
-            self.prove(wave, events, terminal).await?;
-            let ended = self.wave(wave, &mut failed, events, terminal).await?;
+            let proved = self.prove(wave, events, terminal).await?;
+            let ended = self.wave(&proved, &mut failed, events, terminal).await?;
             done += ended;
             if self.is_interrupted() {
                 let reason = format!("{done} of {total} workloads were restarted");
@@ -153,21 +156,31 @@ impl<'a> Engine<'a> {
     }
 
     /// Shows by dry-run pods that a restart brings what is wanted; if not, nothing of the wave is begun.
-    async fn prove(&self, wave: &Wave, events: &Events, terminal: &mut Terminal) -> Result<(), Stop> {
+    /// The answer is the wave, with the images that the dry runs have shown: new pods are compared with those.
+    async fn prove(&self, wave: &Wave, events: &Events, terminal: &mut Terminal) -> Result<Wave, Stop> {
         let find = |id: &WorkloadId| -> Option<&Workload> {
             let place = self.snapshot.workloads.binary_search_by(|workload| workload.id.cmp(id)).ok()?;
             Some(&self.snapshot.workloads[place])
         };
         let workloads: Vec<&Workload> = wave.items.iter().filter_map(|item| find(&item.workload)).collect();
         let answers = probe(self.connection, workloads).await;
-        let mut against = Vec::new();
-        for item in &wave.items {
-            if let Some(why) = answers.get(&item.workload).and_then(|answer| contradiction(answer, item.wanted.as_ref())) {
-                against.push(format!("{} -n {}: {why}", item.workload.qualified_name(), item.workload.namespace));
+        let (mut against, mut proved) = (Vec::new(), wave.clone());
+        for item in &mut proved.items {
+            let name = format!("{} -n {}", item.workload.qualified_name(), item.workload.namespace);
+            let shown = answers.get(&item.workload).map_or_else(not_asked, |answer| shown(answer, item.wanted.as_ref()));
+            match shown {
+                Ok(Shown { wanted, note }) => {
+                    item.wanted = wanted;
+                    if let Some(note) = note {
+                        writeln!(terminal.err, "note: {name}: {note}")?;
+                    }
+                }
+                Err(why) => against.push(format!("{name}: {why}")),
             }
         }
         if against.is_empty() {
-            return events.proved(wave, terminal);
+            events.proved(wave, terminal)?;
+            return Ok(proved);
         }
         let reason =
             format!("a restart would not bring what is wanted; nothing of wave {} ({}) was restarted", wave.number, wave.name);
@@ -198,7 +211,7 @@ impl<'a> Engine<'a> {
                 Outcome::Failed(why) => {
                     failed.push(format!("{} -n {}: {why}", item.workload.qualified_name(), item.workload.namespace));
                 }
-                Outcome::Restarted | Outcome::Current | Outcome::Skipped(_) => done += 1,
+                Outcome::Restarted(_) | Outcome::Current | Outcome::Skipped(_) => done += 1,
             }
         }
     }
@@ -220,7 +233,7 @@ impl<'a> Engine<'a> {
             Some(subject) => self.read(&subject).await?.unwrap_or_default(),
             None => Value::Null,
         };
-        let pods = own_pods(self.connection, &item.workload, &object, item.wanted.as_ref()).await.unwrap_or_default();
+        let pods = self.pods.of(&item.workload, &object, item.wanted.as_ref()).await.unwrap_or_default();
         let pods: Vec<Value> = pods.into_iter().map(|pod| pod.object).collect();
         let more = reasons(self.connection, &item.workload, &pods).await;
         Ok(Outcome::Failed([vec![why], more].concat().join("; ")))
@@ -236,8 +249,8 @@ impl<'a> Engine<'a> {
         }
         // Somebody, perhaps an earlier run of this command, has begun a roll-out: it is waited for, not begun again.
         let object = self.complete(&rollout, None).await?;
-        let pods = own_pods(self.connection, &item.workload, &object, item.wanted.as_ref()).await?;
-        if pods.iter().all(|pod| pod.difference.is_none()) {
+        let pods = self.pods.of(&item.workload, &object, item.wanted.as_ref()).await?;
+        if pods.iter().all(|pod| pod.difference().is_none()) {
             return Ok(Outcome::Current);
         }
         let object = match item.restart {
@@ -271,17 +284,28 @@ impl<'a> Engine<'a> {
 
     /// Pod by pod: each new one has to be ready before the next old one goes.
     async fn by_eviction(&self, rollout: &Rollout<'_>, object: Value, pods: Vec<OwnPod>) -> Result<Value, End> {
-        let mut object = object;
-        for pod in pods.iter().filter(|pod| pod.difference.is_some()) {
+        let item = rollout.item;
+        let old: HashSet<String> = pods.iter().map(|pod| pod.uid().to_owned()).collect();
+        let (mut object, mut pods, mut evicted) = (object, pods, HashSet::new());
+        loop {
+            // A new pod that is not what is wanted proves that the others would not come to be either.
+            let failed = pods.iter().find(|pod| !old.contains(pod.uid()) && matches!(pod.standing, Standing::Other(_)));
+            if let Some(why) = failed.and_then(OwnPod::difference) {
+                return Err(End::Outcome(Outcome::Failed(why.to_owned())));
+            }
+            let is_next = |pod: &&OwnPod| old.contains(pod.uid()) && pod.difference().is_some() && !evicted.contains(pod.uid());
+            let Some(next) = pods.iter().find(is_next) else { return Ok(object) };
             if self.is_interrupted() {
                 return Err(End::Outcome(Outcome::Skipped("interrupted between two of its pods".to_owned())));
             }
-            evict(self.connection, &pod.object, rollout.deadline).await?;
+            evicted.insert(next.uid().to_owned());
+            evict(self.connection, &next.object, rollout.deadline).await?;
             // The controller sees the eviction a moment later; until then everything still looks complete.
             tokio::time::sleep(LOOK).await;
             object = self.complete(rollout, Some(Change { at: Instant::now(), mark: None })).await?;
+            // Read anew before each eviction: a pod that was taken out of the workload meanwhile is none of its.
+            pods = self.pods.of(&item.workload, &object, item.wanted.as_ref()).await?;
         }
-        Ok(object)
     }
 
     /// Patches the specification on the state that was seen, and on what is there now when only its status has changed.
@@ -342,9 +366,16 @@ impl<'a> Engine<'a> {
 
     /// Reads the new pods: only they prove that the restart has brought what is wanted.
     async fn judge(&self, item: &Item, object: &Value) -> Result<Outcome, End> {
-        let pods = own_pods(self.connection, &item.workload, object, item.wanted.as_ref()).await?;
-        let difference = pods.into_iter().find_map(|pod| pod.difference);
-        Ok(difference.map_or(Outcome::Restarted, Outcome::Failed))
+        let pods = self.pods.of(&item.workload, object, item.wanted.as_ref()).await?;
+        let mut note = None;
+        for pod in pods {
+            match pod.standing {
+                Standing::Wanted => {}
+                Standing::ByRevision(why) => note = Some(format!("by its revision; {why}")),
+                Standing::Other(why) => return Ok(Outcome::Failed(why)),
+            }
+        }
+        Ok(Outcome::Restarted(note))
     }
 
     /// By the API server's clock, to the second, as kubectl writes it: Argo compares it with when pods were made.
@@ -442,19 +473,48 @@ async fn patiently<T, F: Future<Output = Result<T, Failure>>>(read: impl Fn() ->
     }
 }
 
-/// Why a dry run speaks against a restart; `None` when it does not.
-fn contradiction(answer: &Injection, wanted: Option<&Wanted>) -> Option<String> {
-    match (answer, wanted) {
-        (Injection::Injected(injected), Some(wanted)) => {
-            let revision = wanted.revision.as_deref()?;
-            (injected.revision != revision).then(|| format!("a new pod gets revision {}, not {revision}", injected.revision))
+/// What a dry run has shown of a workload whose restart it does not speak against.
+#[derive(Debug, PartialEq)]
+struct Shown {
+    /// What its new pods run, with the image of the dry-run pod.
+    wanted: Option<Wanted>,
+    /// What is worth knowing about it.
+    note: Option<String>,
+}
+
+fn not_asked() -> Result<Shown, String> {
+    Err("no dry run has answered for it".to_owned())
+}
+
+/// What a dry run shows of the pod that is wanted.
+///
+/// # Errors
+/// Why it speaks against a restart.
+fn shown(answer: &Injection, wanted: Option<&Wanted>) -> Result<Shown, String> {
+    let (injected, wanted) = match (answer, wanted) {
+        (Injection::Injected(injected), Some(wanted)) => (injected, wanted),
+        (Injection::Injected(injected), None) => return Err(format!("a new pod gets a proxy of revision {}", injected.revision)),
+        (Injection::NoInjector | Injection::Declined(_), None) => return Ok(Shown { wanted: None, note: None }),
+        (Injection::NoInjector | Injection::Declined(_), Some(_)) => return Err("a new pod gets no proxy".to_owned()),
+        (Injection::Refused(refused), _) => return Err(format!("a new pod is refused: {}", refused.why)),
+        (Injection::Unknown(doubt), _) => return Err(format!("what a new pod gets could not be found out: {}", doubt.why)),
+    };
+    let comparison = Comparison::of(injected, wanted);
+    let image = injected.image.as_deref().unwrap_or("an image that is not known");
+    let derived = wanted.image.as_deref().unwrap_or("an image that is not known");
+    match comparison {
+        Comparison { revision: Agreement::Different(_), .. } => {
+            let revision = wanted.revision.as_deref().unwrap_or("unknown");
+            return Err(format!("a new pod gets revision {}, not {revision}", injected.revision));
         }
-        (Injection::Injected(injected), None) => Some(format!("a new pod gets a proxy of revision {}", injected.revision)),
-        (Injection::NoInjector | Injection::Declined(_), None) => None,
-        (Injection::NoInjector | Injection::Declined(_), Some(_)) => Some("a new pod gets no proxy".to_owned()),
-        (Injection::Refused(refused), _) => Some(format!("a new pod is refused: {}", refused.why)),
-        (Injection::Unknown(doubt), _) => Some(format!("what a new pod gets could not be found out: {}", doubt.why)),
+        Comparison { image: Agreement::Different(_), .. } => return Err(format!("a new pod gets {image}, not {derived}")),
+        same if same.is_same() || same.is_by_revision_alone() => {}
+        _ => return Err(format!("a new pod gets {image}, and nothing tells whether that is what is wanted")),
     }
+    let note = (comparison.is_by_revision_alone() && wanted.image.is_some()).then(|| {
+        format!("new pods get {image} for {derived}: its version cannot be read off, so the revision and this dry run decide")
+    });
+    Ok(Shown { wanted: Some(Wanted { image: injected.image.as_ref().ok().cloned(), ..wanted.clone() }), note })
 }
 
 fn subject(workload: &WorkloadId) -> Option<Subject> {

@@ -13,8 +13,8 @@ use crate::waves::Wave;
 /// What became of a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Its pods were replaced and run what is wanted.
-    Restarted,
+    /// Its pods were replaced and run what is wanted; with what is worth knowing about that.
+    Restarted(Option<String>),
     /// They ran it already, when its turn came.
     Current,
     /// It is not there any more, or paused now: why.
@@ -27,7 +27,7 @@ impl Outcome {
     /// The word in every output.
     pub const fn as_str(&self) -> &'static str {
         match self {
-            Outcome::Restarted => "restarted",
+            Outcome::Restarted(_) => "restarted",
             Outcome::Current => "current",
             Outcome::Skipped(_) => "skipped",
             Outcome::Failed(_) => "failed",
@@ -37,7 +37,8 @@ impl Outcome {
     fn why(&self) -> &str {
         match self {
             Outcome::Skipped(why) | Outcome::Failed(why) => why,
-            Outcome::Restarted | Outcome::Current => "",
+            Outcome::Restarted(note) => note.as_deref().unwrap_or_default(),
+            Outcome::Current => "",
         }
     }
 }
