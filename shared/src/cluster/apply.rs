@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::failure::{Cause, Failure};
 use super::raw::{parse, read_object};
-use super::request::{Accept, collect, send};
+use super::request::answer;
+use super::wait::{Repetition, Trouble};
 use crate::change::{Action, Change, Subject, without_server_fields};
 use crate::needs::{GroupResource, Needs};
 use crate::object::Resource;
@@ -18,18 +20,8 @@ use crate::object::Resource;
 /// Who the API server notes as the author of our fields.
 pub const FIELD_MANAGER: &str = "kubectl-mesh";
 
-/// How often a lost answer is looked up before that is given up, and how long to wait before each time: together about
-/// a minute and a half, so that an API server that is restarted in between is waited for.
-const LOOKUPS: [Duration; 8] = [
-    Duration::from_millis(100),
-    Duration::from_millis(500),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-    Duration::from_secs(10),
-    Duration::from_secs(20),
-    Duration::from_secs(25),
-    Duration::from_secs(25),
-];
+/// The pause before a look at what has become of a write, where the failure suggests no other.
+const BEFORE_A_LOOK: Duration = Duration::from_millis(100);
 
 /// Whether a write is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,14 +46,14 @@ pub async fn carry_out(connection: &Connection, change: &Change, persistence: Pe
         (Action::Create, _, Some(after)) => {
             let request =
                 Write::new(Method::POST, subject.collection(), "application/json", after, format!("creating {subject}"));
-            request.settle(connection, change, persistence).await
+            request.settle(connection, subject, persistence, &|found| has_happened(change, found)).await
         }
         (Action::Update, Some(before), Some(after)) => {
             let mut body = after.clone();
             body["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
             body["metadata"]["uid"] = before["metadata"]["uid"].clone();
             let request = Write::new(Method::PUT, subject.path(), "application/json", &body, format!("changing {subject}"));
-            request.settle(connection, change, persistence).await
+            request.settle(connection, subject, persistence, &|found| has_happened(change, found)).await
         }
         (Action::Delete, Some(before), _) => {
             let metadata = &before["metadata"];
@@ -70,7 +62,7 @@ pub async fn carry_out(connection: &Connection, change: &Change, persistence: Pe
                 "preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]},
             });
             let request = Write::new(Method::DELETE, subject.path(), "application/json", &body, format!("deleting {subject}"));
-            request.settle(connection, change, persistence).await.map(|_| None)
+            request.settle(connection, subject, persistence, &|found| has_happened(change, found)).await.map(|_| None)
         }
         _ => Ok(change.before.clone()),
     }
@@ -151,14 +143,38 @@ pub async fn merge_patch(
     persistence: Persistence,
 ) -> Result<Value, Failure> {
     let write = Write::new(Method::PATCH, subject.path(), "application/merge-patch+json", patch, format!("changing {subject}"));
-    write.send(connection, persistence).await
+    write.send(connection, persistence, Repetition::WhereNothingWasDone).await
+}
+
+/// Merges `patch` into an object as it was read: its uid and resourceVersion are the precondition. Where the answer is lost, the object
+/// is looked at, and the patch is sent once more unless `has_happened` says so of what is there: it never happens twice. Gives the
+/// object as it is then.
+///
+/// # Errors
+/// [`Cause::Conflict`] when the object has changed since it was read, [`Cause::NotFound`] when it is gone. After any other error the
+/// patch has not been made either, or the message says that this could not be found out.
+pub async fn patch_as_read(
+    connection: &Connection,
+    subject: &Subject,
+    object: &Value,
+    patch: Value,
+    persistence: Persistence,
+    has_happened: &dyn Fn(&Value) -> bool,
+) -> Result<Value, Failure> {
+    let mut patch = patch;
+    patch["metadata"]["resourceVersion"] = object["metadata"]["resourceVersion"].clone();
+    patch["metadata"]["uid"] = object["metadata"]["uid"].clone();
+    let write = Write::new(Method::PATCH, subject.path(), "application/merge-patch+json", &patch, format!("changing {subject}"));
+    let is_same = |found: &&Value| found["metadata"]["uid"] == object["metadata"]["uid"];
+    let has_happened = |found: Option<&Value>| found.filter(is_same).is_some_and(has_happened);
+    Ok(write.settle(connection, subject, persistence, &has_happened).await?.unwrap_or_default())
 }
 
 /// Applies an object server-side as [`FIELD_MANAGER`]. Fields that another manager owns with another value are a conflict.
 ///
 /// # Errors
-/// [`Cause::Conflict`] with the fields and their managers. See [`merge_patch`] about lost answers; here the same call may
-/// simply be made again.
+/// [`Cause::Conflict`] with the fields and their managers. The same object applied twice is as applied once, so it is sent again while
+/// the API server is busy or away.
 pub async fn apply(
     connection: &Connection,
     subject: &Subject,
@@ -166,7 +182,7 @@ pub async fn apply(
     persistence: Persistence,
 ) -> Result<Value, Failure> {
     let write = Write::new(Method::PATCH, subject.path(), "application/apply-patch+yaml", object, format!("applying {subject}"));
-    write.send(connection, persistence).await
+    write.send(connection, persistence, Repetition::Harmless).await
 }
 
 /// What an object would be if our value won wherever somebody else owns a field: asked as a dry run, and never written. It tells
@@ -177,11 +193,11 @@ pub async fn apply(
 pub async fn as_if_forced(connection: &Connection, subject: &Subject, object: &Value) -> Result<Value, Failure> {
     let path = format!("{}?force=true", subject.path());
     let write = Write::new(Method::PATCH, path, "application/apply-patch+yaml", object, format!("comparing {subject}"));
-    write.send(connection, Persistence::DryRun).await
+    write.send(connection, Persistence::DryRun, Repetition::Harmless).await
 }
 
-/// Creates something that is an order or a question rather than an object: an eviction, an access review, a dry-run pod.
-/// `path` is where it is posted.
+/// Creates something that is an order or a question rather than an object: an eviction of one uid, an access review, a dry-run pod.
+/// `path` is where it is posted. It may be sent again while the API server is busy or away: twice means no more than once.
 ///
 /// # Errors
 /// Whatever the API server answers.
@@ -192,7 +208,8 @@ pub async fn post(
     what: &str,
     persistence: Persistence,
 ) -> Result<Value, Failure> {
-    Write::new(Method::POST, path.to_owned(), "application/json", body, what.to_owned()).send(connection, persistence).await
+    let write = Write::new(Method::POST, path.to_owned(), "application/json", body, what.to_owned());
+    write.send(connection, persistence, Repetition::Harmless).await
 }
 
 /// Sets labels of an object as it was read, in one patch; `None` removes one. A lost answer is looked up: the patch has
@@ -207,22 +224,16 @@ pub async fn relabel(
     labels: &BTreeMap<&'static str, Option<String>>,
     persistence: Persistence,
 ) -> Result<(), Failure> {
-    let metadata = &object["metadata"];
-    let patch = json!({"metadata": {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"], "labels": labels}});
-    let failure = match merge_patch(connection, subject, &patch, persistence).await {
-        Ok(_) => return Ok(()),
-        Err(failure) if is_uncertain(&failure.cause) => failure,
-        Err(failure) => return Err(failure),
-    };
-    let live = read_object(connection, subject).await?.unwrap_or_default();
-    let has_happened = labels.iter().all(|(key, value)| live["metadata"]["labels"][*key].as_str() == value.as_deref());
-    if has_happened { Ok(()) } else { Err(failure) }
+    let is_labelled =
+        |found: &Value| labels.iter().all(|(key, value)| found["metadata"]["labels"][*key].as_str() == value.as_deref());
+    patch_as_read(connection, subject, object, json!({"metadata": {"labels": labels}}), persistence, &is_labelled).await?;
+    Ok(())
 }
 
 /// Whether a failed write may have happened all the same: its answer was lost, or an intermediary spoke for the server.
 pub fn is_uncertain(cause: &Cause) -> bool {
     match cause {
-        Cause::Timeout | Cause::Unreachable(_) | Cause::Other(_) | Cause::Decode(_) => true,
+        Cause::Timeout | Cause::Broken | Cause::Unreachable(_) | Cause::Other(_) | Cause::Decode(_) => true,
         Cause::Server(code, _) => *code >= 500,
         _ => false,
     }
@@ -241,7 +252,8 @@ impl Write {
         Write { method, path, content_type, body: body.to_string().into_bytes(), what }
     }
 
-    async fn send(&self, connection: &Connection, persistence: Persistence) -> Result<Value, Failure> {
+    async fn send(&self, connection: &Connection, persistence: Persistence, repetition: Repetition) -> Result<Value, Failure> {
+        let repetition = if persistence == Persistence::DryRun { Repetition::Harmless } else { repetition };
         let separator = if self.path.contains('?') { '&' } else { '?' };
         let dry_run = if persistence == Persistence::DryRun { "&dryRun=All" } else { "" };
         let path = if self.method == Method::DELETE {
@@ -256,52 +268,66 @@ impl Write {
             .header(http::header::CONTENT_TYPE, self.content_type)
             .body(self.body.clone())
             .map_err(|error| Failure::new(self.what.clone(), Cause::Other(error.to_string())))?;
-        let response = send(connection, request, Accept::Json, &self.what).await?;
-        let body = collect(response.into_body(), connection.request_timeout, &self.what).await?;
-        parse(&self.what, &body)
+        parse(&self.what, &answer(connection, request, repetition, &self.what).await?)
     }
 
-    /// Sends the write; when its answer is lost, looks at what has become of it, and sends it once more if it has not
-    /// happened.
-    async fn settle(&self, connection: &Connection, change: &Change, persistence: Persistence) -> Result<Option<Value>, Failure> {
-        let failure = match self.send(connection, persistence).await {
-            Ok(object) => return Ok(Some(object)),
-            Err(failure) if persistence == Persistence::DryRun || !is_uncertain(&failure.cause) => return Err(failure),
-            Err(failure) => failure,
-        };
-        let found = self.look_up(connection, &change.subject, failure).await?;
-        if has_happened(change, found.as_ref()) {
-            return Ok(found);
-        }
-        // It has not: the precondition makes the second try as safe as the first.
-        match self.send(connection, persistence).await {
-            Ok(object) => Ok(Some(object)),
-            Err(second) if is_uncertain(&second.cause) || matches!(second.cause, Cause::Conflict(_) | Cause::NotFound) => {
-                let found = self.look_up(connection, &change.subject, second.clone()).await?;
-                if has_happened(change, found.as_ref()) { Ok(found) } else { Err(second) }
+    /// Sends the write. While its answer is lost, it looks at what has become of it, and sends it again if it has not happened: the
+    /// precondition makes each further try as safe as the first.
+    async fn settle(
+        &self,
+        connection: &Connection,
+        subject: &Subject,
+        persistence: Persistence,
+        has_happened: &dyn Fn(Option<&Value>) -> bool,
+    ) -> Result<Option<Value>, Failure> {
+        let mut trouble = Trouble::default();
+        let mut is_first = true;
+        loop {
+            let failure = match self.send(connection, persistence, Repetition::WhereNothingWasDone).await {
+                Ok(object) => return Ok(Some(object)),
+                Err(failure) => failure,
+            };
+            let is_lost = is_uncertain(&failure.cause);
+            // An earlier try may have come through, and be what stands in the way of this one.
+            let is_in_the_way = !is_first && matches!(failure.cause, Cause::Conflict(_) | Cause::NotFound);
+            if persistence == Persistence::DryRun || !(is_lost || is_in_the_way) {
+                return Err(failure);
             }
-            Err(second) => Err(second),
+            let pause = trouble.next(&failure, Repetition::Harmless, true, Instant::now());
+            if is_lost {
+                let pause = pause.unwrap_or(BEFORE_A_LOOK);
+                connection.waiting.say(&failure, pause);
+                tokio::time::sleep(pause).await;
+            }
+            let found = look_up(connection, subject, &failure).await?;
+            if has_happened(found.as_ref()) {
+                return Ok(found);
+            }
+            if !is_lost || pause.is_none() && !is_first {
+                return Err(trouble.told(failure));
+            }
+            is_first = false;
         }
     }
+}
 
-    async fn look_up(&self, connection: &Connection, subject: &Subject, failure: Failure) -> Result<Option<Value>, Failure> {
-        for pause in LOOKUPS {
-            tokio::time::sleep(pause).await;
-            match read_object(connection, subject).await {
-                Ok(found) => return Ok(found),
-                Err(later) if is_uncertain(&later.cause) => {}
-                Err(_) => break,
-            }
-        }
+/// What has become of an object, after a write whose answer was lost.
+async fn look_up(connection: &Connection, subject: &Subject, failure: &Failure) -> Result<Option<Value>, Failure> {
+    read_object(connection, subject).await.map_err(|_| {
         let what = format!("{failure}; whether it has happened could not be found out");
-        Err(Failure { what, ..failure })
-    }
+        Failure { what, ..failure.clone() }
+    })
 }
 
 /// Whether an object is as a change was to make it.
 fn has_happened(change: &Change, found: Option<&Value>) -> bool {
     match (&change.after, found) {
         (None, None) => true,
+        // Somebody has made another one since, or it goes once its finalizers are done.
+        (None, Some(found)) => {
+            let before = change.before.as_ref().map(|before| &before["metadata"]["uid"]);
+            before != Some(&found["metadata"]["uid"]) || !found["metadata"]["deletionTimestamp"].is_null()
+        }
         (Some(after), Some(found)) => contains(&without_server_fields(found), &without_server_fields(after)),
         _ => false,
     }

@@ -16,6 +16,7 @@ use kube::config::{AuthInfo, Cluster, Context, ExecAuthCluster, ExecInteractiveM
 use kube::{Client, Config};
 
 use super::failure::{Cause, Failure};
+use super::wait::Waiting;
 
 /// kubectl's connection flags.
 #[derive(Args, Clone, Debug, Default)]
@@ -66,7 +67,7 @@ pub struct ConnectionArgs {
     /// Extra attribute of the user to act as, KEY=VALUE; may be repeated
     #[arg(long = "as-user-extra", value_name = "KEY=VALUE", value_parser = parse_extra, global = true)]
     pub impersonate_user_extra: Vec<(String, String)>,
-    /// Longest time without an answer, such as 1s, 2m or 3h; 0 for no limit
+    /// Longest time without an answer, such as 1s, 2m or 3h; 0 for no limit. A server that is busy or away is waited for, up to 2 minutes
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_timeout, global = true)]
     pub request_timeout: Timeout,
     /// Do not ask for compressed answers
@@ -122,6 +123,8 @@ pub struct Connection {
     pub namespace: String,
     /// Longest silence.
     pub request_timeout: Option<Duration>,
+    /// What is known about waiting for this server.
+    pub waiting: Waiting,
     warnings: Arc<Mutex<Warnings>>,
     skew: Arc<AtomicI64>,
 }
@@ -168,6 +171,7 @@ impl ConnectionArgs {
             server: server.trim_end_matches('/').to_owned(),
             namespace,
             request_timeout: self.request_timeout.0,
+            waiting: Waiting::default(),
             warnings: Arc::default(),
             skew: Arc::default(),
         })

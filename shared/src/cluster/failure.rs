@@ -3,7 +3,9 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use prost::Message;
 use serde::Deserialize;
 
@@ -16,6 +18,8 @@ pub struct Failure {
     pub cause: Cause,
     /// The next command, where there is one.
     pub hint: Option<String>,
+    /// How long the server asks to wait before the next try (`Retry-After`), where it does.
+    pub retry_after: Option<Duration>,
 }
 
 /// Why something failed.
@@ -39,10 +43,16 @@ pub enum Cause {
     Expired,
     /// Nothing came within the request timeout.
     Timeout,
+    /// The connection ended in the middle of the answer.
+    Broken,
     /// Somebody else changed it first (409).
     Conflict(String),
     /// The object itself was refused, or an admission webhook refused it.
     Refused(String),
+    /// A PodDisruptionBudget does not allow an eviction now: the server's message. It answers 429 too, and is not busy.
+    DisruptionBudget(String),
+    /// The user interrupted the command while it waited.
+    Interrupted,
     /// Any other answer that is no success: code and message.
     Server(u16, String),
     /// The answer or the file cannot be understood.
@@ -57,8 +67,22 @@ impl Cause {
     pub fn is_tolerable(&self) -> bool {
         !matches!(
             self,
-            Cause::Configuration(_) | Cause::Credentials(_) | Cause::Unreachable(_) | Cause::Tls(_) | Cause::Unauthorized
+            Cause::Configuration(_)
+                | Cause::Credentials(_)
+                | Cause::Unreachable(_)
+                | Cause::Tls(_)
+                | Cause::Unauthorized
+                | Cause::Interrupted
         )
+    }
+
+    /// Whether the same call may well succeed a while later: the API server is away or busy, or a webhook of it is not there yet.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Cause::Timeout | Cause::Broken | Cause::Unreachable(_) => true,
+            Cause::Server(code, _) => matches!(code, 429 | 500..=599),
+            _ => false,
+        }
     }
 }
 
@@ -70,7 +94,30 @@ struct Status {
     message: String,
     #[prost(string, tag = "4")]
     reason: String,
+    #[prost(message, optional, tag = "5")]
+    details: Option<StatusDetails>,
 }
+
+/// `metav1.StatusDetails`.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct StatusDetails {
+    #[prost(message, repeated, tag = "4")]
+    causes: Vec<StatusCause>,
+    #[prost(int32, tag = "5")]
+    retry_after_seconds: i32,
+}
+
+/// `metav1.StatusCause`.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default)]
+struct StatusCause {
+    #[prost(string, tag = "1")]
+    reason: String,
+}
+
+/// The cause that the API server gives where a budget forbids an eviction (`DisruptionBudgetCause`, k8s.io/api/policy/v1/types.go).
+const DISRUPTION_BUDGET: &str = "DisruptionBudget";
 
 /// The envelope of a protobuf answer.
 #[derive(Clone, PartialEq, Message)]
@@ -83,7 +130,7 @@ impl Failure {
     /// A failure with the hint that its cause suggests.
     pub fn new(what: impl Into<String>, cause: Cause) -> Failure {
         let hint = hint(&cause);
-        Failure { what: what.into(), cause, hint }
+        Failure { what: what.into(), cause, hint, retry_after: None }
     }
 
     /// From what the client library reports. Nothing of it is shown that may hold a secret: no environment of a
@@ -91,7 +138,10 @@ impl Failure {
     pub fn from_kube(what: &str, error: kube::Error) -> Failure {
         use kube::Error as Kube;
         let cause = match &error {
-            Kube::Api(status) => return Failure::from_answer(what, status.code, &status.reason, &status.message),
+            Kube::Api(status) => {
+                let (message, reason) = (status.message.clone(), status.reason.clone());
+                return Failure::from_answer(what, status.code, Status { message, reason, details: None });
+            }
             Kube::Auth(error) => Cause::Credentials(credential_message(error)),
             Kube::RustlsTls(_) => Cause::Tls(certificate_message(&chain(&error))),
             Kube::InferKubeconfig(error) => Cause::Configuration(error.to_string()),
@@ -113,14 +163,30 @@ impl Failure {
         };
         let status = status.unwrap_or_else(|| Status {
             message: String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned(),
-            reason: String::new(),
+            ..Status::default()
         });
-        Failure::from_answer(what, code.as_u16(), &status.reason, &status.message)
+        Failure::from_answer(what, code.as_u16(), status)
     }
 
-    fn from_answer(what: &str, code: u16, reason: &str, message: &str) -> Failure {
-        let message = one_line(message);
-        let mut failure = Failure::new(what, cause_of_status(code, reason, &message));
+    /// With what the headers of the answer say about when to ask again; they count more than its body.
+    pub fn with_headers(self, headers: &http::HeaderMap, now: Timestamp) -> Failure {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        // A date is meant by the server's clock.
+        let date = text(http::header::DATE).and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+        let now = date.map_or(now, |date| date.timestamp());
+        let asked = text(http::header::RETRY_AFTER).and_then(|value| retry_after(value, now));
+        Failure { retry_after: asked.or(self.retry_after), ..self }
+    }
+
+    fn from_answer(what: &str, code: u16, status: Status) -> Failure {
+        let message = one_line(&status.message);
+        let details = status.details.unwrap_or_default();
+        let is_budgets = code == 429 && details.causes.iter().any(|cause| cause.reason == DISRUPTION_BUDGET);
+        let cause =
+            if is_budgets { Cause::DisruptionBudget(message.clone()) } else { cause_of_status(code, &status.reason, &message) };
+        let mut failure = Failure::new(what, cause);
+        let seconds = u64::try_from(details.retry_after_seconds).ok().filter(|seconds| *seconds > 0);
+        failure.retry_after = seconds.map(Duration::from_secs);
         if failure.cause == Cause::Forbidden && !message.is_empty() {
             failure.what = format!("{what}: {message}");
         }
@@ -141,8 +207,11 @@ impl fmt::Display for Failure {
             Cause::NotFound => formatter.write_str("not found (NotFound)"),
             Cause::Expired => formatter.write_str("the server has forgotten the moment of this list (410 Gone)"),
             Cause::Timeout => formatter.write_str("the server did not answer within --request-timeout"),
+            Cause::Broken => formatter.write_str("the connection broke off in the middle of the answer"),
             Cause::Conflict(why) => write!(formatter, "somebody else changed it: {why}"),
             Cause::Refused(why) => write!(formatter, "refused: {why}"),
+            Cause::DisruptionBudget(why) => write!(formatter, "the server answered 429: {why}"),
+            Cause::Interrupted => formatter.write_str("interrupted"),
             Cause::Server(code, why) => write!(formatter, "the server answered {code}: {why}"),
         }
     }
@@ -164,6 +233,19 @@ fn cause_of_status(code: u16, reason: &str, message: &str) -> Cause {
         (_, "Expired" | "ResourceExpired") => Cause::Expired,
         _ => Cause::Server(code, message),
     }
+}
+
+/// What a `Retry-After` says: seconds, or a date (RFC 9110, 10.2.3). A date that has passed asks for no wait; what is neither says
+/// nothing. Seconds of any size are taken: whoever waits has a bound of its own.
+fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit mean a long time all the same.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+    }
+    let date = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
+    let seconds = date.as_second().saturating_sub(now.as_second());
+    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }
 
 /// What to do about it; the same for whatever was being done.
@@ -210,10 +292,10 @@ fn transport_cause(error: &kube::Error) -> Cause {
     if all.contains("certificate") || all.contains("UnsupportedCertVersion") {
         return Cause::Tls(certificate_message(&innermost));
     }
-    // hyper's words: it has no public way to ask for each of these. Whoever tries again looks for "broke off".
+    // hyper's words: it has no public way to ask for each of these.
     let is_cut = ["IncompleteMessage", "connection closed", "unexpected end of file", "unexpected EOF", "end of file before"];
     if is_cut.iter().any(|words| all.contains(words)) {
-        return Cause::Other("the connection broke off in the middle of the answer".to_owned());
+        return Cause::Broken;
     }
     if all.contains("deadline has elapsed") || all.contains("timed out") {
         return Cause::Unreachable("it took too long to connect".to_owned());
@@ -283,10 +365,44 @@ mod tests {
 
     #[test]
     fn a_status_in_protobuf_is_read_too() {
-        let status = Status { message: "too old".to_owned(), reason: "Expired".to_owned() };
+        let status = Status { message: "too old".to_owned(), reason: "Expired".to_owned(), details: None };
         let mut body = b"k8s\0".to_vec();
         body.extend(Unknown { raw: status.encode_to_vec() }.encode_to_vec());
         assert_eq!(from(500, &body).cause, Cause::Expired);
+    }
+
+    #[test]
+    fn a_budget_that_forbids_an_eviction_is_no_busy_server() {
+        let body = |causes: &str| {
+            format!(r#"{{"message":"no","reason":"TooManyRequests","details":{{"causes":[{causes}],"retryAfterSeconds":10}}}}"#)
+        };
+        let budget = from(429, body(r#"{"reason":"DisruptionBudget","message":"needs 2 healthy pods"}"#).as_bytes());
+        assert_eq!((budget.cause, budget.retry_after), (Cause::DisruptionBudget("no".to_owned()), Some(Duration::from_secs(10))));
+        assert_eq!(from(429, body("").as_bytes()).cause, Cause::Server(429, "no".to_owned()));
+    }
+
+    #[test]
+    fn a_wait_is_given_in_seconds_or_as_a_date() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let check =
+            |value: &str, seconds: Option<u64>| assert_eq!(retry_after(value, now), seconds.map(Duration::from_secs), "{value}");
+        check("7", Some(7));
+        check(" 0 ", Some(0));
+        check("Thu, 01 Jan 2026 00:00:05 GMT", Some(5));
+        check("Wed, 31 Dec 2025 23:59:00 GMT", Some(0));
+        check("99999999999999999999999999", Some(u64::MAX));
+        for garbage in ["", "-3", "+3", "1.5", "soon", "1 minute", "\u{661}", "Thu, 99 Foo"] {
+            check(garbage, None);
+        }
+    }
+
+    #[test]
+    fn a_date_is_meant_by_the_servers_clock() {
+        let mut headers = http::HeaderMap::new();
+        headers.insert(http::header::DATE, http::HeaderValue::from_static("Thu, 01 Jan 2026 00:00:00 GMT"));
+        headers.insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("Thu, 01 Jan 2026 00:00:03 GMT"));
+        let failure = from(503, b"{}").with_headers(&headers, Timestamp::UNIX_EPOCH);
+        assert_eq!(failure.retry_after, Some(Duration::from_secs(3)));
     }
 
     fn from_transport(text: &str) -> Failure {
@@ -331,7 +447,7 @@ mod tests {
         let check = |text: &str, expected: Cause| assert_eq!(from_transport(text).cause, expected, "{text}");
         check(
             "connection closed before message completed",
-            Cause::Other("the connection broke off in the middle of the answer".to_owned()),
+            Cause::Broken,
         );
         check("deadline has elapsed", Cause::Unreachable("it took too long to connect".to_owned()));
         check("Connection refused (os error 111)", Cause::Unreachable("Connection refused (os error 111)".to_owned()));

@@ -17,6 +17,7 @@ pub mod replica_sets;
 mod request;
 mod save;
 mod scope;
+pub mod wait;
 pub mod watch;
 
 pub use file::{read_files, read_installation_files};

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::connection::Connection;
 use super::failure::{Cause, Failure};
-use super::request::{Accept, collect, get_json, send};
+use super::request::{answer, get_json};
 use super::scope::WORKLOADS;
+use super::wait::Repetition;
 use crate::comparison::Comparison;
 use crate::injection::{Declined, Doubt, Injected, Injection, Pin, Refused};
 use crate::labels;
@@ -69,8 +70,7 @@ async fn dry_run(connection: &Connection, workload: &Workload) -> Result<Pod, Fa
         .header(http::header::CONTENT_TYPE, "application/json")
         .body(body.to_string().into_bytes())
         .map_err(|error| Failure::new(what.clone(), Cause::Other(error.to_string())))?;
-    let response = send(connection, request, Accept::Json, &what).await?;
-    let body = collect(response.into_body(), connection.request_timeout, &what).await?;
+    let body = answer(connection, request, Repetition::Harmless, &what).await?;
     serde_json::from_slice(&body).map_err(|error| Failure::new(what, Cause::Decode(error.to_string())))
 }
 

@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
+use jiff::Timestamp;
 use kube::client::Body;
 
 use super::connection::Connection;
 use super::failure::{Cause, Failure};
+use super::wait::Repetition;
 use crate::object::{Object, Resource};
-
-/// How long to wait before each further try of a read. kubectl's own client tries up to ten times, but only when the
-/// server asks for it; the client library would try for minutes without a word.
-const PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(300), Duration::from_millis(900)];
 
 /// The answers that a user of the API may take: JSON always, protobuf for the kinds that are decoded from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,14 +21,35 @@ pub(crate) enum Accept {
     Metadata,
 }
 
-/// Sends a request and checks that the answer is a success. Reads (GET) are tried again when the server is busy or the
-/// connection breaks; writes never are.
+/// Sends a request that reads, waits for a server that is busy or away, and checks that the answer is a success. The caller reads
+/// the body, and knows what a body that breaks off means.
 pub(crate) async fn send(
     connection: &Connection,
-    mut request: http::Request<Vec<u8>>,
+    request: http::Request<Vec<u8>>,
     accept: Accept,
     what: &str,
 ) -> Result<http::Response<Body>, Failure> {
+    let request = accepting(request, accept);
+    connection.waiting.patiently(Repetition::Harmless, || try_once(connection, request.clone(), what)).await
+}
+
+/// Sends a request, waits for a server that is busy or away as far as the request may be repeated, and gives the body of the answer,
+/// whole.
+pub(crate) async fn answer(
+    connection: &Connection,
+    request: http::Request<Vec<u8>>,
+    repetition: Repetition,
+    what: &str,
+) -> Result<Vec<u8>, Failure> {
+    let request = accepting(request, Accept::Json);
+    let call = || async {
+        let response = try_once(connection, request.clone(), what).await?;
+        collect(response.into_body(), connection.request_timeout, what).await
+    };
+    connection.waiting.patiently(repetition, call).await
+}
+
+fn accepting(mut request: http::Request<Vec<u8>>, accept: Accept) -> http::Request<Vec<u8>> {
     let accept = match accept {
         Accept::Protobuf => "application/vnd.kubernetes.protobuf, application/json",
         Accept::Metadata => {
@@ -40,24 +59,7 @@ pub(crate) async fn send(
         Accept::Json => "application/json",
     };
     request.headers_mut().insert(http::header::ACCEPT, http::HeaderValue::from_static(accept));
-    let pauses: &[Duration] = if request.method() == http::Method::GET { &PAUSES } else { &[] };
-    for pause in pauses {
-        match try_once(connection, request.clone(), what).await {
-            Err(failure) if is_passing(&failure.cause) => tokio::time::sleep(*pause).await,
-            result => return result,
-        }
-    }
-    try_once(connection, request, what).await
-}
-
-/// Whether the next try may well succeed.
-fn is_passing(cause: &Cause) -> bool {
-    let is_reset = |why: &str| why.contains("reset") || why.contains("closed") || why.contains("Broken pipe");
-    match cause {
-        Cause::Server(code, _) => matches!(code, 429 | 503 | 504),
-        Cause::Unreachable(why) | Cause::Other(why) => is_reset(why) || why.contains("broke off"),
-        _ => false,
-    }
+    request
 }
 
 async fn try_once(connection: &Connection, request: http::Request<Vec<u8>>, what: &str) -> Result<http::Response<Body>, Failure> {
@@ -65,12 +67,17 @@ async fn try_once(connection: &Connection, request: http::Request<Vec<u8>>, what
     let response = within(connection.request_timeout, sent, what).await?.map_err(|error| Failure::from_kube(what, error))?;
     connection.note_warnings(response.headers());
     connection.note_time(response.headers());
-    if response.status().is_success() {
+    let status = response.status();
+    // Whatever a server says that is not busy, it is there.
+    if status.as_u16() < 429 {
+        connection.waiting.note_answer();
+    }
+    if status.is_success() {
         return Ok(response);
     }
-    let status = response.status();
-    let body = collect(response.into_body(), connection.request_timeout, what).await?;
-    Err(Failure::from_status(what, status, &body))
+    let (parts, body) = response.into_parts();
+    let body = collect(body, connection.request_timeout, what).await?;
+    Err(Failure::from_status(what, status, &body).with_headers(&parts.headers, Timestamp::now()))
 }
 
 /// Reads one object by name, if it is there.
@@ -94,8 +101,7 @@ pub(crate) async fn get(
 pub(crate) async fn get_json(connection: &Connection, path: &str, what: &str) -> Result<Vec<u8>, Failure> {
     let request = http::Request::get(path).body(Vec::new());
     let request = request.map_err(|error| Failure::new(what, Cause::Other(error.to_string())))?;
-    let response = send(connection, request, Accept::Json, what).await?;
-    collect(response.into_body(), connection.request_timeout, what).await
+    answer(connection, request, Repetition::Harmless, what).await
 }
 
 /// Reads a body to its end; silence for longer than `limit` is an error.

@@ -29,7 +29,9 @@ pub async fn evict(connection: &Connection, pod: &Value, deadline: tokio::time::
         match post(connection, &path, &body, &what, Persistence::Stored).await {
             Ok(_) => return Ok(()),
             Err(failure) if matches!(failure.cause, Cause::NotFound | Cause::Conflict(_)) => return Ok(()),
-            Err(failure) if matches!(failure.cause, Cause::Server(429, _)) && tokio::time::Instant::now() + PAUSE < deadline => {
+            Err(failure)
+                if matches!(failure.cause, Cause::DisruptionBudget(_)) && tokio::time::Instant::now() + PAUSE < deadline =>
+            {
                 tokio::time::sleep(PAUSE).await;
             }
             Err(failure) => return Err(failure),
