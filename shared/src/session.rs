@@ -16,6 +16,7 @@ use crate::terminal::exit::Exit;
 use crate::terminal::flags::CommonArgs;
 use crate::terminal::interruption::Interruption;
 use crate::terminal::invocation::parse;
+use crate::terminal::notice::Notices;
 use crate::terminal::stop::{Stop, end};
 
 /// The version of the plugins: all of them have the same.
@@ -95,7 +96,10 @@ impl Session {
     /// # Errors
     /// As [`crate::cluster::connection::ConnectionArgs::connect`].
     pub async fn connect_to(&self, context: Option<&str>) -> Result<Connection, Failure> {
-        self.flags.connection.connect(context, &self.user_agent).await
+        let mut connection = self.flags.connection.connect(context, &self.user_agent).await?;
+        let notices = Notices::of(&self.terminal);
+        connection.waiting = connection.waiting.announcing(move |line| notices.write(line));
+        Ok(connection)
     }
 
     /// The namespace of the control planes, where it was given.

@@ -445,10 +445,7 @@ mod tests {
     #[test]
     fn a_connection_that_ends_early_is_no_missing_server() {
         let check = |text: &str, expected: Cause| assert_eq!(from_transport(text).cause, expected, "{text}");
-        check(
-            "connection closed before message completed",
-            Cause::Broken,
-        );
+        check("connection closed before message completed", Cause::Broken);
         check("deadline has elapsed", Cause::Unreachable("it took too long to connect".to_owned()));
         check("Connection refused (os error 111)", Cause::Unreachable("Connection refused (os error 111)".to_owned()));
     }

@@ -8,6 +8,7 @@ pub mod findings;
 pub mod flags;
 pub mod interruption;
 pub mod invocation;
+pub mod notice;
 pub mod progress;
 pub mod question;
 pub mod quoting;
