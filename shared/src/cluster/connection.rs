@@ -1,20 +1,25 @@
 //! How a cluster is reached: kubectl's connection flags and kubeconfig, with kubectl's meaning.
 
 mod client;
+mod credentials;
+mod exec;
+mod kubeconfig;
 mod proxy;
+mod resolved;
+mod warnings;
 
-use std::ffi::OsString;
-use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
-use kube::config::{AuthInfo, Cluster, Context, ExecAuthCluster, ExecInteractiveMode, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
+use self::credentials::{Credentials, Unavailable};
+use self::resolved::{Environment, Resolved};
+use self::warnings::{Warnings, warning_texts};
 use super::failure::{Cause, Failure};
 use super::wait::Waiting;
 
@@ -147,142 +152,33 @@ impl ConnectionArgs {
     /// [`Cause::Configuration`] when the kubeconfig and the flags do not say where to connect or name what does not exist,
     /// [`Cause::Credentials`] and [`Cause::Tls`] when what they name cannot be used.
     pub async fn connect(&self, context: Option<&str>, user_agent: &str) -> Result<Connection, Failure> {
-        self.connect_in(&Environment::read(), context, user_agent)
+        self.connect_in(&Environment::read(), context, user_agent).await
     }
 
-    fn connect_in(&self, environment: &Environment, context: Option<&str>, user_agent: &str) -> Result<Connection, Failure> {
-        let target = self.target(environment, context).map_err(configuration)?;
-        let mut config = target.config;
+    async fn connect_in(
+        &self,
+        environment: &Environment,
+        context: Option<&str>,
+        user_agent: &str,
+    ) -> Result<Connection, Failure> {
+        let resolved = Resolved::new(self, environment, context).map_err(configuration)?;
+        let mut config = resolved.config(environment).map_err(configuration)?;
         self.patch(&mut config, user_agent).map_err(configuration)?;
-        let (namespace, server) = (config.default_namespace.clone(), config.cluster_url.to_string());
-        let plugin = config.auth_info.exec.clone();
-        let client = client::build(config).map_err(|error| {
-            let mut failure = Failure::from_kube(LOADING, error);
-            if let (Cause::Credentials(_), Some(plugin)) = (&failure.cause, plugin) {
-                failure.what = format!("running the credential plugin {}", plugin.command.unwrap_or_default());
-                failure.hint = plugin.install_hint.map(|hint| hint.trim().to_owned()).or(failure.hint);
-            }
-            failure
-        })?;
+        let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let credentials = Credentials::of(&resolved, environment, self.request_timeout.0).map_err(unavailable)?;
+        let client = credentials.client(config).await.map_err(unavailable)?;
+        let client = client.map_err(|error| Failure::from_kube(LOADING, error))?;
         Ok(Connection {
             client,
-            context: target.context,
-            cluster_name: target.cluster_name,
-            server: server.trim_end_matches('/').to_owned(),
-            namespace,
+            context: resolved.context.clone(),
+            cluster_name: resolved.cluster_name.clone(),
+            server,
+            namespace: resolved.namespace.clone(),
             request_timeout: self.request_timeout.0,
             waiting: Waiting::default(),
             warnings: Arc::default(),
             skew: Arc::default(),
         })
-    }
-
-    /// Where to connect to: the kubeconfig's entries with the flags put over them.
-    fn target(&self, environment: &Environment, context: Option<&str>) -> Result<Target, String> {
-        let loaded = load_kubeconfig(self.kubeconfig.as_deref(), environment).map_err(|error| describe(&error))?;
-        let Some(kubeconfig) = loaded.or_else(|| self.server.as_ref().map(|_| Kubeconfig::default())) else {
-            return self.in_cluster(context);
-        };
-        let name = context.map(str::to_owned).or_else(|| kubeconfig.current_context.clone()).filter(|name| !name.is_empty());
-        if name.is_none() && self.server.is_none() && self.cluster.is_none() {
-            return Err("the kubeconfig has no current context".to_owned());
-        }
-        let contexts = kubeconfig.contexts.into_iter().map(|entry| (entry.name, entry.context));
-        let context = find("context", name.as_deref(), contexts)?;
-        let cluster_name = self.cluster.clone().unwrap_or_else(|| context.cluster.clone());
-        let clusters = kubeconfig.clusters.into_iter().map(|entry| (entry.name, entry.cluster));
-        let mut cluster = find("cluster", Some(&cluster_name), clusters)?;
-        let users = kubeconfig.auth_infos.into_iter().map(|entry| (entry.name, entry.auth_info));
-        // The library takes a user that does not exist as nobody, and would go on without any credentials.
-        let mut user = find("user", self.user.as_deref().or(context.user.as_deref()), users)?;
-        self.put_over_cluster(&mut cluster)?;
-        self.put_over_user(&mut user)?;
-        let config = configure(context, &cluster, user, environment)?;
-        let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        let cluster_name = Some(cluster_name).filter(|name| !name.is_empty()).unwrap_or_else(|| server.clone());
-        Ok(Target { config, context: name.unwrap_or(server), cluster_name })
-    }
-
-    /// The cluster that this process is a pod of. Names of a kubeconfig cannot be meant: there is none.
-    fn in_cluster(&self, context: Option<&str>) -> Result<Target, String> {
-        let named = [("context", context), ("cluster", self.cluster.as_deref()), ("user", self.user.as_deref())];
-        if let Some((kind, Some(name))) = named.into_iter().find(|(_, name)| name.is_some()) {
-            return Err(format!("{kind} {name:?} does not exist: there is no kubeconfig"));
-        }
-        let mut config = Config::incluster().map_err(|_| "there is no kubeconfig, and this is no pod of a cluster".to_owned())?;
-        // What the flags say is put into an empty entry first, so that no flag is dropped without a word.
-        let mut cluster = Cluster::default();
-        self.put_over_cluster(&mut cluster)?;
-        self.put_over_user(&mut config.auth_info)?;
-        config.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or(false);
-        config.tls_server_name.clone_from(&cluster.tls_server_name);
-        if let Some(authorities) = authorities(&cluster)? {
-            config.root_cert = Some(authorities);
-            config.root_cert_file = None;
-        }
-        Ok(Target { config, context: IN_CLUSTER.to_owned(), cluster_name: IN_CLUSTER.to_owned() })
-    }
-
-    fn put_over_cluster(&self, cluster: &mut Cluster) -> Result<(), String> {
-        if self.insecure_skip_tls_verify == Some(true) && self.certificate_authority.is_some() {
-            return Err("--certificate-authority and --insecure-skip-tls-verify exclude each other".to_owned());
-        }
-        cluster.server = self.server.clone().or_else(|| cluster.server.take());
-        cluster.tls_server_name = self.tls_server_name.clone().or_else(|| cluster.tls_server_name.take());
-        cluster.disable_compression = self.disable_compression.or(cluster.disable_compression);
-        if let Some(file) = &self.certificate_authority {
-            cluster.certificate_authority = Some(file.display().to_string());
-            cluster.certificate_authority_data = None;
-        }
-        cluster.insecure_skip_tls_verify = self.insecure_skip_tls_verify.or(cluster.insecure_skip_tls_verify);
-        if self.insecure_skip_tls_verify == Some(true) {
-            cluster.certificate_authority = None;
-            cluster.certificate_authority_data = None;
-        }
-        Ok(())
-    }
-
-    fn put_over_user(&self, user: &mut AuthInfo) -> Result<(), String> {
-        if let Some(token) = &self.token {
-            // The library prefers each of these to a token; kubectl does not.
-            user.auth_provider = None;
-            user.exec = None;
-            user.username = None;
-            user.password = None;
-            user.token_file = None;
-            user.token = Some(token.clone().into());
-        }
-        if let Some(file) = &self.client_certificate {
-            user.client_certificate = Some(file.display().to_string());
-            user.client_certificate_data = None;
-        }
-        if let Some(file) = &self.client_key {
-            user.client_key = Some(file.display().to_string());
-            user.client_key_data = None;
-        }
-        self.put_over_impersonation(user)
-    }
-
-    /// Who to act as. client-go refuses attributes without a user too (`NewImpersonatingRoundTripper`'s caller,
-    /// k8s.io/client-go/rest/transport.go): the server would take them as the caller's own and ignore them.
-    fn put_over_impersonation(&self, user: &mut AuthInfo) -> Result<(), String> {
-        user.impersonate = self.impersonate.clone().or_else(|| user.impersonate.take());
-        user.impersonate_uid = self.impersonate_uid.clone().or_else(|| user.impersonate_uid.take());
-        if !self.impersonate_groups.is_empty() {
-            user.impersonate_groups = Some(self.impersonate_groups.clone());
-        }
-        if !self.impersonate_user_extra.is_empty() {
-            let extra = user.impersonate_user_extra.insert(Default::default());
-            for (key, value) in &self.impersonate_user_extra {
-                extra.entry(key.clone()).or_default().push(value.clone());
-            }
-        }
-        let has_attributes =
-            user.impersonate_uid.is_some() || user.impersonate_groups.is_some() || user.impersonate_user_extra.is_some();
-        if user.impersonate.is_none() && has_attributes {
-            return Err("requesting uid, groups or user-extra without impersonating a user: --as is missing".to_owned());
-        }
-        Ok(())
     }
 
     /// What is set on every configuration, wherever it came from.
@@ -306,8 +202,6 @@ impl ConnectionArgs {
 
 /// What is being done while none of the cluster's objects is named yet.
 const LOADING: &str = "loading the client configuration";
-/// The name of a cluster that no kubeconfig names.
-const IN_CLUSTER: &str = "in-cluster";
 /// A server that does not take a connection in this time is not there, however long answers may take.
 const LONGEST_CONNECT: Duration = Duration::from_secs(30);
 
@@ -315,106 +209,10 @@ fn configuration(why: String) -> Failure {
     Failure::new(LOADING, Cause::Configuration(why))
 }
 
-/// Where to connect to.
-struct Target {
-    config: Config,
-    context: String,
-    cluster_name: String,
-}
-
-/// What the process's surroundings say about the way to a cluster.
-#[derive(Clone, Debug, Default)]
-struct Environment {
-    /// `KUBECONFIG`: a list of files.
-    kubeconfig: Option<OsString>,
-    home: Option<PathBuf>,
-    proxies: proxy::Proxies,
-    input: Input,
-}
-
-/// Who writes to stdin.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Input {
-    Person,
-    #[default]
-    Program,
-}
-
-impl Environment {
-    fn read() -> Environment {
-        Environment {
-            kubeconfig: std::env::var_os("KUBECONFIG"),
-            home: std::env::home_dir(),
-            proxies: proxy::Proxies::from_environment(),
-            input: if io::stdin().is_terminal() { Input::Person } else { Input::Program },
-        }
-    }
-}
-
-/// The named entry of a part of the kubeconfig; an empty one when none is named.
-fn find<T: Default>(kind: &str, wanted: Option<&str>, entries: impl Iterator<Item = (String, Option<T>)>) -> Result<T, String> {
-    let Some(wanted) = wanted.filter(|name| !name.is_empty()) else { return Ok(T::default()) };
-    let mut known = Vec::new();
-    for (name, entry) in entries {
-        if name == wanted {
-            return Ok(entry.unwrap_or_default());
-        }
-        known.push(name);
-    }
-    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    Err(format!("{kind} {wanted:?} does not exist: there are {known}"))
-}
-
-/// The library's configuration. Its own loader is not used, because that compares `NO_PROXY` with the proxy's host, and
-/// fails when there is an empty element in it.
-fn configure(context: Context, cluster: &Cluster, mut user: AuthInfo, environment: &Environment) -> Result<Config, String> {
-    let server = cluster.server.as_deref().filter(|server| !server.is_empty());
-    let server = server.ok_or_else(|| format!("cluster {:?} has no server", context.cluster))?;
-    let url = with_scheme(server, cluster, &user).parse::<http::Uri>();
-    let mut config = Config::new(url.map_err(|error| format!("the server {server:?} is no address: {error}"))?);
-    config.default_namespace =
-        context.namespace.filter(|namespace| !namespace.is_empty()).unwrap_or_else(|| "default".to_owned());
-    config.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or(false);
-    config.disable_compression = cluster.disable_compression.unwrap_or(false);
-    config.tls_server_name.clone_from(&cluster.tls_server_name);
-    config.root_cert = authorities(cluster)?;
-    config.proxy_url = environment.proxies.choose(&config.cluster_url, cluster.proxy_url.as_deref())?;
-    if let Some(exec) = &mut user.exec {
-        if exec.provide_cluster_info {
-            exec.cluster = Some(ExecAuthCluster::try_from(cluster).map_err(|error| describe(&error))?);
-        }
-        // A plugin that may ask questions would eat what is piped to us, for example a list of workloads.
-        if environment.input == Input::Program && exec.interactive_mode != Some(ExecInteractiveMode::Always) {
-            exec.interactive_mode = Some(ExecInteractiveMode::Never);
-        }
-    }
-    config.auth_info = user;
-    Ok(config)
-}
-
-/// A server that is written without a scheme is reached through TLS when anything is said about TLS, else without
-/// (`defaultServerUrlFor`, k8s.io/client-go/rest/url_utils.go).
-fn with_scheme(server: &str, cluster: &Cluster, user: &AuthInfo) -> String {
-    if server.contains("://") {
-        return server.to_owned();
-    }
-    let has_authority = cluster.certificate_authority.is_some() || cluster.certificate_authority_data.is_some();
-    let has_certificate = user.client_certificate.is_some() || user.client_certificate_data.is_some();
-    let is_secure = has_authority || has_certificate || cluster.insecure_skip_tls_verify == Some(true);
-    format!("{}://{server}", if is_secure { "https" } else { "http" })
-}
-
-/// The certificate authorities of a cluster in DER, `None` for those of the system.
-fn authorities(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, String> {
-    let loaded = ExecAuthCluster::try_from(cluster).map_err(|error| describe(&error))?;
-    let Some(text) = loaded.certificate_authority_data else { return Ok(None) };
-    let blocks = pem::parse_many(text).map_err(|error| format!("the certificate authority is no PEM: {error}"))?;
-    let certificates: Vec<_> =
-        blocks.into_iter().filter(|block| block.tag() == "CERTIFICATE").map(pem::Pem::into_contents).collect();
-    if certificates.is_empty() {
-        return Err("the certificate authority holds no certificate".to_owned());
-    }
-    Ok(Some(certificates))
+fn unavailable(unavailable: Unavailable) -> Failure {
+    let Unavailable { what, why, hint } = unavailable;
+    let failure = Failure::new(what.unwrap_or_else(|| LOADING.to_owned()), Cause::Credentials(why));
+    Failure { hint: hint.or(failure.hint), ..failure }
 }
 
 impl Connection {
@@ -455,83 +253,6 @@ fn seconds_ahead(date: &str, now: Timestamp) -> Option<i64> {
     let there = jiff::fmt::rfc2822::parse(date).ok()?.timestamp();
     let difference = there.as_second() - now.as_second();
     Some(if difference.abs() <= 1 { 0 } else { difference })
-}
-
-/// What an API server warned of.
-#[derive(Debug, Default)]
-struct Warnings {
-    seen: Vec<String>,
-    untold: Vec<String>,
-}
-
-/// The texts of a header `299 - "text" "date", 299 - …`, as `ParseWarningHeaders` of k8s.io/apimachinery/pkg/util/net
-/// takes it; other codes are not for users. Control characters are left out: the texts go to a terminal.
-fn warning_texts(header: &str) -> Vec<String> {
-    let mut texts = Vec::new();
-    let mut rest = header;
-    while let Some((before, after)) = rest.split_once('"') {
-        let (text, length) = unquoted(after);
-        // The date that may follow a text has no code in front of it.
-        if before.trim_start_matches([',', ' ']).starts_with("299 ") {
-            texts.push(text);
-        }
-        rest = &after[length..];
-    }
-    texts
-}
-
-/// The text up to the closing quote, and its length with that quote.
-fn unquoted(quoted: &str) -> (String, usize) {
-    let mut text = String::new();
-    let mut characters = quoted.char_indices();
-    while let Some((position, character)) = characters.next() {
-        match character {
-            '"' => return (text, position + 1),
-            '\\' => text.extend(characters.next().map(|(_, escaped)| escaped)),
-            character if character.is_control() => {}
-            character => text.push(character),
-        }
-    }
-    (text, quoted.len())
-}
-
-/// Reads the kubeconfig as kubectl does: the flag's file must exist; of the files in `$KUBECONFIG` those that exist are
-/// merged, the first wins; else the home folder's. `None` when there is none.
-fn load_kubeconfig(flag: Option<&Path>, environment: &Environment) -> Result<Option<Kubeconfig>, KubeconfigError> {
-    if let Some(path) = flag {
-        return Kubeconfig::read_from(path).map(Some);
-    }
-    let paths: Vec<PathBuf> = match &environment.kubeconfig {
-        Some(paths) if !paths.is_empty() => std::env::split_paths(paths).filter(|path| !path.as_os_str().is_empty()).collect(),
-        _ => environment.home.iter().map(|home| home.join(".kube/config")).collect(),
-    };
-    let mut merged: Option<Kubeconfig> = None;
-    for path in paths {
-        match Kubeconfig::read_from(&path) {
-            Ok(mut config) => {
-                // An empty name is none, and must not hide the next file's.
-                config.current_context = config.current_context.filter(|name| !name.is_empty());
-                merged = Some(match merged {
-                    Some(merged) => merged.merge(config)?,
-                    None => config,
-                });
-            }
-            Err(KubeconfigError::ReadConfig(error, _)) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(merged)
-}
-
-/// One line of an error of the kubeconfig, without Rust's quoting of paths.
-fn describe(error: &KubeconfigError) -> String {
-    match error {
-        KubeconfigError::ReadConfig(error, path) => format!("cannot read {}: {error}", path.display()),
-        KubeconfigError::Parse(error) => {
-            format!("the kubeconfig is no YAML: {}", error.to_string().lines().next().unwrap_or_default())
-        }
-        other => other.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The HTTP client: the client library's, but for when bytes leave and how often a credential plugin runs.
+//! The HTTP client: the client library's, but for when bytes leave.
 
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -8,7 +8,6 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ClientBuilder, ConfigExt, DynBody};
 use kube::{Client, Config};
-use tower::buffer::BufferLayer;
 use tower::util::BoxService;
 use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 use tower_http::ServiceExt as _;
@@ -17,21 +16,9 @@ use tower_http::decompression::DecompressionLayer;
 /// What the library builds from a configuration.
 type Service = BoxService<Request<Body>, Response<Box<DynBody>>, BoxError>;
 
-/// The client. A credential plugin is run once: the library would run it three times.
+/// The client. Of the user it shows the client certificate; the rest is in the headers.
 pub(super) fn build(config: Config) -> Result<Client, kube::Error> {
-    if config.auth_info.exec.is_none() {
-        return Ok(builder(config)?.build());
-    }
-    match config.auth_layer()? {
-        Some(authentication) => {
-            let mut bare = config;
-            bare.auth_info.exec = None;
-            let buffer = BufferLayer::<Request<Body>>::new(64);
-            Ok(builder(bare)?.with_layer(&buffer).with_layer(&authentication).build())
-        }
-        // The plugin gave a client certificate, which the library must see.
-        None => Ok(builder(config)?.build()),
-    }
+    Ok(builder(config)?.build())
 }
 
 /// As the library's (`make_generic_builder` in kube-client's src/client/builder.rs), on sockets that send at once: on the library's,
@@ -49,7 +36,6 @@ fn builder(config: Config) -> Result<ClientBuilder<Service>, kube::Error> {
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .layer(DecompressionLayer::new().gzip(!config.disable_compression))
-        .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
         .service(legacy::Client::builder(TokioExecutor::new()).build(connector))

@@ -4,8 +4,11 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Instant;
 
+use std::path::Path;
+
 use clap::Parser;
 
+use super::kubeconfig::load;
 use super::*;
 use crate::cluster::request::get_json;
 
@@ -80,7 +83,7 @@ fn request(stream: &mut TcpStream) -> String {
 }
 
 async fn ask(flags: &ConnectionArgs) -> Result<Connection, Failure> {
-    let connection = flags.connect_in(&Environment::default(), None, "kubectl-mesh/test")?;
+    let connection = flags.connect_in(&Environment::default(), None, "kubectl-mesh/test").await?;
     get_json(&connection, "/api", "reading the API").await.map(|_| connection)
 }
 
@@ -88,11 +91,11 @@ async fn failure(flags: &ConnectionArgs) -> Failure {
     ask(flags).await.err().expect("this server cannot be asked")
 }
 
-fn message(kubeconfig: &Path, more: &[&str]) -> String {
+async fn message(kubeconfig: &Path, more: &[&str]) -> String {
     let mut all = vec!["--kubeconfig", kubeconfig.to_str().unwrap()];
     all.extend(more);
     let context = flags(&all).context.first().cloned();
-    match flags(&all).connect_in(&Environment::default(), context.as_deref(), "test") {
+    match flags(&all).connect_in(&Environment::default(), context.as_deref(), "test").await {
         Ok(connection) => format!("{} {} {}", connection.context, connection.cluster_name, connection.server),
         Err(failure) => failure.to_string(),
     }
@@ -163,23 +166,24 @@ fn contexts_are_repeated_or_listed_and_taken_once() {
 #[tokio::test]
 async fn names_that_do_not_exist_are_told_with_those_that_do() {
     let (_folder, path) = kubeconfig(KUBECONFIG);
-    let check = |more: &[&str], expected: &str| assert_eq!(message(&path, more), expected, "{more:?}");
+    let check = async |more: &[&str], expected: &str| assert_eq!(message(&path, more).await, expected, "{more:?}");
     const LOADING: &str = "loading the client configuration";
     let known = "a, lost-user, lost-cluster, no-server";
-    check(&[], "a first https://first.example:6443");
-    check(&["--context", "c"], &format!("{LOADING}: context \"c\" does not exist: there are {known}"));
-    check(&["--user", "u"], &format!("{LOADING}: user \"u\" does not exist: there are me"));
-    check(&["--cluster", "u"], &format!("{LOADING}: cluster \"u\" does not exist: there are first, nowhere"));
-    check(&["--context", "lost-user"], &format!("{LOADING}: user \"gone\" does not exist: there are me"));
-    check(&["--context", "lost-cluster"], &format!("{LOADING}: cluster \"gone\" does not exist: there are first, nowhere"));
-    check(&["--context", "no-server"], &format!("{LOADING}: cluster \"nowhere\" has no server"));
-    check(&["--context", "no-server", "--server", "http://b:1"], "no-server nowhere http://b:1");
+    check(&[], "a first https://first.example:6443").await;
+    check(&["--context", "c"], &format!("{LOADING}: context \"c\" does not exist: there are {known}")).await;
+    check(&["--user", "u"], &format!("{LOADING}: user \"u\" does not exist: there are me")).await;
+    check(&["--cluster", "u"], &format!("{LOADING}: cluster \"u\" does not exist: there are first, nowhere")).await;
+    check(&["--context", "lost-user"], &format!("{LOADING}: user \"gone\" does not exist: there are me")).await;
+    check(&["--context", "lost-cluster"], &format!("{LOADING}: cluster \"gone\" does not exist: there are first, nowhere")).await;
+    check(&["--context", "no-server"], &format!("{LOADING}: cluster \"nowhere\" has no server")).await;
+    check(&["--context", "no-server", "--server", "http://b:1"], "no-server nowhere http://b:1").await;
 }
 
 #[tokio::test]
 async fn a_current_context_that_does_not_exist_is_not_made_up() {
     let (_folder, path) = kubeconfig(&KUBECONFIG.replace("current-context: a", "current-context: old"));
-    assert!(message(&path, &[]).contains("context \"old\" does not exist"), "{}", message(&path, &[]));
+    let message = message(&path, &[]).await;
+    assert!(message.contains("context \"old\" does not exist"), "{message}");
 }
 
 #[tokio::test]
@@ -190,36 +194,37 @@ async fn files_that_are_missing_are_skipped_and_the_first_wins() {
         |paths: [&Path; 4]| Environment { kubeconfig: Some(std::env::join_paths(paths).unwrap()), ..Environment::default() };
     let missing = folder.path().join("missing");
     let server = |paths| {
-        let loaded = load_kubeconfig(None, &environment(paths)).unwrap();
+        let loaded = load(None, &environment(paths)).unwrap();
         loaded.map(|config| config.clusters[0].cluster.as_ref().unwrap().server.clone().unwrap())
     };
     let empty = Path::new("");
     assert_eq!(server([&missing, &first, empty, &second]).unwrap(), "https://first.example:6443");
     assert_eq!(server([&missing, &second, empty, &first]).unwrap(), "https://second.example:6443");
     assert_eq!(server([&missing, empty, empty, empty]), None);
-    let merged = load_kubeconfig(None, &environment([&second, &first, empty, empty])).unwrap().unwrap();
+    let merged = load(None, &environment([&second, &first, empty, empty])).unwrap().unwrap();
     assert_eq!(merged.current_context.as_deref(), Some("a"));
-    assert!(message(&missing, &[]).contains("cannot read "), "{}", message(&missing, &[]));
+    let message = message(&missing, &[]).await;
+    assert!(message.contains("cannot read "), "{message}");
 }
 
 #[tokio::test]
 async fn a_server_is_enough_but_names_need_a_kubeconfig() {
-    let told = |more: &[&str]| {
+    let told = async |more: &[&str]| {
         let flags = flags(more);
-        match flags.connect_in(&Environment::default(), flags.context.first().map(String::as_str), "test") {
+        match flags.connect_in(&Environment::default(), flags.context.first().map(String::as_str), "test").await {
             Ok(connection) => format!("{} {} {}", connection.context, connection.cluster_name, connection.namespace),
             Err(failure) => failure.to_string(),
         }
     };
-    assert_eq!(told(&["-s", "http://a:1"]), "http://a:1 http://a:1 default");
-    assert_eq!(told(&["-s", "a:1"]), "http://a:1 http://a:1 default");
-    assert_eq!(told(&["-s", "a:1", "--insecure-skip-tls-verify"]), "https://a:1 https://a:1 default");
+    assert_eq!(told(&["-s", "http://a:1"]).await, "http://a:1 http://a:1 default");
+    assert_eq!(told(&["-s", "a:1"]).await, "http://a:1 http://a:1 default");
+    assert_eq!(told(&["-s", "a:1", "--insecure-skip-tls-verify"]).await, "https://a:1 https://a:1 default");
     assert_eq!(
-        told(&["--context", "c"]),
+        told(&["--context", "c"]).await,
         "loading the client configuration: context \"c\" does not exist: there is no kubeconfig"
     );
     assert_eq!(
-        told(&["-s", "a:1", "--as-group", "g"]).split(": ").nth(1),
+        told(&["-s", "a:1", "--as-group", "g"]).await.split(": ").nth(1),
         Some("requesting uid, groups or user-extra without impersonating a user")
     );
 }
@@ -236,8 +241,8 @@ fn proxies_come_from_the_environment_unless_the_server_is_excepted() {
         ..Environment::default()
     };
     let proxy = |server: &str| {
-        let target = flags(&["-s", server]).target(&environment, None).map_err(|why| panic!("{why}"));
-        target.unwrap().config.proxy_url.map(|proxy| proxy.to_string())
+        let resolved = Resolved::new(&flags(&["-s", server]), &environment, None).unwrap();
+        resolved.config(&environment).unwrap().proxy_url.map(|proxy| proxy.to_string())
     };
     assert_eq!(proxy("https://outside.example").as_deref(), Some("http://proxy.example:3128/"));
     assert_eq!(proxy("https://api.inside.example"), None);
@@ -374,11 +379,14 @@ async fn a_connection_that_is_reset_twice_is_made_again() {
 }
 
 #[cfg(unix)]
+mod credentials;
+
+#[cfg(unix)]
 mod plugins {
     use super::*;
 
     /// A kubeconfig whose user is the output of a script.
-    fn with_plugin(server: &str, script: &str, more: &str) -> (tempfile::TempDir, PathBuf) {
+    pub(super) fn with_plugin(server: &str, script: &str, more: &str) -> (tempfile::TempDir, PathBuf) {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("login.sh");
@@ -388,7 +396,7 @@ mod plugins {
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{{name: a, cluster: {{server: '{server}'}}}}]\n\
              contexts: [{{name: a, context: {{cluster: a, user: a}}}}]\nusers: [{{name: a, user: {{exec: \
-             {{apiVersion: client.authentication.k8s.io/v1, command: ./login.sh{more}, env: [{{name: PASSWORD, value: secret}}]}}}}}}]\n"
+             {{apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: ./login.sh{more}, env: [{{name: PASSWORD, value: secret}}]}}}}}}]\n"
         );
         std::fs::write(&path, text).unwrap();
         (folder, path)
@@ -405,22 +413,22 @@ mod plugins {
         assert!(requests.lock().unwrap()[0].contains("authorization: bearer from-plugin\r\n"));
     }
 
-    #[test]
-    fn a_credential_plugin_that_fails_is_named_without_what_it_was_given() {
+    #[tokio::test]
+    async fn a_credential_plugin_that_fails_is_named_without_what_it_was_given() {
         let (folder, path) = with_plugin("http://127.0.0.1:1", "echo 'please log in' >&2; exit 3", ", provideClusterInfo: true");
         let program = folder.path().join("./login.sh");
         assert_eq!(
-            message(&path, &[]),
+            message(&path, &[]).await,
             format!("running the credential plugin {}: failed: exit status: 3: please log in", program.display())
         );
     }
 
-    #[test]
-    fn a_credential_plugin_that_is_not_there_is_named_with_the_way_to_get_it() {
+    #[tokio::test]
+    async fn a_credential_plugin_that_is_not_there_is_named_with_the_way_to_get_it() {
         let (folder, path) = with_plugin("http://127.0.0.1:1", "", ", installHint: install login");
         std::fs::remove_file(folder.path().join("login.sh")).unwrap();
         let flags = flags(&["--kubeconfig", path.to_str().unwrap()]);
-        let failure = flags.connect_in(&Environment::default(), None, "test").err().unwrap();
+        let failure = flags.connect_in(&Environment::default(), None, "test").await.err().unwrap();
         assert!(failure.to_string().contains("login.sh: unable to run auth exec: No such file"), "{failure}");
         assert_eq!(failure.hint.as_deref(), Some("install login"));
     }
