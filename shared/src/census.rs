@@ -97,7 +97,7 @@ impl CensusBuilder {
     }
 }
 
-fn workload_of(metadata: &Metadata, interner: &mut Interner) -> WorkloadId {
+pub(crate) fn workload_of(metadata: &Metadata, interner: &mut Interner) -> WorkloadId {
     let namespace = interner.text(&metadata.namespace);
     let Some(owner) = metadata.controller() else {
         return WorkloadId {

@@ -30,6 +30,17 @@ pub const GATEWAY_MANAGED: &str = "gateway.istio.io/managed";
 pub const GATEWAY_MANAGED_WAYPOINT: &str = "istio.io-mesh-controller";
 /// Label of what istiod's gateway controllers generate: the Gateway's name.
 pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+/// Label of a ConfigMap: the GatewayClass whose Gateways' Deployments it gives defaults for
+/// (pilot/pkg/config/kube/gateway/conversion.go).
+pub const GATEWAY_CLASS_DEFAULTS: &str = "gateway.istio.io/defaults-for-class";
+/// Label of a namespace, a Service or a gateway: the network that it stands in, or that it leads into.
+pub const NETWORK: &str = "topology.istio.io/network";
+/// Label of a Secret: it lets istiods reach another cluster of the mesh.
+pub const MULTI_CLUSTER: &str = "istio/multiCluster";
+/// Annotation of a WorkloadEntry: which istiod its virtual machine is or was connected to, by the name of the pod.
+pub const WORKLOAD_CONTROLLER: &str = "istio.io/workloadController";
+/// Annotation of a WorkloadEntry: since when it is connected; absent when it is not.
+pub const CONNECTED_AT: &str = "istio.io/connectedAt";
 /// Label that an istiod Deployment, its pods and its Services carry with value `istiod`, and ztunnel with `ztunnel`.
 pub const APP: &str = "app";
 /// Key in the selectors of an injector that was deactivated (istioctl/pkg/util/common.go): nothing carries it.

@@ -42,6 +42,7 @@ pub mod state;
 pub mod tag;
 pub mod template;
 pub mod terminal;
+pub mod uses;
 pub mod verdict;
 pub mod version;
 pub mod workload;

@@ -22,7 +22,7 @@ pub use core::{
 };
 pub use labels::{Interner, Labels, Lookup};
 pub use metadata::{Metadata, OwnerReference, StringMap, Time};
-pub use pod::{Container, Pod, PodSpec, PodStatus, PodTemplateSpec};
+pub use pod::{Container, Pod, PodSpec, PodStatus, PodTemplateSpec, Variable};
 pub use resource::Resource;
 pub use selector::{InvalidSelector, LabelSelector, Requirement, UnknownOperator};
 
