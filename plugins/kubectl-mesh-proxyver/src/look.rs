@@ -7,10 +7,10 @@ use futures::future::join_all;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
 use mesh::cluster::probe::{agrees, completed, probe};
-use mesh::cluster::{Observer, Saved, Scope, read, read_files};
+use mesh::cluster::{Begin, List, Observer, Saved, Scope, read, read_files};
 use mesh::finding::{Finding, Severity};
 use mesh::injection::Injection;
-use mesh::object::{Object, Resource};
+use mesh::object::Object;
 use mesh::session::Session;
 use mesh::snapshot::Snapshot;
 use mesh::state::State;
@@ -195,10 +195,10 @@ impl Observer for Watcher<'_> {
         }
     }
 
-    fn restart(&self, resource: Resource) {
+    fn restart(&self, list: &List, begin: Begin) {
         self.progress.restart();
         if let Some(saved) = self.saved {
-            saved.restart(resource);
+            saved.restart(list, begin);
         }
     }
 }

@@ -8,8 +8,7 @@ use jiff::Timestamp;
 use mesh::cluster::access::{Permission, Probing, permissions};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
-use mesh::cluster::raw::read_list;
-use mesh::cluster::{Observer, Scope, read};
+use mesh::cluster::{Begin, List, Observer, Scope, read};
 use mesh::object::{Interner, Object, Pod, Resource};
 use mesh::proxy::Proxy;
 use mesh::session::Session;
@@ -22,7 +21,9 @@ use serde_json::Value;
 use crate::revisions::{Revision, revisions};
 
 /// Selects the Deployments of control planes, wherever they are.
-const ISTIODS: &str = "/apis/apps/v1/deployments?labelSelector=app%3Distiod";
+fn istiod_deployments() -> List {
+    List::of(Resource::Deployments).labelled("app", "istiod")
+}
 
 /// What was seen.
 pub struct Survey {
@@ -90,13 +91,11 @@ pub fn rbac(session: &Session, namespace: Option<&str>, more: &[Permission]) -> 
 /// The Deployments of control planes, whole: for their age, owner and conditions; and why they may not be all. Where only one
 /// namespace may be read, those that are there.
 async fn istiods(connection: &Connection, istio_namespace: Option<&str>) -> Result<(Vec<Value>, Option<String>), Failure> {
-    const WHAT: &str = "listing deployments of istiod";
-    match read_list(connection, ISTIODS, WHAT).await {
+    match istiod_deployments().whole(connection).await {
         Err(failure) if failure.cause.is_tolerable() => {
             let why = failure.to_string();
             let namespace = istio_namespace.unwrap_or("istio-system");
-            let path = format!("{}?labelSelector=app%3Distiod", Resource::Deployments.path(Some(namespace)));
-            match read_list(connection, &path, WHAT).await {
+            match istiod_deployments().in_namespace(namespace).whole(connection).await {
                 Err(failure) if failure.cause.is_tolerable() => Ok((Vec::new(), Some(why))),
                 found => Ok((found?, Some(why))),
             }
@@ -119,9 +118,9 @@ impl Observer for Counter<'_> {
         }
     }
 
-    fn restart(&self, resource: Resource) {
+    fn restart(&self, list: &List, _begin: Begin) {
         self.progress.restart();
-        if resource == Resource::Pods {
+        if list.resource() == Some(Resource::Pods) {
             self.terminating.borrow_mut().clear();
         }
     }

@@ -11,7 +11,8 @@ use serde::Deserialize;
 
 use super::failure::{Cause, Failure};
 use super::json_stream::{JsonStream, Piece};
-use super::read::{Observer, Whole};
+use super::list::Observer;
+use super::read::Whole;
 use crate::finding::{Finding, Severity};
 use crate::installation::Installation;
 use crate::object::{Object, Resource};

@@ -21,6 +21,7 @@ pub mod wait;
 pub mod watch;
 
 pub use file::{read_files, read_installation_files};
-pub use read::{Observer, Pods, Sight, Unobserved, look, read, read_installation};
+pub use list::{Begin, Found, GroupVersionResource, List, Observer};
+pub use read::{Pods, Sight, Unobserved, look, read, read_installation};
 pub use save::Saved;
 pub use scope::Scope;

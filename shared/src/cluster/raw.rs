@@ -1,4 +1,4 @@
-//! Whole objects as JSON: for what is shown, compared or written back in full.
+//! Single objects whole, as JSON: for what is shown, compared or written back in full. Lists: [`super::List::whole`].
 
 use serde_json::Value;
 
@@ -7,7 +7,6 @@ use super::failure::{Cause, Failure};
 use super::request::get_json;
 use crate::change::Subject;
 
-/// How many objects are asked for at a time: kubectl's `--chunk-size`.
 const PAGE: u32 = 500;
 
 /// Reads one object; `None` when it, or its kind, is not there.

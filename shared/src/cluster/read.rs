@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::connection::Connection;
 use super::failure::{Cause, Failure};
-use super::list::{List, Sink};
+use super::list::{Begin, List, Observer};
 use super::request::get;
 use super::scope::{Scope, WORKLOADS};
 use crate::census::{Census, CensusBuilder};
@@ -22,27 +22,17 @@ use crate::needs::Needs;
 use crate::object::{Object, Resource};
 use crate::snapshot::{Detail, Origin, Snapshot, SnapshotBuilder, Unread, UnreadCause};
 
-/// Sees every object on its way into the snapshot: to count, or to keep it for a file.
-pub trait Observer {
-    /// An object has arrived.
-    fn object(&self, object: &Object);
-    /// A list begins again; its objects will come once more.
-    fn restart(&self, resource: Resource);
-    /// The same object as it came, where it came as JSON.
-    fn whole(&self, _resource: Resource, _json: &str) {}
-}
-
 /// Sees nothing: for those who only want the result.
 #[derive(Clone, Copy, Debug)]
 pub struct Unobserved;
 
 impl Observer for Unobserved {
     fn object(&self, _object: &Object) {}
-    fn restart(&self, _resource: Resource) {}
+    fn restart(&self, _list: &List, _begin: Begin) {}
 }
 
 /// Selects the Deployments of control planes, wherever they are.
-const ISTIOD: &str = "app=istiod";
+const ISTIOD: (&str, &str) = ("app", "istiod");
 
 /// Reads everything that verdicts in this scope need.
 ///
@@ -157,30 +147,40 @@ pub async fn look(connection: &Connection, istio_namespace: Option<&str>, pods: 
 
 /// Counts living pods by these labels.
 async fn census(connection: &Connection, keys: BTreeSet<String>, pods: Pods) -> Result<Census, Failure> {
-    let counting = Counting(RefCell::new(CensusBuilder::new(keys)));
-    let mut list = List::everywhere(Resource::Pods).metadata_only();
-    if pods == Pods::Labelled {
-        list = list.labelled(&format!("{},{}!=false", labels::REVISION, labels::INJECT));
-    }
+    let counting = Counting { census: RefCell::new(CensusBuilder::new(keys)), undecodable: RefCell::default() };
     // Without its status nobody can tell here that a pod has ended, so the server leaves those out.
-    list.field_selector = Some("status.phase!=Succeeded,status.phase!=Failed".to_owned());
+    let ended = "status.phase!=Succeeded,status.phase!=Failed";
+    let mut list = List::of(Resource::Pods).metadata_only().with_fields(ended);
+    if pods == Pods::Labelled {
+        list = list.with_label(labels::REVISION).selected_by(&format!("{}!=false", labels::INJECT));
+    }
     list.read(connection, &counting).await?;
-    Ok(counting.0.into_inner().build())
+    match counting.undecodable.into_inner() {
+        // It may be the one that follows.
+        Some(why) => Err(Failure::new("counting pods", Cause::Decode(format!("a pod could not be decoded: {why}")))),
+        None => Ok(counting.census.into_inner().build()),
+    }
 }
 
-struct Counting(RefCell<CensusBuilder>);
+struct Counting {
+    census: RefCell<CensusBuilder>,
+    undecodable: RefCell<Option<String>>,
+}
 
-impl Sink for Counting {
+impl Observer for Counting {
     fn object(&self, object: &Object) {
         if let Object::Pod(pod) = object {
-            self.0.borrow_mut().add(pod);
+            self.census.borrow_mut().add(pod);
         }
     }
 
-    fn undecodable(&self, _list: &List, _why: &str) {}
+    fn undecodable(&self, _list: &List, why: &str) {
+        *self.undecodable.borrow_mut() = Some(why.to_owned());
+    }
 
-    fn restart(&self, _list: &List) {
-        self.0.borrow_mut().restart();
+    fn restart(&self, _list: &List, _begin: Begin) {
+        self.census.borrow_mut().restart();
+        *self.undecodable.borrow_mut() = None;
     }
 }
 
@@ -198,8 +198,10 @@ pub(super) struct Whole(RefCell<BTreeMap<Resource, Vec<Value>>>);
 impl Observer for Whole {
     fn object(&self, _object: &Object) {}
 
-    fn restart(&self, resource: Resource) {
-        self.0.borrow_mut().remove(&resource);
+    fn restart(&self, list: &List, _begin: Begin) {
+        for (resource, objects) in self.0.borrow_mut().iter_mut() {
+            objects.retain(|object| !list.covers(*resource, namespace(object)));
+        }
     }
 
     fn whole(&self, resource: Resource, json: &str) {
@@ -250,9 +252,9 @@ impl<'a> Reading<'a, Whole> {
     /// What is installed, and what stands where it is installed.
     async fn installation(&self, injectors: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
         let lists = [
-            List::everywhere(Resource::ValidatingWebhookConfigurations),
-            List::everywhere(Resource::Gateways),
-            List::everywhere(Resource::Namespaces).metadata_only(),
+            List::of(Resource::ValidatingWebhookConfigurations),
+            List::of(Resource::Gateways),
+            List::of(Resource::Namespaces).metadata_only(),
         ];
         let lists = join_all(lists.map(|list| self.list(list)));
         let (lists, control_planes) = futures::join!(lists, self.control_planes(injectors));
@@ -263,15 +265,17 @@ impl<'a> Reading<'a, Whole> {
 
 impl<O: Observer> Reading<'_, O> {
     async fn pods(&self) -> Result<(), Failure> {
-        let mut list = List::within(Resource::Pods, self.scope.namespace.as_deref());
-        list.label_selector = self.scope.selector.clone();
+        let mut list = List::of(Resource::Pods).within(self.scope.namespace.as_deref());
+        if let Some(selector) = &self.scope.selector {
+            list = list.selected_by(selector);
+        }
         list.read(self.connection, self).await
     }
 
     async fn others(&self) -> Result<(), Failure> {
         let namespace = self.scope.namespace.as_deref();
-        let workloads = WORKLOADS.into_iter().map(|resource| List::within(resource, namespace));
-        let lists = workloads.chain([List::everywhere(Resource::ProxyConfigs)]);
+        let workloads = WORKLOADS.into_iter().map(|resource| List::of(resource).within(namespace));
+        let lists = workloads.chain([List::of(Resource::ProxyConfigs)]);
         let lists = join_all(lists.map(|list| self.list(list)));
         let (lists, namespaces, control_planes) = futures::join!(lists, self.namespaces(), self.control_planes(self.injectors()));
         lists.into_iter().collect::<Result<(), _>>()?;
@@ -282,23 +286,23 @@ impl<O: Observer> Reading<'_, O> {
     /// All namespaces, or the one in question.
     async fn namespaces(&self) -> Result<(), Failure> {
         let Some(name) = &self.scope.namespace else {
-            return self.list(List::everywhere(Resource::Namespaces)).await;
+            return self.list(List::of(Resource::Namespaces)).await;
         };
         match get(self.connection, Resource::Namespaces, None, name).await {
             Ok(Some(namespace)) => self.object(&namespace),
             Ok(None) => {}
-            Err(failure) => self.tolerate(&List::within(Resource::Namespaces, Some(name)), failure)?,
+            Err(failure) => self.tolerate(Resource::Namespaces, Some(name), failure)?,
         }
         Ok(())
     }
 
     async fn injectors(&self) -> Result<(), Failure> {
-        self.list(List::everywhere(Resource::MutatingWebhookConfigurations)).await
+        self.list(List::of(Resource::MutatingWebhookConfigurations)).await
     }
 
     /// Injectors, then what stands in the namespaces that they and istiod's Deployments name.
     async fn control_planes(&self, injectors: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-        let deployments = List::everywhere(Resource::Deployments).labelled(ISTIOD);
+        let deployments = List::of(Resource::Deployments).labelled(ISTIOD.0, ISTIOD.1);
         let (injectors, deployments) = futures::join!(injectors, deployments.read(self.connection, self));
         injectors?;
         let mut namespaces = self.builder.borrow().control_plane_namespaces();
@@ -308,7 +312,9 @@ impl<O: Observer> Reading<'_, O> {
                 return Err(failure);
             }
             self.builder.borrow_mut().control_planes_incomplete();
-            let lists = namespaces.iter().map(|namespace| List::within(Resource::Deployments, Some(namespace)).labelled(ISTIOD));
+            let lists = namespaces
+                .iter()
+                .map(|namespace| List::of(Resource::Deployments).in_namespace(namespace).labelled(ISTIOD.0, ISTIOD.1));
             join_all(lists.map(|list| self.list(list))).await.into_iter().collect::<Result<(), _>>()?;
         }
         let in_namespaces = join_all(namespaces.iter().map(|namespace| self.control_plane_namespace(namespace))).await;
@@ -316,7 +322,8 @@ impl<O: Observer> Reading<'_, O> {
     }
 
     async fn control_plane_namespace(&self, namespace: &str) -> Result<(), Failure> {
-        let lists = [List::within(Resource::Services, Some(namespace)), List::within(Resource::EndpointSlices, Some(namespace))];
+        let lists =
+            [List::of(Resource::Services).in_namespace(namespace), List::of(Resource::EndpointSlices).in_namespace(namespace)];
         let lists = join_all(lists.map(|list| self.list(list)));
         let (lists, config_maps) = futures::join!(lists, self.config_maps(namespace));
         lists.into_iter().collect::<Result<(), _>>()?;
@@ -335,13 +342,13 @@ impl<O: Observer> Reading<'_, O> {
             match get(self.connection, Resource::ConfigMaps, Some(namespace), name).await {
                 Ok(Some(map)) => self.object(&map),
                 Ok(None) => {}
-                Err(failure) => self.tolerate(&List::within(Resource::ConfigMaps, Some(namespace)), failure)?,
+                Err(failure) => self.tolerate(Resource::ConfigMaps, Some(namespace), failure)?,
             }
             Ok(())
         });
         join_all(reads).await.into_iter().collect::<Result<(), Failure>>()?;
         if self.builder.borrow().lacks_injector_config(namespace) {
-            let labelled = List::within(Resource::ConfigMaps, Some(namespace)).labelled(labels::REVISION);
+            let labelled = List::of(Resource::ConfigMaps).in_namespace(namespace).with_label(labels::REVISION);
             self.list(labelled).await?;
         }
         Ok(())
@@ -354,9 +361,9 @@ impl<O: Observer> Reading<'_, O> {
             // Listing a few namespaces costs less than listing everything, many cost more.
             let everywhere = !resource.is_namespaced() || (namespaces.len() > 4 && self.scope.namespace.is_none());
             let lists: Vec<List> = if everywhere {
-                vec![List::everywhere(resource)]
+                vec![List::of(resource)]
             } else {
-                namespaces.iter().map(|namespace| List::within(resource, Some(namespace))).collect()
+                namespaces.iter().map(|namespace| List::of(resource).in_namespace(namespace)).collect()
             };
             lists
         });
@@ -364,15 +371,16 @@ impl<O: Observer> Reading<'_, O> {
     }
 
     async fn list(&self, list: List) -> Result<(), Failure> {
-        match list.read(self.connection, self).await {
-            Ok(()) => Ok(()),
-            Err(failure) => self.tolerate(&list, failure),
+        match (list.read(self.connection, self).await, list.resource()) {
+            (Ok(()), _) => Ok(()),
+            (Err(failure), Some(resource)) => self.tolerate(resource, list.namespace(), failure),
+            (Err(failure), None) => Err(failure),
         }
     }
 
     /// Notes a list that is not to be had; only when nothing at all can be had is it an error.
-    fn tolerate(&self, list: &List, failure: Failure) -> Result<(), Failure> {
-        if failure.cause == Cause::NotFound && list.resource.is_custom() {
+    fn tolerate(&self, resource: Resource, namespace: Option<&str>, failure: Failure) -> Result<(), Failure> {
+        if failure.cause == Cause::NotFound && resource.is_custom() {
             return Ok(());
         }
         if !failure.cause.is_tolerable() {
@@ -380,21 +388,21 @@ impl<O: Observer> Reading<'_, O> {
         }
         let mut builder = self.builder.borrow_mut();
         builder.unread(Unread {
-            resource: list.resource,
-            namespace: list.namespace.clone(),
+            resource,
+            namespace: namespace.map(str::to_owned),
             cause: match failure.cause {
                 Cause::Forbidden => UnreadCause::Forbidden,
                 _ => UnreadCause::Failed(failure.to_string()),
             },
         });
-        builder.finding(super::access::finding(list.resource, list.namespace.as_deref(), &failure));
+        builder.finding(super::access::finding(resource, namespace, &failure));
         Ok(())
     }
 }
 
-impl<O: Observer> Sink for Reading<'_, O> {
-    fn whole(&self, list: &List, json: &str) {
-        self.observer.whole(list.resource, json);
+impl<O: Observer> Observer for Reading<'_, O> {
+    fn whole(&self, resource: Resource, json: &str) {
+        self.observer.whole(resource, json);
     }
 
     fn object(&self, object: &Object) {
@@ -403,32 +411,38 @@ impl<O: Observer> Sink for Reading<'_, O> {
     }
 
     fn undecodable(&self, list: &List, why: &str) {
+        let Some(resource) = list.resource() else { return };
         let mut builder = self.builder.borrow_mut();
         builder.unread(Unread {
-            resource: list.resource,
-            namespace: list.namespace.clone(),
+            resource,
+            namespace: list.namespace().map(str::to_owned),
             cause: UnreadCause::Failed(format!("an object could not be decoded: {why}")),
         });
         builder.finding(Finding {
             severity: Severity::Error,
             code: "undecodable",
-            subject: list.resource.to_string(),
+            subject: resource.to_string(),
             message: format!("an object could not be decoded: {why}"),
-            advice: format!("kubectl get {} -A -o json, and report what is odd about it", list.resource),
+            advice: format!("kubectl get {resource} -A -o json, and report what is odd about it"),
         });
     }
 
-    fn restart(&self, list: &List) {
+    fn restart(&self, list: &List, begin: Begin) {
+        let Some(resource) = list.resource() else { return };
         let mut builder = self.builder.borrow_mut();
-        if list.resource == Resource::Pods {
+        if resource == Resource::Pods {
             builder.forget_pods();
         }
-        self.observer.restart(list.resource);
+        self.observer.restart(list, begin);
+        let message = match begin {
+            Begin::Forgotten => "the API server forgot the moment of the list between two pages; it was read once more",
+            Begin::BrokenOff => "the answer of the API server broke off in the middle of the list; it was read once more",
+        };
         builder.finding(Finding {
             severity: Severity::Info,
             code: "list-restarted",
-            subject: list.resource.to_string(),
-            message: "the API server forgot the moment of the list between two pages; it was read once more".to_owned(),
+            subject: resource.to_string(),
+            message: message.to_owned(),
             advice: String::new(),
         });
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::failure::{Cause, Failure};
-use super::read::Observer;
+use super::list::{Begin, List, Observer};
 use crate::injector_config::{InjectorConfig, MeshConfig, annotated_image};
 use crate::labels;
 use crate::object::{
@@ -37,8 +37,8 @@ impl Observer for Saved {
         }
     }
 
-    fn restart(&self, resource: Resource) {
-        self.objects.borrow_mut().retain(|(saved, ..), _| *saved != resource);
+    fn restart(&self, list: &List, _begin: Begin) {
+        self.objects.borrow_mut().retain(|(resource, namespace, _), _| !list.covers(*resource, namespace));
     }
 }
 

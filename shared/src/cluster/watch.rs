@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use futures::future::{FutureExt, select_all};
-use serde::Deserialize;
 
 use super::connection::Connection;
 use super::failure::{Cause, Failure};
-use super::request::{Accept, get_json, next_bytes, send};
+use super::list::List;
+use super::request::{Accept, next_bytes, send};
 use super::scope::Scope;
 use crate::needs::Needs;
 use crate::object::Resource;
@@ -30,29 +30,12 @@ pub struct Moment {
     versions: Vec<(Resource, String)>,
 }
 
-#[derive(Deserialize)]
-struct ListHead {
-    metadata: ListMetadata,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ListMetadata {
-    resource_version: String,
-}
-
 /// The present moment. Take it before reading: what changes meanwhile is then seen afterwards.
 pub async fn now(connection: &Connection, scope: &Scope) -> Result<Moment, Failure> {
     let mut versions = Vec::new();
     for resource in WATCHED {
-        let what = format!("watching {resource}");
-        let path = format!("{}?limit=1", resource.path(scope.namespace.as_deref()));
-        match get_json(connection, &path, &what).await {
-            Ok(body) => {
-                if let Ok(head) = serde_json::from_slice::<ListHead>(&body) {
-                    versions.push((resource, head.metadata.resource_version));
-                }
-            }
+        match List::of(resource).within(scope.namespace.as_deref()).resource_version(connection).await {
+            Ok(version) => versions.push((resource, version)),
             Err(failure) if failure.cause.is_tolerable() => {}
             Err(failure) => return Err(failure),
         }
