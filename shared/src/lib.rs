@@ -31,6 +31,7 @@ pub mod labels;
 pub mod manifest;
 pub mod needs;
 pub mod object;
+pub mod operator;
 pub mod owner;
 pub mod platform;
 pub mod proof;

@@ -2,6 +2,8 @@
 //! files, and asks nothing of anybody afterwards.
 
 mod builder;
+#[cfg(test)]
+mod ownership_tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use crate::control_plane::{ControlPlane, Readiness};
 use crate::finding::Finding;
 use crate::injector::Injector;
 use crate::object::{Labels, ProxyConfig, Resource};
-use crate::workload::Workload;
+use crate::workload::{Restart, Workload};
 
 /// A cluster at one moment, as far as it could be read.
 #[derive(Debug, Default)]
@@ -141,6 +143,15 @@ impl Snapshot {
         revisions.sort_unstable();
         revisions.dedup();
         revisions
+    }
+
+    /// Lets the pods of workloads be evicted that an operator owns: the user has asked for it.
+    pub fn evict_owned(&mut self) {
+        for workload in &mut self.workloads {
+            if let Restart::Owned(owner) = &workload.restart {
+                workload.restart = Restart::EvictOwned(owner.clone());
+            }
+        }
     }
 
     /// Whether there is any sign of a mesh: an injector, a control plane or a proxy.

@@ -22,6 +22,8 @@ use crate::workload::{Restart, Workload, WorkloadId};
 pub struct Verdict {
     /// Which workload.
     pub workload: WorkloadId,
+    /// Its uid, where its own object was read with one.
+    pub uid: Option<std::sync::Arc<str>>,
     /// What sort of proxy it has or would get.
     pub proxy_type: ProxyType,
     /// The most urgent state of its proxies.
@@ -176,6 +178,7 @@ pub fn judge(snapshot: &Snapshot, workload: &Workload, injection: Injection) -> 
     let fix = fix(state, &reasons, &expected);
     Some(Verdict {
         workload: workload.id.clone(),
+        uid: workload.uid.clone(),
         proxy_type,
         state,
         reasons,
@@ -336,7 +339,8 @@ fn restrict_by_owner(running: &mut Running, workload: &Workload) {
         Restart::Rollout => None,
         Restart::Partitioned(_) => Some(Reason::Partition),
         Restart::OnDelete => Some(Reason::OnDelete),
-        Restart::Eviction | Restart::ArgoRollout => Some(Reason::Owner),
+        Restart::Eviction | Restart::ArgoRollout | Restart::Operator(_) => Some(Reason::Owner),
+        Restart::Owned(_) | Restart::EvictOwned(_) => Some(Reason::Owner),
         Restart::Paused => Some(Reason::Paused),
         Restart::Never(_) | Restart::Unknown(_) => Some(Reason::Owner),
     };
@@ -385,6 +389,7 @@ fn why(state: State, workload: &Workload, expected: &Expected) -> String {
         (State::Blocked, _) => match &workload.restart {
             Restart::Never(why) | Restart::Unknown(why) => why.clone(),
             Restart::Paused => "it is paused".to_owned(),
+            Restart::Owned(owner) => format!("{owner} controls it, and its operator would undo a restart"),
             _ => String::new(),
         },
         _ => String::new(),
@@ -438,6 +443,7 @@ fn judge_gateway(snapshot: &Snapshot, workload: &Workload, proxy_type: ProxyType
     reasons.dedup();
     Verdict {
         workload: workload.id.clone(),
+        uid: workload.uid.clone(),
         proxy_type,
         state,
         fix: match state {

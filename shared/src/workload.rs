@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::operator::{Operator, OwnerName};
 use crate::proxy::Proxy;
 use crate::template::Template;
 
@@ -71,6 +72,12 @@ pub enum Restart {
     Eviction,
     /// An Argo Rollout restarts by its own field.
     ArgoRollout,
+    /// An operator makes its pods, and replaces them when it is asked in its own way.
+    Operator(&'static Operator),
+    /// An operator makes the workload, and would undo a change of its template.
+    Owned(OwnerName),
+    /// As [`Restart::Owned`], and the user wants its pods evicted: that leaves the template alone.
+    EvictOwned(OwnerName),
     /// The workload is paused.
     Paused,
     /// A controller re-creates them in its own time, such as a Job.
@@ -87,7 +94,12 @@ impl Restart {
 
     /// Whether new pods can be brought at all.
     pub const fn is_possible(&self) -> bool {
-        !matches!(self, Restart::Paused | Restart::Never(_) | Restart::Unknown(_))
+        !matches!(self, Restart::Owned(_) | Restart::Paused | Restart::Never(_) | Restart::Unknown(_))
+    }
+
+    /// Whether its pods are replaced by evicting them one by one.
+    pub const fn is_by_eviction(&self) -> bool {
+        matches!(self, Restart::Partitioned(_) | Restart::OnDelete | Restart::Eviction | Restart::EvictOwned(_))
     }
 }
 
@@ -96,6 +108,8 @@ impl Restart {
 pub struct Workload {
     /// Which one.
     pub id: WorkloadId,
+    /// Its uid, where its own object was read with one: what tells it from another one that has its name later.
+    pub uid: Option<Arc<str>>,
     /// What its new pods are made from.
     pub template: Template,
     /// How new pods come.

@@ -1,5 +1,6 @@
 //! `mesh-upgrade restart`: restarts what is stale, in waves, and proves each result.
 
+mod dry_run;
 pub mod engine;
 pub mod event;
 mod eviction;
@@ -176,7 +177,10 @@ fn tell_skew(connection: &Connection, terminal: &mut Terminal) -> Result<(), Sto
 /// What of a plan is still to do, on the cluster that it was made for.
 async fn planned(session: &mut Session, plan: &Plan, connection: &Connection) -> Result<Selection, Stop> {
     plan.check_cluster(&cluster_id(connection).await?)?;
-    let snapshot = read(connection, &plan.scope(session), Detail::Workloads, &Unobserved).await?;
+    let mut snapshot = read(connection, &plan.scope(session), Detail::Workloads, &Unobserved).await?;
+    if plan.evicts_owned() {
+        snapshot.evict_owned();
+    }
     let verdicts = verdicts(&snapshot, &HashMap::new());
     let left = plan.left(&verdicts)?;
     for told in &left.told {

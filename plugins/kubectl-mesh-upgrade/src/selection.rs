@@ -48,6 +48,10 @@ pub struct SelectionArgs {
     #[arg(long = "state", value_name = "STATE", value_delimiter = ',', value_parser = State::from_str, default_value = "orphaned,stale")]
     pub states: Vec<State>,
 
+    /// Evict the pods of workloads that an operator owns, one by one: their template is left alone
+    #[arg(long)]
+    pub evict_owned: bool,
+
     /// Waves of so many percent of the workloads, such as 10,50,100; without it a wave is a namespace
     #[arg(long, value_name = "PERCENT", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=100))]
     pub percent: Vec<u8>,
@@ -89,7 +93,10 @@ impl SelectionArgs {
         let selector = self.selector.as_deref().map(LabelSelector::from_str).transpose();
         let selector = selector.map_err(|error| Stop::Usage(error.to_string()))?;
         let scope = self.scope(session, &connection.namespace);
-        let snapshot = read(connection, &scope, Detail::Workloads, &Unobserved).await?;
+        let mut snapshot = read(connection, &scope, Detail::Workloads, &Unobserved).await?;
+        if self.evict_owned {
+            snapshot.evict_owned();
+        }
         let all = verdicts(&snapshot, &HashMap::new());
         check_named(&named, &all)?;
         let is_meant = |verdict: &Verdict| {
@@ -165,6 +172,8 @@ fn labels_of<'a>(snapshot: &'a Snapshot, id: &WorkloadId) -> Option<&'a Labels> 
 /// A workload that was named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Named {
+    /// API group, where one was named; any when `None`.
+    group: Option<String>,
     kind: String,
     name: String,
     /// Any when `None`.
@@ -175,7 +184,7 @@ impl Named {
     fn parse(word: &str) -> Result<Named, Stop> {
         match word.split('/').collect::<Vec<_>>()[..] {
             [kind, name] if !kind.is_empty() && !name.is_empty() => {
-                Ok(Named { kind: kind_of(kind), name: name.to_owned(), namespace: None })
+                Ok(Named { group: group_of(kind), kind: kind_of(kind), name: name.to_owned(), namespace: None })
             }
             _ => Err(Stop::Usage(format!("{word:?} names nothing: TYPE/NAME is expected"))),
         }
@@ -183,7 +192,9 @@ impl Named {
 
     fn is(&self, verdict: &Verdict) -> bool {
         let id = &verdict.workload;
+        let group = id.api_version.split_once('/').map_or("", |(group, _)| group);
         self.kind.eq_ignore_ascii_case(&id.kind)
+            && self.group.as_deref().is_none_or(|named| named == group)
             && self.name == *id.name
             && self.namespace.as_deref().is_none_or(|namespace| namespace == &*id.namespace)
     }
@@ -191,7 +202,9 @@ impl Named {
 
 /// One line of `mesh-proxyver -o refs`.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Reference {
+    api_version: Option<String>,
     kind: String,
     metadata: ReferenceMetadata,
 }
@@ -207,9 +220,11 @@ fn references(path: &Path) -> Result<Vec<Named>, Stop> {
     let text = read_text(path)?;
     let references = serde_json::Deserializer::from_str(&text).into_iter::<Reference>();
     let named = references.map(|reference| {
-        let Reference { kind, metadata } = reference
+        let Reference { api_version, kind, metadata } = reference
             .map_err(|error| Stop::Message(format!("{} is not what mesh-proxyver -o refs writes: {error}", path.display())))?;
-        Ok(Named { kind, name: metadata.name, namespace: metadata.namespace })
+        // Another group may have a kind of the same name.
+        let group = api_version.map(|version| version.split_once('/').map_or("", |(group, _)| group).to_owned());
+        Ok(Named { group, kind, name: metadata.name, namespace: metadata.namespace })
     });
     let named = named.collect::<Result<Vec<_>, Stop>>()?;
     if named.is_empty() {
@@ -230,6 +245,18 @@ pub fn read_text(path: &Path) -> Result<String, Stop> {
         return read.map(|_| text).map_err(|error| Stop::Message(format!("reading standard input: {error}")));
     }
     std::fs::read_to_string(path).map_err(|error| Stop::Message(format!("reading {}: {error}", path.display())))
+}
+
+/// The API group in a type as kubectl takes it: `statefulset.apps`, `statefulset.v1.apps`.
+fn group_of(typed: &str) -> Option<String> {
+    let (_, rest) = typed.split_once('.')?;
+    let is_version =
+        |text: &str| text.strip_prefix('v').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()));
+    let group = match rest.split_once('.') {
+        Some((version, group)) if is_version(version) => group,
+        _ => rest,
+    };
+    Some(group.to_lowercase())
 }
 
 /// The kind behind a type as kubectl takes it.
@@ -262,4 +289,22 @@ fn check_named(named: &[Named], verdicts: &[Verdict]) -> Result<(), Refusal> {
         "kubectl mesh-proxyver -A",
     );
     Err(refusal.with(missing.into_iter().collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_is_a_kind_and_perhaps_a_group() {
+        let named = |word: &str| {
+            let Named { group, kind, name, .. } = Named::parse(word).unwrap();
+            (group, kind, name)
+        };
+        let of = |group: Option<&str>, kind: &str| (group.map(str::to_owned), kind.to_owned(), "db".to_owned());
+        assert_eq!(named("sts/db"), of(None, "statefulset"));
+        assert_eq!(named("statefulsets.apps/db"), of(Some("apps"), "statefulset"));
+        assert_eq!(named("statefulset.v1beta1.apps.kruise.io/db"), of(Some("apps.kruise.io"), "statefulset"));
+        assert_eq!(named("cluster.postgresql.cnpg.io/db"), of(Some("postgresql.cnpg.io"), "cluster"));
+    }
 }

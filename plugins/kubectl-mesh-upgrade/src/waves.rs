@@ -1,5 +1,7 @@
 //! Waves: which workloads are restarted together, and in which order.
 
+use std::sync::Arc;
+
 use mesh::verdict::{Verdict, Wanted};
 use mesh::workload::{Restart, WorkloadId};
 
@@ -8,6 +10,8 @@ use mesh::workload::{Restart, WorkloadId};
 pub struct Item {
     /// Which.
     pub workload: WorkloadId,
+    /// Its uid: one that was deleted and made anew is another one, and nobody has looked at it.
+    pub uid: Option<Arc<str>>,
     /// How.
     pub restart: Restart,
     /// What its new pods are to run; `None` for no proxy.
@@ -17,7 +21,12 @@ pub struct Item {
 impl Item {
     /// From its verdict.
     pub fn new(verdict: &Verdict) -> Item {
-        Item { workload: verdict.workload.clone(), restart: verdict.restart.clone(), wanted: verdict.wanted.clone() }
+        Item {
+            workload: verdict.workload.clone(),
+            uid: verdict.uid.clone(),
+            restart: verdict.restart.clone(),
+            wanted: verdict.wanted.clone(),
+        }
     }
 }
 
@@ -114,7 +123,7 @@ mod tests {
             kind: "Deployment".into(),
             name: name.into(),
         };
-        (Item { workload, restart: Restart::Rollout, wanted: None }, None)
+        (Item { workload, uid: None, restart: Restart::Rollout, wanted: None }, None)
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::connection::Connection;
 use super::failure::{Cause, Failure};
+use super::raw::read_list;
 use super::request::{answer, get_json};
 use super::scope::WORKLOADS;
 use super::wait::Repetition;
@@ -19,7 +20,7 @@ use crate::object::{Interner, Lookup, Pod, Resource};
 use crate::proxy::Proxy;
 use crate::state::Reason;
 use crate::template::Template;
-use crate::workload::{Workload, WorkloadId};
+use crate::workload::{Restart, Workload, WorkloadId};
 
 /// How many dry runs are under way at once.
 const CONCURRENCY: usize = 8;
@@ -78,6 +79,9 @@ async fn dry_run(connection: &Connection, workload: &Workload) -> Result<Pod, Fa
 async fn template_of(connection: &Connection, workload: &Workload) -> Result<Value, Failure> {
     let id = &workload.id;
     let what = format!("reading {id}");
+    if let Restart::Operator(_) = workload.restart {
+        return template_of_a_pod(connection, workload).await;
+    }
     let (path, at) = match Resource::of_kind(&id.api_version, &id.kind) {
         Some(resource @ Resource::Pods) => (resource.path(Some(&id.namespace)), ""),
         Some(resource) if resource.is_namespaced() => (resource.path(Some(&id.namespace)), "/spec/template"),
@@ -97,6 +101,20 @@ async fn template_of(connection: &Connection, workload: &Workload) -> Result<Val
         Failure::new(what, Cause::Other(why))
     })?;
     Ok(if at.is_empty() { without_injection(template) } else { template })
+}
+
+/// What an operator makes the next pod from is its own affair: a pod that it has made is the nearest thing to it.
+async fn template_of_a_pod(connection: &Connection, workload: &Workload) -> Result<Value, Failure> {
+    let id = &workload.id;
+    let what = format!("listing the pods of {id}");
+    let pods = read_list(connection, &Resource::Pods.path(Some(&id.namespace)), &what).await?;
+    let is_own = |pod: &Value| {
+        let owners = pod["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+        let mut controllers = owners.filter(|owner| owner["controller"] == true);
+        controllers.any(|owner| owner["uid"].as_str() == workload.uid.as_deref())
+    };
+    let own = pods.into_iter().find(|pod| workload.uid.is_some() && is_own(pod));
+    own.map(without_injection).ok_or_else(|| Failure::new(what, Cause::Other("it has no pod".to_owned())))
 }
 
 /// A pod as it may have been before it was injected and scheduled.

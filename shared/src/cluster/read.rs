@@ -275,7 +275,9 @@ impl<O: Observer> Reading<'_, O> {
     async fn others(&self) -> Result<(), Failure> {
         let namespace = self.scope.namespace.as_deref();
         let workloads = WORKLOADS.into_iter().map(|resource| List::of(resource).within(namespace));
-        let lists = workloads.chain([List::of(Resource::ProxyConfigs)]);
+        // A ReplicaSet's metadata names its owner; of all the old ones nothing else is needed.
+        let replica_sets = List::of(Resource::ReplicaSets).within(namespace).metadata_only();
+        let lists = workloads.chain([replica_sets, List::of(Resource::ProxyConfigs)]);
         let lists = join_all(lists.map(|list| self.list(list)));
         let (lists, namespaces, control_planes) = futures::join!(lists, self.namespaces(), self.control_planes(self.injectors()));
         lists.into_iter().collect::<Result<(), _>>()?;

@@ -14,6 +14,7 @@ use crate::object::{
     ConfigMap, Deployment, EndpointSlice, Interner, LabelSelector, Labels, Lookup, Metadata, Object, OwnerReference, Pod,
     PodTemplateSpec, ProxyConfig, Resource, Service, WebhookConfiguration,
 };
+use crate::operator::{Operator, OwnerName};
 use crate::proxy::{Proxy, is_alive};
 use crate::template::Template;
 use crate::workload::{OwnerDoubt, Restart, Workload, WorkloadId};
@@ -61,10 +62,14 @@ struct OwnerKey {
     api_version: Arc<str>,
     kind: Arc<str>,
     name: Arc<str>,
+    /// What it really is known by; empty in files that leave it out.
+    uid: Arc<str>,
 }
 
 /// The pods of one owner.
 struct OwnerPods {
+    /// The name of the first pod.
+    first: Arc<str>,
     /// From the first pod; stands in for the owner's where that cannot be read.
     template: Template,
     is_mirror: bool,
@@ -81,6 +86,8 @@ struct FoundConfig {
 
 /// A controller of pods, whatever its kind.
 struct Controller {
+    /// Empty in files that leave it out.
+    uid: Arc<str>,
     template: Option<Template>,
     borrows_template_of: Option<String>,
     selector: Option<(Labels, LabelSelector)>,
@@ -241,7 +248,7 @@ impl SnapshotBuilder {
                 wanted.entry(resource).or_default().insert(key.namespace.to_string());
             };
             match (&*key.api_version, &*key.kind) {
-                ("apps/v1", "ReplicaSet") if self.controller_by_hash(key, pods).is_none() => want(Resource::ReplicaSets),
+                ("apps/v1", "ReplicaSet") if self.lacks_replica_set(key, pods) => want(Resource::ReplicaSets),
                 ("batch/v1", "Job") if has_proxy => want(Resource::Jobs),
                 _ => {}
             }
@@ -308,16 +315,19 @@ impl SnapshotBuilder {
                 api_version: self.interner.text(&owner.api_version),
                 kind: self.interner.text(&owner.kind),
                 name: self.interner.text(&owner.name),
+                uid: self.interner.text(&owner.uid),
             },
             None => OwnerKey {
                 namespace,
                 api_version: self.interner.text("v1"),
                 kind: self.interner.text("Pod"),
                 name: metadata.name.as_str().into(),
+                uid: self.interner.text(""),
             },
         };
         let interner = &mut self.interner;
         let pods = self.pods.entry(key).or_insert_with(|| OwnerPods {
+            first: metadata.name.as_str().into(),
             template: Template::of_pod(pod, interner),
             is_mirror: metadata.annotation(labels::MIRROR).is_some(),
             proxies: Vec::new(),
@@ -357,7 +367,12 @@ impl SnapshotBuilder {
     ) -> Option<(Resource, Arc<str>, Arc<str>)> {
         let metadata = metadata.as_ref()?;
         let key = (resource, self.interner.text(&metadata.namespace), self.interner.text(&metadata.name));
+        // An operator's own way, or none: what it makes it puts back.
+        let owner = metadata.controller().cloned();
+        let is_owned = owner.is_some() && !matches!(resource, Resource::ReplicaSets | Resource::Jobs);
+        let restart = owner.as_ref().filter(|_| is_owned).map_or(restart, |owner| Restart::Owned(OwnerName::from(owner)));
         let controller = Controller {
+            uid: self.interner.text(&metadata.uid),
             template: template.map(|template| Template::of_workload(&template, &mut self.interner)),
             borrows_template_of: None,
             selector: selector.map(|mut selector| {
@@ -366,7 +381,7 @@ impl SnapshotBuilder {
                 (equal, selector)
             }),
             restart,
-            owner: metadata.controller().cloned(),
+            owner,
         };
         self.controllers.insert(key.clone(), controller);
         Some(key)
@@ -477,30 +492,21 @@ impl SnapshotBuilder {
             ("v1", "Pod") => owned_by_nobody(id, pods, "a bare pod: nobody makes a new one"),
             ("v1", "Node") => owned_by_nobody(id, pods, "a static pod: its kubelet makes it from a file"),
             ("apps/v1", "ReplicaSet") => self.workload_of_replica_set(id, key, pods),
-            ("apps/v1", "StatefulSet") => self.listed_or_doubtful(Resource::StatefulSets, id, pods),
-            ("apps/v1", "DaemonSet") => self.listed_or_doubtful(Resource::DaemonSets, id, pods),
+            ("apps/v1", "StatefulSet") => self.listed_or_doubtful(Resource::StatefulSets, id, &key.uid, pods),
+            ("apps/v1", "DaemonSet") => self.listed_or_doubtful(Resource::DaemonSets, id, &key.uid, pods),
             ("batch/v1", "Job") => self.workload_of_job(id, pods),
-            (_, kind) => {
-                let why = format!("its owner is a {kind}, whose way of replacing pods is not known here");
-                owned_by_nobody(id, pods, &why)
-            }
+            _ => owned_by_custom(id, &key.uid, pods),
         }
     }
 
-    /// A ReplicaSet is hardly ever the top owner. Its pods' labels name the Deployment or Rollout; where they do not,
-    /// the ReplicaSet itself does.
+    /// A ReplicaSet is hardly ever the top owner: it names its own. Only where ReplicaSets could not be read do its name and
+    /// the labels of its pods stand in for that.
     fn workload_of_replica_set(&self, id: WorkloadId, key: &OwnerKey, pods: &OwnerPods) -> Workload {
-        if let Some((resource, name)) = self.controller_by_hash(key, pods) {
-            let controller = &self.controllers[&(resource, Arc::clone(&key.namespace), Arc::clone(&name))];
-            return self.controller_workload(
-                self.controller_id(resource, &key.namespace, &name),
-                controller,
-                pods.template.clone(),
-            );
-        }
         let replica_set = (Resource::ReplicaSets, Arc::clone(&key.namespace), Arc::clone(&key.name));
-        let Some(controller) = self.controllers.get(&replica_set) else {
-            return self.doubtful(Resource::ReplicaSets, id, pods);
+        let controller = match self.controllers.get(&replica_set) {
+            Some(controller) if is_same(&controller.uid, &key.uid) => controller,
+            Some(_) => return replaced(&id, pods),
+            None => return self.workload_by_hash(id, key, pods),
         };
         let Some(owner) = &controller.owner else {
             return self.controller_workload(id, controller, pods.template.clone());
@@ -512,11 +518,34 @@ impl SnapshotBuilder {
             name: owner.name.as_str().into(),
         };
         match Resource::of_kind(&owner.api_version, &owner.kind) {
-            Some(resource @ (Resource::Deployments | Resource::Rollouts)) => self.listed_or_doubtful(resource, id, pods),
-            _ => {
-                let why = format!("its owner is a {}, whose way of replacing pods is not known here", owner.kind);
-                owned_by_nobody(id, pods, &why)
+            Some(resource @ (Resource::Deployments | Resource::Rollouts)) => {
+                self.listed_or_doubtful(resource, id, &owner.uid, pods)
             }
+            _ => owned_by_unknown(id, pods),
+        }
+    }
+
+    /// The workload of a ReplicaSet that is not among those read.
+    fn workload_by_hash(&self, id: WorkloadId, key: &OwnerKey, pods: &OwnerPods) -> Workload {
+        let is_unread = self.origin == Origin::Files || self.snapshot.unread(Resource::ReplicaSets, &key.namespace).is_some();
+        match self.controller_by_hash(key, pods).filter(|_| is_unread) {
+            Some((resource, name)) => {
+                let controller = &self.controllers[&(resource, Arc::clone(&key.namespace), Arc::clone(&name))];
+                let id = self.controller_id(resource, &key.namespace, &name);
+                self.controller_workload(id, controller, pods.template.clone())
+            }
+            None => self.doubtful(Resource::ReplicaSets, id, pods),
+        }
+    }
+
+    /// Whether more has to be read to know whose the pods of a ReplicaSet are, or what a bare one makes them from.
+    fn lacks_replica_set(&self, key: &OwnerKey, pods: &OwnerPods) -> bool {
+        let replica_set = (Resource::ReplicaSets, Arc::clone(&key.namespace), Arc::clone(&key.name));
+        let is_unread = self.snapshot.unread(Resource::ReplicaSets, &key.namespace).is_some();
+        match self.controllers.get(&replica_set) {
+            Some(controller) => controller.owner.is_none() && controller.template.is_none() && !is_unread,
+            None if self.origin == Origin::Files => self.controller_by_hash(key, pods).is_none(),
+            None => !is_unread,
         }
     }
 
@@ -551,10 +580,15 @@ impl SnapshotBuilder {
         self.controller_workload(id, job, pods.template.clone())
     }
 
-    fn listed_or_doubtful(&self, resource: Resource, id: WorkloadId, pods: &OwnerPods) -> Workload {
+    fn listed_or_doubtful(&self, resource: Resource, id: WorkloadId, uid: &str, pods: &OwnerPods) -> Workload {
         let key = (resource, Arc::clone(&id.namespace), Arc::clone(&id.name));
         match self.controllers.get(&key) {
-            Some(controller) => self.controller_workload(id, controller, pods.template.clone()),
+            Some(controller) if is_same(&controller.uid, uid) => {
+                // References name the version that the owner was served in when they were written.
+                let id = self.controller_id(resource, &id.namespace, &id.name);
+                self.controller_workload(id, controller, pods.template.clone())
+            }
+            Some(_) => replaced(&id, pods),
             None => self.doubtful(resource, id, pods),
         }
     }
@@ -582,6 +616,7 @@ impl SnapshotBuilder {
         Workload {
             gateway: template.label(labels::GATEWAY_NAME).filter(|_| is_made_by_istiod).map(str::to_owned),
             id,
+            uid: known(&controller.uid),
             template,
             restart: controller.restart.clone(),
             proxies: Vec::new(),
@@ -713,11 +748,47 @@ fn owned_by_nobody(id: WorkloadId, pods: &OwnerPods, why: &str) -> Workload {
         id,
         gateway: pods.template.label(labels::GATEWAY_NAME).filter(|_| is_made_by_istiod).map(str::to_owned),
         template: pods.template.clone(),
+        uid: None,
         restart: Restart::Unknown(why.to_owned()),
         proxies: Vec::new(),
         pods: Vec::new(),
         doubt: None,
     }
+}
+
+/// Pods whose owner was deleted, while another object has its name: they are none of that one's.
+fn replaced(id: &WorkloadId, pods: &OwnerPods) -> Workload {
+    let why = format!("its owner {} was deleted, and another one has this name now", id.type_name());
+    let pod = WorkloadId {
+        namespace: Arc::clone(&id.namespace),
+        api_version: "v1".into(),
+        kind: "Pod".into(),
+        name: Arc::clone(&pods.first),
+    };
+    owned_by_nobody(pod, pods, &why)
+}
+
+/// Pods that a custom resource controls itself.
+fn owned_by_custom(id: WorkloadId, uid: &Arc<str>, pods: &OwnerPods) -> Workload {
+    let group = id.api_version.split_once('/').map_or("", |(group, _)| group);
+    match Operator::of(group, &id.kind) {
+        Some(operator) => Workload { uid: known(uid), restart: Restart::Operator(operator), ..owned_by_nobody(id, pods, "") },
+        None => owned_by_unknown(id, pods),
+    }
+}
+
+fn owned_by_unknown(id: WorkloadId, pods: &OwnerPods) -> Workload {
+    let why = format!("its owner is a {}, whose way of replacing pods is not known here", id.kind);
+    owned_by_nobody(id, pods, &why)
+}
+
+/// Whether two uids are one. A file may leave them out: then name, kind and group have to do.
+fn is_same(one: &str, other: &str) -> bool {
+    one.is_empty() || other.is_empty() || one == other
+}
+
+fn known(uid: &Arc<str>) -> Option<Arc<str>> {
+    (!uid.is_empty()).then(|| Arc::clone(uid))
 }
 
 /// Adds the pods of a further ReplicaSet (or Job) of the same workload.

@@ -50,8 +50,12 @@ fn restart(verdict: &Verdict) -> Advice {
         Restart::Rollout | Restart::Partitioned(_) => {
             Command::kubectl("").namespace(namespace).words("rollout restart").value(kind).value(name).into()
         }
-        Restart::OnDelete | Restart::Eviction | Restart::ArgoRollout => {
+        Restart::OnDelete | Restart::Eviction | Restart::ArgoRollout | Restart::Operator(_) | Restart::EvictOwned(_) => {
             let restart = Command::mesh_upgrade("restart").namespace(namespace);
+            let restart = match &verdict.restart {
+                Restart::EvictOwned(_) => restart.words("--evict-owned"),
+                _ => restart,
+            };
             let restart = match verdict.state {
                 State::Missing | State::Leaving => restart.flag("--state", verdict.state.as_str()),
                 _ => restart,
@@ -62,6 +66,11 @@ fn restart(verdict: &Verdict) -> Advice {
             "Rollout" => Command::new(Program::Plugin("argo"), "rollouts promote").value(name).namespace(namespace).into(),
             _ => Command::kubectl("").namespace(namespace).words("rollout resume").value(kind).value(name).into(),
         },
+        Restart::Owned(owner) => {
+            let evict = Command::mesh_upgrade("restart").namespace(namespace).words("--evict-owned");
+            Advice::say(format!("restart it through {owner} -n {namespace}, or have its pods evicted one by one: "))
+                .and_run(evict.value(id.qualified_name()))
+        }
         Restart::Never(_) => {
             Advice::say(format!("wait for {kind}/{name} -n {namespace} to end: its next pod gets the wanted proxy"))
         }

@@ -20,6 +20,9 @@ use crate::waves::{Item, Wave};
 const API_VERSION: &str = "kubectl-mesh/v1";
 const KIND: &str = "RestartPlan";
 
+/// How a plan says that the pods of a workload are evicted although an operator owns it.
+const EVICT_OWNED: &str = "evict-owned";
+
 /// A plan. Its waves and workloads may be reordered or left out by hand; what is restarted has to be as it says.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -46,6 +49,9 @@ struct PlannedItem {
     kind: String,
     namespace: String,
     name: String,
+    /// Its uid: a workload that was deleted and made anew is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    uid: Option<String>,
     /// How it is restarted.
     restart: String,
     /// What its new pods run; nothing for no proxy.
@@ -140,6 +146,11 @@ impl Plan {
         Err(Refusal::new(reason, "choose its --context, or make a plan for this one: kubectl mesh-upgrade plan -A"))
     }
 
+    /// Whether pods of workloads that an operator owns are to be evicted: who made the plan has asked for it.
+    pub fn evicts_owned(&self) -> bool {
+        self.workloads().any(|item| item.restart == EVICT_OWNED)
+    }
+
     /// What has to be read to know what is left.
     pub fn scope(&self, session: &Session) -> Scope {
         let namespaces: BTreeSet<&str> = self.workloads().map(|item| item.namespace.as_str()).collect();
@@ -158,7 +169,7 @@ impl Plan {
             let mut items = Vec::new();
             for item in &planned.workloads {
                 match item.compare(by_id.get(&item.id()).copied()) {
-                    Comparison::Left(item) => items.push(item),
+                    Comparison::Left(item) => items.push(*item),
                     Comparison::Done => done += 1,
                     Comparison::Drifted(why) => {
                         drifted.push(format!("{} -n {} {why}", item.id().qualified_name(), item.namespace));
@@ -203,6 +214,7 @@ impl From<&Item> for PlannedItem {
             kind: item.workload.kind.to_string(),
             namespace: item.workload.namespace.to_string(),
             name: item.workload.name.to_string(),
+            uid: item.uid.as_deref().map(str::to_owned),
             restart: word(&item.restart).to_owned(),
             wanted: item.wanted.as_ref().map(PlannedProxy::from),
         }
@@ -211,7 +223,7 @@ impl From<&Item> for PlannedItem {
 
 /// How a workload stands to its place in the plan.
 enum Comparison {
-    Left(Item),
+    Left(Box<Item>),
     Done,
     Drifted(String),
 }
@@ -234,6 +246,11 @@ impl PlannedItem {
                 Some(_) => Comparison::Drifted("is not there any more, or no part of the mesh".to_owned()),
             };
         };
+        if let (Some(now), Some(then)) = (&verdict.uid, &self.uid)
+            && **now != **then
+        {
+            return Comparison::Drifted("was deleted and made anew since".to_owned());
+        }
         let wanted = verdict.wanted.as_ref().map(PlannedProxy::from);
         if wanted != self.wanted {
             let (now, then) = (PlannedProxy::text(wanted.as_ref()), PlannedProxy::text(self.wanted.as_ref()));
@@ -247,7 +264,7 @@ impl PlannedItem {
         }
         let is_ready = matches!(verdict.state, State::Stale | State::Orphaned | State::Missing | State::Leaving);
         if is_ready && verdict.restart.is_possible() {
-            return Comparison::Left(Item::new(verdict));
+            return Comparison::Left(Box::new(Item::new(verdict)));
         }
         Comparison::Drifted(format!(
             "is {} now: {}",
@@ -265,6 +282,9 @@ const fn word(restart: &Restart) -> &'static str {
         Restart::OnDelete => "on-delete",
         Restart::Eviction => "eviction",
         Restart::ArgoRollout => "argo-rollout",
+        Restart::Operator(_) => "operator",
+        Restart::EvictOwned(_) => EVICT_OWNED,
+        Restart::Owned(_) => "nothing: an operator owns it",
         Restart::Paused => "nothing: it is paused",
         Restart::Never(_) | Restart::Unknown(_) => "nothing that is known",
     }

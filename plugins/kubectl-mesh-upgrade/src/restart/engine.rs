@@ -15,9 +15,8 @@ use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
 use mesh::cluster::probe::probe;
 use mesh::cluster::raw::{read_list, read_object};
-use mesh::comparison::{Agreement, Comparison};
-use mesh::injection::Injection;
 use mesh::object::Resource;
+use mesh::operator::{AnnotationValue, OPERATORS, Operator};
 use mesh::refusal::Refusal;
 use mesh::snapshot::Snapshot;
 use mesh::terminal::Terminal;
@@ -25,13 +24,13 @@ use mesh::terminal::exit::Exit;
 use mesh::terminal::interruption::Interruption;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
-use mesh::verdict::Wanted;
 use mesh::workload::{Restart, Workload, WorkloadId};
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::dry_run::{Shown, not_asked, shown};
 use super::event::{Events, Outcome};
 use super::eviction::evict;
 use super::live::Live;
@@ -87,6 +86,9 @@ pub fn permissions(namespace: Option<&str>) -> Vec<Permission> {
     {
         needed.extend(["get", "list", "patch"].map(|verb| permission(group, resource, verb)));
     }
+    for operator in &OPERATORS {
+        needed.extend(["get", "list", "patch"].map(|verb| permission(operator.group, operator.plural, verb)));
+    }
     needed
 }
 
@@ -99,16 +101,15 @@ impl<'a> Engine<'a> {
 
     /// Restarts everything, wave by wave.
     pub async fn run(&self, waves: &[Wave], events: &mut Events, terminal: &mut Terminal) -> Result<Exit, Stop> {
-        let mut failed = Vec::new();
-        let mut done = 0;
+        let mut tally = Tally::default();
         let total: usize = waves.iter().map(|wave| wave.items.len()).sum();
         for (place, wave) in waves.iter().enumerate() {
             if place > 0 {
                 self.between(&waves[place - 1], terminal).await?;
             }
             let proved = self.prove(wave, events, terminal).await?;
-            let ended = self.wave(&proved, &mut failed, events, terminal).await?;
-            done += ended;
+            self.wave(&proved, &mut tally, events, terminal).await?;
+            let done = tally.done;
             if self.is_interrupted() {
                 let reason = format!("{done} of {total} workloads were restarted");
                 return Err(Stop::Interrupted(Refusal::new(
@@ -116,9 +117,13 @@ impl<'a> Engine<'a> {
                     "the same command continues; what runs already is not restarted again",
                 )));
             }
-            if failed.len() >= self.limits.failures {
+            if tally.failed.len() >= self.limits.failures {
                 break;
             }
+        }
+        let Tally { done, skipped, failed } = tally;
+        for skipped in &skipped {
+            writeln!(terminal.err, "left alone: {skipped}")?;
         }
         if failed.is_empty() {
             let style = terminal.err_styles.current;
@@ -126,7 +131,7 @@ impl<'a> Engine<'a> {
             writeln!(terminal.err, "{} what is wanted.", what.style(style))?;
             return Ok(Exit::Done);
         }
-        let left = total - done - failed.len();
+        let left = total - done - skipped.len() - failed.len();
         let reason = format!("{} failed, {done} restarted, {left} left untouched", failed.len());
         Err(Stop::Partly(Refusal::new(reason, "mend what failed; the same command continues").with(failed)))
     }
@@ -187,14 +192,14 @@ impl<'a> Engine<'a> {
         Err(Stop::Refused(Refusal::new(reason, "kubectl mesh-proxyver -A --probe=all shows what new pods get").with(against)))
     }
 
-    /// Restarts a wave and says how many came through.
-    async fn wave(&self, wave: &Wave, failed: &mut Vec<String>, events: &Events, terminal: &mut Terminal) -> Result<usize, Stop> {
+    /// Restarts a wave, and notes what became of each of its workloads.
+    async fn wave(&self, wave: &Wave, tally: &mut Tally, events: &Events, terminal: &mut Terminal) -> Result<(), Stop> {
         let mut waiting = wave.items.iter();
         let mut running = FuturesUnordered::new();
         let mut done = 0;
         let mut live = Live::default();
         loop {
-            while running.len() < self.limits.parallel && failed.len() < self.limits.failures && !self.is_interrupted() {
+            while running.len() < self.limits.parallel && tally.failed.len() < self.limits.failures && !self.is_interrupted() {
                 let Some(item) = waiting.next() else { break };
                 live.clear(terminal);
                 events.begun(&item.workload, terminal)?;
@@ -204,14 +209,17 @@ impl<'a> Engine<'a> {
             live.draw(&format!("wave {}: {done} of {count} done, {} rolling out …", wave.number, running.len()), terminal);
             let ended = running.next().await;
             live.clear(terminal);
-            let Some((item, outcome)) = ended else { return Ok(done) };
+            let Some((item, outcome)) = ended else { return Ok(()) };
             let outcome = outcome.unwrap_or_else(|failure| Outcome::Failed(failure.to_string()));
             events.ended(&item.workload, &outcome, terminal)?;
+            let name = format!("{} -n {}", item.workload.qualified_name(), item.workload.namespace);
             match outcome {
-                Outcome::Failed(why) => {
-                    failed.push(format!("{} -n {}: {why}", item.workload.qualified_name(), item.workload.namespace));
+                Outcome::Failed(why) => tally.failed.push(format!("{name}: {why}")),
+                Outcome::Skipped(why) => tally.skipped.push(format!("{name}: {why}")),
+                Outcome::Restarted(_) | Outcome::Current => {
+                    done += 1;
+                    tally.done += 1;
                 }
-                Outcome::Restarted(_) | Outcome::Current | Outcome::Skipped(_) => done += 1,
             }
         }
     }
@@ -253,11 +261,12 @@ impl<'a> Engine<'a> {
         if pods.iter().all(|pod| pod.difference().is_none()) {
             return Ok(Outcome::Current);
         }
-        let object = match item.restart {
+        let object = match &item.restart {
             Restart::Rollout => self.by_template(&rollout, object).await?,
             Restart::ArgoRollout => self.by_argo(&rollout, object).await?,
-            Restart::Partitioned(_) | Restart::OnDelete | Restart::Eviction => self.by_eviction(&rollout, object, pods).await?,
-            Restart::Paused | Restart::Never(_) | Restart::Unknown(_) => {
+            Restart::Operator(operator) => self.by_operator(&rollout, operator, object, pods).await?,
+            restart if restart.is_by_eviction() => self.by_eviction(&rollout, object, pods).await?,
+            _ => {
                 return Ok(Outcome::Failed("its pods cannot be replaced safely".to_owned()));
             }
         };
@@ -268,8 +277,8 @@ impl<'a> Engine<'a> {
     async fn by_template(&self, rollout: &Rollout<'_>, object: Value) -> Result<Value, End> {
         let mark = self.now();
         let annotations = json!({ RESTARTED_AT: mark });
-        let spec = json!({"template": {"metadata": {"annotations": annotations}}});
-        self.patch(rollout.subject, object, spec, &|object| mark_of(object) == Some(&mark)).await?;
+        let change = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
+        self.patch(rollout.subject, object, change, &|object| mark_of(object) == Some(&mark)).await?;
         self.complete(rollout, Some(Change { at: Instant::now(), mark: Some(mark) })).await
     }
 
@@ -278,8 +287,40 @@ impl<'a> Engine<'a> {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let mark = self.now();
         let has_mark = |object: &Value| object["spec"]["restartAt"] == mark.as_str();
-        self.patch(rollout.subject, object, json!({"restartAt": mark}), &has_mark).await?;
+        self.patch(rollout.subject, object, json!({"spec": {"restartAt": mark}}), &has_mark).await?;
         self.complete(rollout, Some(Change { at: Instant::now(), mark: None })).await
+    }
+
+    /// As its operator documents it: an annotation of the custom resource. Only the pods tell when that is done.
+    async fn by_operator(
+        &self,
+        rollout: &Rollout<'_>,
+        operator: &Operator,
+        object: Value,
+        pods: Vec<OwnPod>,
+    ) -> Result<Value, End> {
+        let value = match operator.value {
+            AnnotationValue::True => "true".to_owned(),
+            AnnotationValue::Time => self.now(),
+        };
+        let change = json!({"metadata": {"annotations": {operator.annotation: value}}});
+        let has_happened = |object: &Value| object["metadata"]["annotations"][operator.annotation] == value.as_str();
+        let (count, item) = (pods.len(), rollout.item);
+        self.patch(rollout.subject, object.clone(), change, &has_happened).await?;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let pods = self.pods.of(&item.workload, &object, item.wanted.as_ref()).await?;
+            let done = pods.iter().filter(|pod| !matches!(pod.standing, Standing::Other(_)) && pod.is_ready()).count();
+            if done == pods.len() && done >= count {
+                return Ok(object);
+            }
+            if Instant::now() >= rollout.deadline {
+                let (name, limit) = (operator.name, self.limits.timeout.as_secs());
+                let why =
+                    format!("{name} was asked to restart it, and after {limit} s {done} of {count} pods run what is wanted");
+                return Err(End::Outcome(Outcome::Failed(why)));
+            }
+        }
     }
 
     /// Pod by pod: each new one has to be ready before the next old one goes.
@@ -308,21 +349,23 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Patches the specification on the state that was seen, and on what is there now when only its status has changed.
+    /// Patches the object as it was seen, and as it is there now when only its status has changed. One that was deleted and made
+    /// anew meanwhile is another one.
     async fn patch(
         &self,
         subject: &Subject,
         object: Value,
-        spec: Value,
+        change: Value,
         has_happened: &dyn Fn(&Value) -> bool,
     ) -> Result<(), End> {
-        let seen = object["metadata"]["generation"].clone();
+        let (seen, uid) = (object["metadata"]["generation"].clone(), object["metadata"]["uid"].clone());
         let mut object = object;
         let mut tries = 0;
         while !has_happened(&object) {
             tries += 1;
-            let version = &object["metadata"]["resourceVersion"];
-            let patch = json!({"metadata": {"resourceVersion": version, "uid": object["metadata"]["uid"]}, "spec": spec.clone()});
+            let mut patch = change.clone();
+            patch["metadata"]["resourceVersion"] = object["metadata"]["resourceVersion"].clone();
+            patch["metadata"]["uid"] = uid.clone();
             match merge_patch(self.connection, subject, &patch, Persistence::Stored).await {
                 Ok(_) => return Ok(()),
                 Err(failure) if failure.cause == Cause::NotFound => return Err(End::gone()),
@@ -333,6 +376,9 @@ impl<'a> Engine<'a> {
                 Err(failure) => return Err(failure.into()),
             }
             object = self.read(subject).await?.ok_or_else(End::gone)?;
+            if object["metadata"]["uid"] != uid {
+                return Err(End::replaced());
+            }
             if object["metadata"]["generation"] != seen && !has_happened(&object) {
                 self.looks.forget(subject);
                 return Err(End::Changed);
@@ -347,6 +393,9 @@ impl<'a> Engine<'a> {
         loop {
             let since = change.as_ref().map(|change| change.at);
             let object = self.looks.find(rollout.subject, since).await?.ok_or_else(End::gone)?;
+            if rollout.item.uid.as_deref().is_some_and(|uid| object["metadata"]["uid"] != *uid) {
+                return Err(End::replaced());
+            }
             if let Some(mark) = change.as_ref().and_then(|change| change.mark.as_deref())
                 && mark_of(&object) != Some(mark)
             {
@@ -390,6 +439,17 @@ impl<'a> Engine<'a> {
     }
 }
 
+/// What became of the workloads so far.
+#[derive(Default)]
+struct Tally {
+    /// How many run what is wanted.
+    done: usize,
+    /// Those that were left alone, each with the reason.
+    skipped: Vec<String>,
+    /// Those that failed, each with the reason.
+    failed: Vec<String>,
+}
+
 /// One workload on its way.
 struct Rollout<'a> {
     subject: &'a Subject,
@@ -413,6 +473,11 @@ enum End {
 }
 
 impl End {
+    fn replaced() -> End {
+        let why = "it was deleted and made anew meanwhile: nobody has looked at the new one, so it is left alone";
+        End::Outcome(Outcome::Failed(why.to_owned()))
+    }
+
     fn gone() -> End {
         End::Outcome(Outcome::Skipped("it is not there any more".to_owned()))
     }
@@ -473,53 +538,19 @@ async fn patiently<T, F: Future<Output = Result<T, Failure>>>(read: impl Fn() ->
     }
 }
 
-/// What a dry run has shown of a workload whose restart it does not speak against.
-#[derive(Debug, PartialEq)]
-struct Shown {
-    /// What its new pods run, with the image of the dry-run pod.
-    wanted: Option<Wanted>,
-    /// What is worth knowing about it.
-    note: Option<String>,
-}
-
-fn not_asked() -> Result<Shown, String> {
-    Err("no dry run has answered for it".to_owned())
-}
-
-/// What a dry run shows of the pod that is wanted.
-///
-/// # Errors
-/// Why it speaks against a restart.
-fn shown(answer: &Injection, wanted: Option<&Wanted>) -> Result<Shown, String> {
-    let (injected, wanted) = match (answer, wanted) {
-        (Injection::Injected(injected), Some(wanted)) => (injected, wanted),
-        (Injection::Injected(injected), None) => return Err(format!("a new pod gets a proxy of revision {}", injected.revision)),
-        (Injection::NoInjector | Injection::Declined(_), None) => return Ok(Shown { wanted: None, note: None }),
-        (Injection::NoInjector | Injection::Declined(_), Some(_)) => return Err("a new pod gets no proxy".to_owned()),
-        (Injection::Refused(refused), _) => return Err(format!("a new pod is refused: {}", refused.why)),
-        (Injection::Unknown(doubt), _) => return Err(format!("what a new pod gets could not be found out: {}", doubt.why)),
-    };
-    let comparison = Comparison::of(injected, wanted);
-    let image = injected.image.as_deref().unwrap_or("an image that is not known");
-    let derived = wanted.image.as_deref().unwrap_or("an image that is not known");
-    match comparison {
-        Comparison { revision: Agreement::Different(_), .. } => {
-            let revision = wanted.revision.as_deref().unwrap_or("unknown");
-            return Err(format!("a new pod gets revision {}, not {revision}", injected.revision));
-        }
-        Comparison { image: Agreement::Different(_), .. } => return Err(format!("a new pod gets {image}, not {derived}")),
-        same if same.is_same() || same.is_by_revision_alone() => {}
-        _ => return Err(format!("a new pod gets {image}, and nothing tells whether that is what is wanted")),
-    }
-    let note = (comparison.is_by_revision_alone() && wanted.image.is_some()).then(|| {
-        format!("new pods get {image} for {derived}: its version cannot be read off, so the revision and this dry run decide")
-    });
-    Ok(Shown { wanted: Some(Wanted { image: injected.image.as_ref().ok().cloned(), ..wanted.clone() }), note })
-}
-
 fn subject(workload: &WorkloadId) -> Option<Subject> {
-    let resource = Resource::of_kind(&workload.api_version, &workload.kind)?;
-    Some(Subject::new(resource, Some(&workload.namespace), &workload.name))
+    if let Some(resource) = Resource::of_kind(&workload.api_version, &workload.kind) {
+        return Some(Subject::new(resource, Some(&workload.namespace), &workload.name));
+    }
+    let group = workload.api_version.split_once('/').map_or("", |(group, _)| group);
+    let operator = Operator::of(group, &workload.kind)?;
+    Some(Subject {
+        api_version: workload.api_version.to_string(),
+        kind: workload.kind.to_string(),
+        plural: operator.plural.to_owned(),
+        namespace: Some(workload.namespace.to_string()),
+        name: workload.name.to_string(),
+    })
 }
 
 fn mark_of(object: &Value) -> Option<&str> {

@@ -48,6 +48,12 @@ impl OwnPod {
         self.object["metadata"]["uid"].as_str().unwrap_or_default()
     }
 
+    /// Whether it is ready.
+    pub fn is_ready(&self) -> bool {
+        let conditions = self.object["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.into_iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    }
+
     /// Why it has to be replaced; `None` when it runs what is wanted for sure.
     pub fn difference(&self) -> Option<&str> {
         match &self.standing {

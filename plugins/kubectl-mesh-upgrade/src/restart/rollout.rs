@@ -20,6 +20,10 @@ pub enum Progress {
 
 /// How far it is.
 pub fn progress(object: &Value, restart: &Restart) -> Progress {
+    // What an operator makes of its custom resource is its own affair; its pods tell.
+    if let Restart::Operator(_) = restart {
+        return Progress::Complete;
+    }
     // Argo writes its observedGeneration as a text.
     let number = |pointer: &str| match object.pointer(pointer) {
         Some(Value::String(text)) => text.parse().unwrap_or(0),
@@ -31,11 +35,9 @@ pub fn progress(object: &Value, restart: &Restart) -> Progress {
     }
     match object["kind"].as_str().unwrap_or_default() {
         "Deployment" => deployment(object, &number),
-        "StatefulSet" | "ReplicaSet" if matches!(restart, Restart::OnDelete | Restart::Eviction | Restart::Partitioned(_)) => {
-            replicas_ready(&number, object)
-        }
+        "StatefulSet" | "ReplicaSet" if restart.is_by_eviction() => replicas_ready(&number, object),
         "StatefulSet" => stateful_set(object, &number),
-        "DaemonSet" if *restart == Restart::OnDelete => daemon_set(&number, "/status/currentNumberScheduled"),
+        "DaemonSet" if restart.is_by_eviction() => daemon_set(&number, "/status/currentNumberScheduled"),
         "DaemonSet" => daemon_set(&number, "/status/updatedNumberScheduled"),
         "Rollout" => argo(object),
         _ => replicas_ready(&number, object),

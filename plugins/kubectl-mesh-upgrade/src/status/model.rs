@@ -382,6 +382,7 @@ mod tests {
             gateway: None,
             proxies: vec![(Some(proxy), count)],
             pods: Vec::new(),
+            uid: None,
             doubt: None,
         }
     }

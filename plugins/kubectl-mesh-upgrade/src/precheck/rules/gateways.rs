@@ -80,6 +80,7 @@ mod tests {
             gateway: None,
             proxies: vec![(Some(proxy), 2)],
             pods: Vec::new(),
+            uid: None,
             doubt: None,
         }];
         facts.verdicts = mesh::verdict::verdicts(&facts.survey.snapshot, &std::collections::HashMap::new());

@@ -119,7 +119,7 @@ pub fn disruption_budgets(facts: &Facts) -> Vec<Finding> {
             let subject = format!("{} -n {}", workload.id.qualified_name(), workload.id.namespace);
             let name = budget["metadata"]["name"].as_str().unwrap_or_default();
             let advice = "give it one more replica, or its budget a larger maxUnavailable";
-            if matches!(workload.restart, Restart::OnDelete | Restart::Eviction) {
+            if workload.restart.is_by_eviction() && !matches!(workload.restart, Restart::Partitioned(_)) {
                 let message = format!("PodDisruptionBudget {name} allows no eviction, and only evictions replace its pods");
                 findings.push(error("pdb-blocks", subject, message, advice));
             } else {
@@ -183,6 +183,15 @@ pub fn hard_to_replace(facts: &Facts) -> Vec<Finding> {
             Restart::Eviction => {
                 let message = "a ReplicaSet without a Deployment: its pods change only when they are evicted";
                 findings.push(info("bare-replica-set", subject, message, "kubectl mesh-upgrade restart evicts them one by one"));
+            }
+            Restart::Operator(operator) => {
+                let message = format!("{} makes its pods, and restarts them in its own way", operator.name);
+                findings.push(info("operator", subject, message, "kubectl mesh-upgrade restart asks it to"));
+            }
+            Restart::Owned(owner) | Restart::EvictOwned(owner) => {
+                let message = format!("{owner} controls it, and its operator would undo a restart");
+                let advice = "restart it through its owner, or let restart --evict-owned evict its pods one by one";
+                findings.push(warning("operator-owned", subject, message, advice));
             }
             Restart::Never(why) => {
                 findings.push(info("runs-to-its-end", subject, format!("{why}: it keeps its proxy until then"), "wait for it"));
@@ -353,6 +362,7 @@ mod tests {
             gateway: None,
             proxies: vec![(Some(proxy()), 3)],
             pods: Vec::new(),
+            uid: None,
             doubt: None,
         }
     }

@@ -1,0 +1,134 @@
+//! Whose pods are whose: tables over small clusters.
+
+use serde_json::{Value, json};
+
+use super::{Detail, Origin, SnapshotBuilder, Unread, UnreadCause};
+use crate::object::{Object, Resource};
+use crate::workload::Restart;
+
+/// An object of a kind that snapshots read.
+fn object(api_version: &str, kind: &str, metadata: Value, spec: Value) -> Object {
+    let mut metadata = metadata;
+    metadata["namespace"] = "shop".into();
+    let value = json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec});
+    let resource = Resource::of_kind(api_version, kind).unwrap();
+    Object::from_json(resource, value.to_string().as_bytes()).unwrap()
+}
+
+fn controller(api_version: &str, kind: &str, name: &str, uid: &str) -> Value {
+    json!([{"apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": true}])
+}
+
+fn pod(name: &str, owners: Value) -> Object {
+    let metadata = json!({
+        "name": name, "uid": format!("uid-{name}"), "ownerReferences": owners,
+        "labels": {"app": "web", "pod-template-hash": "abc"},
+    });
+    object("v1", "Pod", metadata, json!({"containers": [{"name": "istio-proxy", "image": "proxyv2:1"}]}))
+}
+
+fn workload(kind: &str, name: &str, uid: &str, owners: Value) -> Object {
+    let metadata = json!({"name": name, "uid": uid, "ownerReferences": owners});
+    object("apps/v1", kind, metadata, json!({"selector": {"matchLabels": {"app": "web"}}, "template": {}}))
+}
+
+/// Workload, number of proxies and way of restarting, of every workload that has a pod.
+fn linked(origin: Origin, objects: &[Object]) -> Vec<(String, u32, Restart)> {
+    let mut builder = SnapshotBuilder::new(origin, Detail::Workloads);
+    for object in objects {
+        builder.add(object);
+    }
+    let workloads = builder.build().workloads.into_iter().filter(|workload| workload.pod_count() > 0);
+    workloads.map(|workload| (workload.id.qualified_name(), workload.proxy_count(), workload.restart)).collect()
+}
+
+fn names(objects: &[Object]) -> Vec<(String, u32)> {
+    linked(Origin::Cluster, objects).into_iter().map(|(name, count, _)| (name, count)).collect()
+}
+
+#[test]
+fn a_pod_belongs_to_the_object_that_its_controller_names_by_uid() {
+    let none = || json!([]);
+    let found = names(&[
+        workload("StatefulSet", "db", "new", none()),
+        pod("db-0", controller("apps/v1", "StatefulSet", "db", "new")),
+        pod("db-old", controller("apps/v1", "StatefulSet", "db", "old")),
+        pod("kruise-0", controller("apps.kruise.io/v1beta1", "StatefulSet", "db", "kruise")),
+        pod("bare", none()),
+    ]);
+    let expected = [("pod/bare", 1), ("pod/db-old", 1), ("statefulset.apps.kruise.io/db", 1), ("statefulset.apps/db", 1)];
+    assert_eq!(found, expected.map(|(name, count)| (name.to_owned(), count)));
+}
+
+#[test]
+fn a_replica_set_belongs_to_whom_it_names_and_not_to_a_deployment_of_its_name_and_labels() {
+    let of = |uid: &str, name: &str| controller("apps/v1", "ReplicaSet", name, uid);
+    let found = names(&[
+        workload("Deployment", "web", "web", json!([])),
+        workload("Deployment", "other", "other", json!([])),
+        workload("ReplicaSet", "web-abc", "free", json!([])),
+        workload("ReplicaSet", "adopted", "adopted", controller("apps/v1", "Deployment", "web", "web")),
+        workload("ReplicaSet", "other-abc", "of-other", controller("apps/v1", "Deployment", "other", "other")),
+        workload("ReplicaSet", "left-over", "left-over", controller("apps/v1", "Deployment", "web", "web-of-yesterday")),
+        pod("free-1", of("free", "web-abc")),
+        pod("adopted-1", of("adopted", "adopted")),
+        pod("other-1", of("of-other", "other-abc")),
+        pod("left-1", of("left-over", "left-over")),
+    ]);
+    let expected = [("deployment.apps/other", 1), ("deployment.apps/web", 1), ("pod/left-1", 1), ("replicaset.apps/web-abc", 1)];
+    assert_eq!(found, expected.map(|(name, count)| (name.to_owned(), count)));
+}
+
+#[test]
+fn names_and_labels_stand_in_for_replica_sets_only_where_those_could_not_be_read() {
+    let objects = [
+        workload("Deployment", "web", "web", json!([])),
+        pod("web-abc-1", controller("apps/v1", "ReplicaSet", "web-abc", "any")),
+    ];
+    let of = |linked: Vec<(String, u32, Restart)>| linked.into_iter().map(|(name, ..)| name).collect::<Vec<_>>();
+    assert_eq!(of(linked(Origin::Files, &objects)), ["deployment.apps/web"]);
+    assert_eq!(of(linked(Origin::Cluster, &objects)), ["replicaset.apps/web-abc"]);
+    let mut builder = SnapshotBuilder::new(Origin::Cluster, Detail::Workloads);
+    objects.iter().for_each(|object| builder.add(object));
+    builder.unread(Unread { resource: Resource::ReplicaSets, namespace: None, cause: UnreadCause::Forbidden });
+    let workloads = builder.build().workloads;
+    assert_eq!(workloads.iter().map(|workload| workload.id.qualified_name()).collect::<Vec<_>>(), ["deployment.apps/web"]);
+}
+
+#[test]
+fn what_an_operator_controls_is_restarted_in_its_way_or_not_at_all() {
+    let custom = || controller("example.org/v1", "Shop", "main", "main");
+    let mut merely_owned = custom();
+    merely_owned[0]["controller"] = false.into();
+    let restart = |objects: &[Object]| -> Vec<String> {
+        linked(Origin::Cluster, objects)
+            .into_iter()
+            .map(|(name, _, restart)| match restart {
+                Restart::Owned(owner) => format!("{name} of {owner}"),
+                Restart::Operator(operator) => format!("{name} by {}", operator.name),
+                restart => format!("{name} {restart:?}"),
+            })
+            .collect()
+    };
+    let of = |kind: &str, name: &str| pod(&format!("{name}-1"), controller("apps/v1", kind, name, name));
+    for kind in ["StatefulSet", "DaemonSet"] {
+        let found = restart(&[workload(kind, "db", "db", custom()), of(kind, "db")]);
+        assert_eq!(found, [format!("{}.apps/db of Shop.example.org/main", kind.to_lowercase())]);
+        let found = restart(&[workload(kind, "db", "db", merely_owned.clone()), of(kind, "db")]);
+        assert_eq!(found, [format!("{}.apps/db Rollout", kind.to_lowercase())], "an owner that is no controller");
+    }
+    let replica_set = workload("ReplicaSet", "web-abc", "rs", controller("apps/v1", "Deployment", "web", "web"));
+    let deployment = workload("Deployment", "web", "web", custom());
+    let pods = pod("web-1", controller("apps/v1", "ReplicaSet", "web-abc", "rs"));
+    assert_eq!(restart(&[deployment, replica_set, pods]), ["deployment.apps/web of Shop.example.org/main"]);
+    // Nobody knows how a custom resource replaces the pods, or ReplicaSets, that it makes itself.
+    let pods = [pod("a", custom()), workload("ReplicaSet", "rs", "rs", custom()), of("ReplicaSet", "rs")];
+    let found = restart(&pods);
+    assert!(found.len() == 1 && found[0].starts_with("shop.example.org/main Unknown"), "{found:?}");
+    let strimzi = pod("events-0", controller("core.strimzi.io/v1beta2", "StrimziPodSet", "events", "events"));
+    let postgres = pod("pg-1", controller("postgresql.cnpg.io/v1", "Cluster", "pg", "pg"));
+    assert_eq!(
+        restart(&[strimzi, postgres]),
+        ["cluster.postgresql.cnpg.io/pg by CloudNativePG", "strimzipodset.core.strimzi.io/events by Strimzi"]
+    );
+}
