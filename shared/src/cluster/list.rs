@@ -115,6 +115,8 @@ enum Form {
     Metadata,
     /// As JSON, whole.
     Json,
+    /// As JSON, and only their metadata.
+    JsonMetadata,
 }
 
 /// Sees the objects of lists on their way in: to fold them into a snapshot, to count, or to keep them for a file.
@@ -257,12 +259,37 @@ impl List {
     /// # Errors
     /// Also [`Cause::NotFound`] when the API server does not serve the kind.
     pub async fn whole(self, connection: &Connection) -> Result<Vec<Value>, Failure> {
-        let list = List { form: Form::Json, ..self };
+        self.whole_where(connection, |_| true).await
+    }
+
+    /// As [`List::whole`], but only those objects whose text in JSON is to be kept: the others are not even taken apart.
+    ///
+    /// # Errors
+    /// As [`List::whole`].
+    pub async fn whole_where(self, connection: &Connection, keep: impl Fn(&str) -> bool) -> Result<Vec<Value>, Failure> {
+        List { form: Form::Json, ..self }.values(connection, keep).await
+    }
+
+    /// Reads nothing but the metadata of each object, as JSON: no data of it leaves the API server.
+    ///
+    /// # Errors
+    /// As [`List::whole`].
+    pub async fn metadata(self, connection: &Connection) -> Result<Vec<Value>, Failure> {
+        List { form: Form::JsonMetadata, ..self }.values(connection, |_| true).await
+    }
+
+    async fn values(self, connection: &Connection, keep: impl Fn(&str) -> bool) -> Result<Vec<Value>, Failure> {
+        let list = self;
         let items: RefCell<Vec<Value>> = RefCell::default();
         let unreadable = RefCell::new(None);
-        let take = |item: Item<'_>| match item.into_value() {
-            Ok(item) => items.borrow_mut().push(item),
-            Err(why) => *unreadable.borrow_mut() = Some(why),
+        let take = |item: Item<'_>| {
+            if matches!(&item, Item::Json { text, .. } if !keep(text)) {
+                return;
+            }
+            match item.into_value() {
+                Ok(item) => items.borrow_mut().push(item),
+                Err(why) => *unreadable.borrow_mut() = Some(why),
+            }
         };
         list.read_items(connection, take, |_| items.borrow_mut().clear()).await?;
         match unreadable.into_inner() {
@@ -383,6 +410,7 @@ impl List {
         let accept = match self.form {
             Form::Metadata => Accept::Metadata,
             Form::Decoded if self.resource.is_some_and(has_protobuf) => Accept::Protobuf,
+            Form::JsonMetadata => Accept::JsonMetadata,
             Form::Decoded | Form::Json => Accept::Json,
         };
         send(connection, request, accept, &self.describe()).await

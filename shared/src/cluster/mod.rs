@@ -3,9 +3,11 @@
 pub mod access;
 pub mod apply;
 pub mod connection;
+pub mod connections;
 pub mod discovery;
 pub mod failure;
 mod file;
+pub mod inventory;
 mod json_stream;
 mod list;
 pub mod probe;

@@ -19,6 +19,8 @@ pub(crate) enum Accept {
     Protobuf,
     /// Only the metadata of each object, as protobuf.
     Metadata,
+    /// Only the metadata of each object, as JSON, and never anything else: for what must not leave the API server.
+    JsonMetadata,
 }
 
 /// Sends a request that reads, waits for a server that is busy or away, and checks that the answer is a success. The caller reads
@@ -56,6 +58,7 @@ fn accepting(mut request: http::Request<Vec<u8>>, accept: Accept) -> http::Reque
             "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, \
              application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, application/json"
         }
+        Accept::JsonMetadata => "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
         Accept::Json => "application/json",
     };
     request.headers_mut().insert(http::header::ACCEPT, http::HeaderValue::from_static(accept));
@@ -102,6 +105,17 @@ pub(crate) async fn get_json(connection: &Connection, path: &str, what: &str) ->
     let request = http::Request::get(path).body(Vec::new());
     let request = request.map_err(|error| Failure::new(what, Cause::Other(error.to_string())))?;
     answer(connection, request, Repetition::Harmless, what).await
+}
+
+/// Reads what stands behind a path, once and within this time: for what answers at once or not at all.
+pub(crate) async fn get_once(connection: &Connection, path: &str, what: &str, limit: Duration) -> Result<Vec<u8>, Failure> {
+    let request = http::Request::get(path).body(Vec::new());
+    let request = request.map_err(|error| Failure::new(what, Cause::Other(error.to_string())))?;
+    let call = async {
+        let response = try_once(connection, request, what).await?;
+        collect(response.into_body(), connection.request_timeout, what).await
+    };
+    within(Some(limit), call, what).await?
 }
 
 /// Reads a body to its end; silence for longer than `limit` is an error.

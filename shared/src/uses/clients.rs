@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::inventory::Listed;
-use super::{Graph, Use, UseKind};
+use super::{Departure, Evidence, Graph, Use, UseKind};
 use crate::advice::Advice;
 use crate::installation::{annotation, label, name, namespace};
 use crate::labels;
@@ -145,6 +145,18 @@ pub(super) fn unseen(graph: &Graph<'_>) -> UnseenClients {
     signs.sort();
     signs.dedup();
     UnseenClients { signs }
+}
+
+/// The pods of a revision's istiods that may have clients; `None` where it is not known which there are, as of a control plane
+/// elsewhere.
+pub fn istiods<'a>(evidence: &Evidence<'a>, departure: &Departure<'_>) -> Option<Vec<&'a str>> {
+    let graph = Graph::new(evidence, departure);
+    let has_ended = |pod: &Value| matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    let pods = evidence.inventory.objects.iter().filter(|listed| listed.is("", "pods") && graph.is_its_istiod(&listed.object));
+    let names: Vec<&str> = pods.filter(|pod| !has_ended(&pod.object)).map(|pod| name(&pod.object)).collect();
+    let mut planes = evidence.snapshot.control_planes_of(departure.name).filter(|plane| plane.namespace == departure.namespace);
+    let is_elsewhere = planes.any(|plane| plane.deployment.as_ref().is_none_or(|istiod| istiod.ready_replicas > 0));
+    (!names.is_empty() || !is_elsewhere).then_some(names)
 }
 
 /// How a Service can be reached from outside of the cluster.
