@@ -2,7 +2,7 @@
 
 mod proof;
 mod read;
-mod removal;
+pub mod removal;
 mod uses;
 
 use std::collections::{BTreeSet, HashMap};
@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use mesh::change::Change;
 use mesh::cluster::access::{Permission, Probing, permissions};
 use mesh::cluster::apply::{Persistence, carry_out};
+use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
 use mesh::cluster::read_installation;
 use mesh::installation::Installation;
@@ -31,6 +32,7 @@ use crate::complete::proof::{Validation, lost_injection, lost_validation, valida
 use crate::complete::uses::{Facts, Use, UseKind, Uses, by_kind, uses};
 use crate::output::write_json;
 use crate::program::Program;
+use crate::program::release::Release;
 use crate::revisions::{Plane, Revision};
 use crate::survey::{Survey, scope, survey};
 
@@ -79,12 +81,10 @@ pub async fn run(session: &mut Session, args: &CompleteArgs) -> Result<Exit, Sto
         writeln!(session.terminal.err, "{} {note}", "note:".style(session.terminal.err_styles.warning))?;
     }
     check_uses(&sight.uses, args)?;
+    check_release(&connection, &sight, &removal, args).await?;
     announce(args, &removal, &mut session.terminal)?;
     if args.dry_run {
         return Ok(Exit::Done);
-    }
-    if let Removal::Helm { .. } = removal {
-        Program::Helm.check().await?;
     }
     let question = format!("Remove revision {} from namespace {}?", args.remove, sight.namespace);
     ask(&mut session.terminal, &question, Consent::from_flag(args.yes))?;
@@ -92,12 +92,13 @@ pub async fn run(session: &mut Session, args: &CompleteArgs) -> Result<Exit, Sto
         // Somebody has thought about the question meanwhile, and the cluster has gone on.
         let again = Sight::look(session, &args.remove).await?;
         check_uses(&again.uses, args)?;
+        check_release(&connection, &again, &removal, args).await?;
     }
     let before = validation(&connection, &sight.namespace).await?;
     match &removal {
         Removal::Helm { release, namespace } => {
             let words = ["uninstall", release, "--namespace", namespace, "--wait"].map(str::to_owned);
-            Program::Helm.run(session, &words).await?;
+            Program::Helm.run(session, &connection, &words).await?;
         }
         Removal::Objects(changes) => delete(session, changes).await?,
     }
@@ -193,6 +194,18 @@ impl Sight {
         let reason = format!("revision {revision} is the only one: no other control plane is ready to take its place");
         Err(Refusal::new(reason, "kubectl mesh-upgrade targets shows what is here; istioctl uninstall --purge ends the mesh"))
     }
+}
+
+/// A release of helm goes as a whole, so it may hold this revision only.
+async fn check_release(connection: &Connection, sight: &Sight, removal: &Removal, args: &CompleteArgs) -> Result<(), Stop> {
+    let Removal::Helm { release, namespace } = removal else { return Ok(()) };
+    Program::Helm.check(connection).await?;
+    let Some(held) = Release::read(connection, release, namespace).await? else {
+        let reason =
+            format!("revision {} says that release {release} -n {namespace} of helm holds it, and there is none", args.remove);
+        return Err(Refusal::new(reason, format!("helm list --all --namespace {namespace} shows what there is")).into());
+    };
+    Ok(held.check_removal(&args.remove, &sight.namespace, &sight.installation)?)
 }
 
 /// Where control planes are, unless something says otherwise.

@@ -126,6 +126,10 @@ pub async fn run(session: &mut Session, args: &RestartArgs) -> Result<Exit, Stop
     // A plan that makes no sense is told before the cluster is asked for anything.
     let plan = args.plan.as_deref().map(Plan::read).transpose()?;
     let connection = session.connect().await?;
+    if args.gate.is_some() {
+        // A gate that could not ask the same cluster is refused before anything is restarted.
+        connection.private_kubeconfig()?;
+    }
     let selection = match &plan {
         Some(plan) => planned(session, plan, &connection).await?,
         None => args.selection.select(session, &connection).await?,

@@ -4,6 +4,7 @@ mod configuration;
 mod contents;
 mod event;
 mod install;
+mod installer;
 mod plan;
 
 use std::cell::Cell;
@@ -29,12 +30,14 @@ use mesh::terminal::words::plural;
 use mesh::version::Version;
 
 use crate::program::Program;
+use crate::program::arguments::Arguments;
 use crate::revisions::Revision;
 use crate::selection::read_text;
 use crate::start::configuration::{Carrying, compare};
 use crate::start::contents::{Contents, Obstacle, contents, why_no_revision};
 use crate::start::event::Events;
 use crate::start::install::{Installation, Unfinished};
+use crate::start::installer::Installer;
 use crate::start::plan::{Plan, plan};
 use crate::survey::{Survey, rbac, survey};
 
@@ -97,7 +100,13 @@ pub async fn run(session: &mut Session, args: &StartArgs) -> Result<Exit, Stop> 
     if let Some(why) = why_no_revision(revision) {
         return Err(Stop::Usage(format!("{revision:?} cannot be the name of a new revision: {why}")));
     }
-    let text = rendered(session, args).await?;
+    // A program that would be led elsewhere is refused before anything is asked for.
+    let arguments = args.with.map(|program| Arguments::parse(program, &args.arguments)).transpose().map_err(Stop::Usage)?;
+    let installer = match (args.with, arguments) {
+        (Some(program), Some(arguments)) => Some(Installer::new(session, program, arguments).await?),
+        _ => None,
+    };
+    let text = rendered(args, installer.as_ref()).await?;
     let documents = manifests(&text).map_err(|broken| {
         Refusal::new("the manifests cannot be read; nothing was changed", "render them anew").with(vec![broken.to_string()])
     })?;
@@ -105,6 +114,9 @@ pub async fn run(session: &mut Session, args: &StartArgs) -> Result<Exit, Stop> 
     let connection = session.connect().await?;
     let survey = survey(session, None).await?;
     let mut obstacles = around(&survey, &contents, revision);
+    if let Some(installer) = &installer {
+        obstacles.extend(installer.obstacles(&documents, &contents, revision).await?);
+    }
     let running = running(&survey, revision);
     let events = Events::new(args.output);
     let mut lines = Vec::new();
@@ -135,11 +147,11 @@ pub async fn run(session: &mut Session, args: &StartArgs) -> Result<Exit, Stop> 
     if args.dry_run {
         return Ok(Exit::Done);
     }
-    if let Some(question) = question(args, &plan) {
+    if let Some(question) = question(args, installer.as_ref(), &plan) {
         ask(&mut session.terminal, &question, Consent::from_flag(args.yes))?;
     }
-    if let Some(program) = args.with {
-        program.run(session, &args.arguments).await?;
+    if let Some(installer) = &installer {
+        installer.run(session).await?;
     }
     let written = Cell::new(0);
     let installation = Installation {
@@ -185,14 +197,10 @@ pub async fn run(session: &mut Session, args: &StartArgs) -> Result<Exit, Stop> 
 }
 
 /// The manifests: those given, or those that the program would install.
-async fn rendered(session: &Session, args: &StartArgs) -> Result<String, Stop> {
-    match (&args.filename, args.with) {
+async fn rendered(args: &StartArgs, installer: Option<&Installer>) -> Result<String, Stop> {
+    match (&args.filename, installer) {
         (Some(path), _) => read_text(path),
-        (None, Some(program)) => {
-            let words = program.rendering(&args.arguments).map_err(Stop::Usage)?;
-            program.check().await?;
-            program.read(session, &words).await
-        }
+        (None, Some(installer)) => installer.rendered().await,
         (None, None) => Err(Stop::Usage("give the manifests with -f, or a program with --with".to_owned())),
     }
 }
@@ -299,9 +307,9 @@ fn overlaps(survey: &Survey, contents: &Contents, revision: &str) -> Vec<Obstacl
 }
 
 /// What is asked before anything is written; nothing when there is nothing to write.
-fn question(args: &StartArgs, plan: &Plan) -> Option<String> {
-    if let Some(program) = args.with {
-        return Some(format!("Run {} {}?", program.name(), args.arguments.join(" ")));
+fn question(args: &StartArgs, installer: Option<&Installer>, plan: &Plan) -> Option<String> {
+    if let Some(installer) = installer {
+        return Some(format!("Run {}?", installer.line()));
     }
     let count = plan.steps.iter().filter(|step| step.change.action() != Action::None).count();
     (count > 0).then(|| format!("Write {} of revision {}?", plural(count as u64, "object", "objects"), args.revision))

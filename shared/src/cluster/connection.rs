@@ -4,13 +4,14 @@ mod client;
 mod credentials;
 mod exec;
 mod kubeconfig;
+mod private_kubeconfig;
 mod proxy;
 mod resolved;
 mod warnings;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use clap::Args;
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 use kube::{Client, Config};
 
 use self::credentials::{Credentials, Unavailable};
+pub use self::private_kubeconfig::{PrivateKubeconfig, remove_private_files};
 use self::resolved::{Environment, Resolved};
 use self::warnings::{Warnings, warning_texts};
 use super::failure::{Cause, Failure};
@@ -132,6 +134,8 @@ pub struct Connection {
     pub waiting: Waiting,
     warnings: Arc<Mutex<Warnings>>,
     skew: Arc<AtomicI64>,
+    resolved: Arc<Resolved>,
+    private: Arc<OnceLock<PrivateKubeconfig>>,
 }
 
 impl ConnectionArgs {
@@ -178,6 +182,8 @@ impl ConnectionArgs {
             waiting: Waiting::default(),
             warnings: Arc::default(),
             skew: Arc::default(),
+            resolved: Arc::new(resolved),
+            private: Arc::default(),
         })
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::exit::Exit;
+use crate::cluster::connection::remove_private_files;
 
 /// Whether the user has pressed Ctrl-C. What is under way still ends; a second Ctrl-C ends the process at once.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,7 @@ impl Interruption {
         tokio::spawn(async move {
             while tokio::signal::ctrl_c().await.is_ok() {
                 if flag.swap(true, Ordering::Relaxed) {
+                    remove_private_files();
                     std::process::exit(i32::from(Exit::Interrupted.code()));
                 }
             }

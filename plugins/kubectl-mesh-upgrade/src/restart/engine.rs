@@ -149,6 +149,8 @@ impl<'a> Engine<'a> {
         gate.arg("-c").arg(command).stdin(Stdio::null()).kill_on_drop(true);
         // Its output is told with ours, and never mixed into data.
         gate.stdout(Stdio::null());
+        // It asks the cluster that is restarted, whatever its own kubeconfig says by now.
+        self.connection.private_kubeconfig().map_err(Stop::Partly)?.lead(&mut gate);
         gate.env("MESH_WAVE", before.number.to_string()).env("MESH_WAVE_NAME", &before.name);
         let outcome = match tokio::time::timeout(self.limits.gate_timeout, gate.status()).await {
             Ok(Ok(status)) if status.success() => return Ok(()),

@@ -50,6 +50,8 @@ pub(super) struct Resolved {
     pub(super) context: String,
     /// The kubeconfig's name of the cluster, or the server where it has none.
     pub(super) cluster_name: String,
+    /// The kubeconfig's name of the user; empty where it has none.
+    pub(super) user_name: String,
     /// The context's namespace.
     pub(super) namespace: String,
     /// The cluster, with its certificate authority in it.
@@ -89,11 +91,13 @@ impl Resolved {
         let cluster = find("cluster", Some(&cluster_name), clusters)?;
         let users = kubeconfig.auth_infos.into_iter().map(|entry| (entry.name, entry.auth_info));
         // kubectl takes a user that does not exist as nobody, and would go on without any credentials.
-        let user = find("user", user_name.or(context.user.as_deref()), users)?;
+        let user_name = user_name.or(context.user.as_deref()).unwrap_or_default().to_owned();
+        let user = find("user", Some(&user_name), users)?;
         let namespace = context.namespace.filter(|namespace| !namespace.is_empty());
         let mut resolved = Resolved {
             context: String::new(),
             cluster_name,
+            user_name,
             namespace: namespace.unwrap_or_else(|| "default".to_owned()),
             cluster,
             user,
@@ -192,6 +196,7 @@ fn in_cluster(args: &ConnectionArgs, context: Option<&str>) -> Result<Resolved, 
     let mut resolved = Resolved {
         context: IN_CLUSTER.to_owned(),
         cluster_name: IN_CLUSTER.to_owned(),
+        user_name: IN_CLUSTER.to_owned(),
         namespace: config.default_namespace,
         cluster,
         user: config.auth_info,

@@ -1,0 +1,101 @@
+//! A program that installs the revision, on the connection that was checked.
+
+use std::rc::Rc;
+
+use mesh::cluster::connection::Connection;
+use mesh::labels;
+use mesh::manifest::Manifest;
+use mesh::session::Session;
+use mesh::terminal::stop::Stop;
+use serde_json::Value;
+
+use super::contents::{Contents, Obstacle, described, label};
+use crate::program::Program;
+use crate::program::arguments::Arguments;
+use crate::program::release::Release;
+
+/// A program, its arguments and its connection.
+pub struct Installer {
+    program: Program,
+    arguments: Arguments,
+    connection: Rc<Connection>,
+}
+
+impl Installer {
+    /// Makes sure that the program can be run.
+    ///
+    /// # Errors
+    /// When it is not there, or cannot be given the connection.
+    pub async fn new(session: &mut Session, program: Program, arguments: Arguments) -> Result<Installer, Stop> {
+        let connection = session.connect().await?;
+        program.check(&connection).await?;
+        let arguments = match program {
+            Program::Istioctl => arguments,
+            Program::Helm => {
+                // The variable is taken out of the program's surroundings, and stands where everybody can read it.
+                let namespace = std::env::var("HELM_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
+                arguments.in_namespace(namespace.as_deref().unwrap_or(&connection.namespace))
+            }
+        };
+        Ok(Installer { program, arguments, connection })
+    }
+
+    /// What it would install.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn rendered(&self) -> Result<String, Stop> {
+        self.program.read(&self.connection, &self.arguments.rendering()).await
+    }
+
+    /// Its command line.
+    pub fn line(&self) -> String {
+        self.program.line(&self.arguments.words())
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn run(&self, session: &mut Session) -> Result<(), Stop> {
+        self.program.run(session, &self.connection, &self.arguments.words()).await
+    }
+
+    /// What it would write that no start writes: tags, and what else a release of that name holds.
+    ///
+    /// # Errors
+    /// When it cannot be found out.
+    pub async fn obstacles(&self, documents: &[Manifest], contents: &Contents, revision: &str) -> Result<Vec<Obstacle>, Stop> {
+        let name = self.program.name();
+        let tags = documents.iter().filter(|manifest| label(&manifest.object, labels::TAG).is_some()).map(|manifest| {
+            let reason = format!("{name} would write this tag, and whoever follows it would follow the new revision at once");
+            Obstacle::new(described(&manifest.object), reason, format!("leave revisionTags out of what {name} is given"))
+        });
+        let mut obstacles: Vec<Obstacle> = tags.collect();
+        if self.program == Program::Helm {
+            obstacles.extend(self.release(documents, contents, revision).await?);
+        }
+        Ok(obstacles)
+    }
+
+    async fn release(&self, documents: &[Manifest], contents: &Contents, revision: &str) -> Result<Vec<Obstacle>, Stop> {
+        let (Some(name), Some(namespace)) = (self.arguments.release(), self.arguments.namespace()) else { return Ok(Vec::new()) };
+        let held = Release::read_all(&self.connection, name, namespace).await?;
+        let coming: Vec<Value> = documents.iter().map(|manifest| manifest.object.clone()).collect();
+        let mut hurt: Vec<String> =
+            held.iter().flat_map(|release| release.hurt_by(&coming, revision, &contents.namespace)).collect();
+        hurt.sort();
+        hurt.dedup();
+        let subject = format!("release {name} -n {namespace} of helm");
+        let advice = format!("give the new revision a release of its own, such as istiod-{revision}");
+        let mut obstacles: Vec<Obstacle> = hurt
+            .into_iter()
+            .map(|what| Obstacle::new(subject.clone(), format!("it is here, and {what}"), advice.clone()))
+            .collect();
+        if obstacles.is_empty() && !held.is_empty() && !self.arguments.changes_what_is_there() {
+            let reason = "it is here already, and helm install makes a new one only";
+            obstacles.push(Obstacle::new(subject, reason, "helm upgrade --install goes on with it"));
+        }
+        Ok(obstacles)
+    }
+}
