@@ -45,16 +45,16 @@ pub enum Owner {
     Aks,
     /// An application of Argo CD.
     ArgoCd {
-        /// Its name.
+        /// Its name; empty where only Argo CD's field manager tells of it.
         application: String,
     },
     /// Flux: a Kustomization or HelmRelease.
     Flux {
         /// `Kustomization` or `HelmRelease`.
         kind: String,
-        /// Its name.
+        /// Its name; empty where only Flux's field manager tells of it.
         name: String,
-        /// Its namespace.
+        /// Its namespace; empty likewise.
         namespace: String,
     },
     /// Somebody who leaves no mark: `kubectl apply`, rendered manifests.
@@ -78,6 +78,8 @@ impl fmt::Display for Owner {
             Owner::Sail { kind, name } => write!(formatter, "the Sail operator's {kind} {name}"),
             Owner::Controller { api_version, kind, name } => write!(formatter, "{kind} {name} ({api_version})"),
             Owner::Aks => formatter.write_str("the AKS add-on"),
+            Owner::ArgoCd { application } if application.is_empty() => formatter.write_str("an Argo CD application"),
+            Owner::Flux { kind, name, .. } if name.is_empty() => write!(formatter, "a Flux {kind}"),
             Owner::ArgoCd { application } => write!(formatter, "Argo CD application {application}"),
             Owner::Flux { kind, name, namespace } => write!(formatter, "Flux {kind} {name} in namespace {namespace}"),
             Owner::Nobody => formatter.write_str("nobody known"),
@@ -99,16 +101,27 @@ pub fn owner_of(object: &Value) -> Owner {
     let written_by_mesh = annotation(labels::HISTORY).is_some();
     let is_copy =
         |manager: &str| (written_by_tag_set || written_by_mesh) && !has_manager(metadata, |found| found.contains(manager));
-    if let Some(name) = label("kustomize.toolkit.fluxcd.io/name").filter(|_| !is_copy("kustomize-controller")) {
-        let namespace = label("kustomize.toolkit.fluxcd.io/namespace").unwrap_or_default().to_owned();
-        return Owner::Flux { kind: "Kustomization".to_owned(), name: name.to_owned(), namespace };
+    for (kind, prefix, manager) in FLUX {
+        // Both of Flux's controllers label what they apply, and are its field managers (server-side apply).
+        let name = label(&format!("{prefix}/name")).filter(|_| !is_copy(manager));
+        if name.is_some() || is_manager(object, manager) {
+            let labelled = |key: &str| name.and_then(|_| label(&format!("{prefix}/{key}"))).unwrap_or_default().to_owned();
+            return Owner::Flux { kind: kind.to_owned(), name: labelled("name"), namespace: labelled("namespace") };
+        }
     }
-    if let Some(name) = label("helm.toolkit.fluxcd.io/name").filter(|_| !is_copy("helm")) {
-        let namespace = label("helm.toolkit.fluxcd.io/namespace").unwrap_or_default().to_owned();
-        return Owner::Flux { kind: "HelmRelease".to_owned(), name: name.to_owned(), namespace };
+    if has_manager(metadata, |manager| manager.starts_with("flux")) {
+        return Owner::Flux { kind: "Kustomization".to_owned(), name: String::new(), namespace: String::new() };
     }
-    if let Some(application) = argo_application(object).filter(|_| !is_copy("argocd")) {
+    let is_argo = is_manager(object, "argocd-");
+    let application = argo_application(object).filter(|_| is_argo || !is_copy("argocd"));
+    // By default Argo CD tracks with a label that charts set too (`application.instanceLabelKey`): it counts only beside Argo
+    // CD's own field manager, which is all that a label key of somebody's own choice leaves.
+    let tracked = || label("app.kubernetes.io/instance").filter(|_| has_manager(metadata, |found| found.starts_with("argocd-")));
+    if let Some(application) = application.or_else(|| tracked().map(str::to_owned)) {
         return Owner::ArgoCd { application };
+    }
+    if is_argo {
+        return Owner::ArgoCd { application: String::new() };
     }
     if let Some(release) = annotation("meta.helm.sh/release-name").filter(|_| !is_copy("helm")) {
         let namespace = annotation("meta.helm.sh/release-namespace").unwrap_or_default().to_owned();
@@ -149,9 +162,23 @@ fn argo_application(object: &Value) -> Option<String> {
     metadata["labels"]["argocd.argoproj.io/instance"].as_str().map(str::to_owned)
 }
 
+/// Flux's kinds, the prefix of the labels that each leaves, and its controller's name as a field manager.
+const FLUX: [(&str, &str, &str); 2] = [
+    ("Kustomization", "kustomize.toolkit.fluxcd.io", "kustomize-controller"),
+    ("HelmRelease", "helm.toolkit.fluxcd.io", "helm-controller"),
+];
+
+/// Whether a controller whose name begins so has written the object itself. That says nothing of a namespace: controllers make
+/// those in passing, for what they put into them, and leave their labels alone.
+fn is_manager(object: &Value, name: &str) -> bool {
+    object["kind"] != "Namespace" && has_manager(&object["metadata"], |manager| manager.starts_with(name))
+}
+
 fn has_manager(metadata: &Value, is_wanted: impl Fn(&str) -> bool) -> bool {
     let managers = metadata["managedFields"].as_array().into_iter().flatten();
-    managers.filter_map(|entry| entry["manager"].as_str()).any(is_wanted)
+    // Who writes only the status owns nothing.
+    let whole = managers.filter(|entry| entry["subresource"].as_str().is_none_or(str::is_empty));
+    whole.filter_map(|entry| entry["manager"].as_str()).any(is_wanted)
 }
 
 #[cfg(test)]
@@ -178,6 +205,34 @@ mod tests {
         assert!(matches!(owner(json!({"labels": flux})), Owner::Flux { .. }));
         assert_eq!(owner(json!({"labels": {"operator.istio.io/managed": "Reconcile"}})), Owner::Istioctl);
         assert_eq!(owner(json!({})), Owner::Nobody);
+    }
+
+    #[test]
+    fn git_controllers_are_known_by_their_field_managers_too() {
+        let owner = |kind: &str, labels: Value, managers: &[&str]| {
+            let fields: Vec<Value> = managers.iter().map(|manager| json!({"manager": manager, "operation": "Apply"})).collect();
+            let metadata = json!({"name": "x", "labels": labels, "managedFields": fields});
+            owner_of(&json!({"kind": kind, "metadata": metadata})).to_string()
+        };
+        let instance = || json!({"app.kubernetes.io/instance": "mesh"});
+        // The label alone is what every chart sets.
+        assert_eq!(owner("Service", instance(), &["kubectl-client-side-apply"]), "nobody known");
+        for manager in ["argocd-controller", "argocd-application-controller"] {
+            assert_eq!(owner("Service", instance(), &["pilot-discovery", manager]), "Argo CD application mesh");
+            assert_eq!(owner("Service", json!({"example.org/app": "mesh"}), &[manager]), "an Argo CD application");
+            assert_eq!(owner("Namespace", instance(), &[manager]), "Argo CD application mesh");
+            // `CreateNamespace=true` leaves a namespace that Argo CD does not look after.
+            assert_eq!(owner("Namespace", json!({}), &[manager]), "nobody known");
+        }
+        assert_eq!(owner("Service", json!({}), &["kustomize-controller"]), "a Flux Kustomization");
+        assert_eq!(owner("Service", json!({}), &["helm-controller"]), "a Flux HelmRelease");
+        assert_eq!(owner("Service", json!({}), &["flux-client-side-apply"]), "a Flux Kustomization");
+        let kustomization = json!({"kustomize.toolkit.fluxcd.io/name": "mesh", "kustomize.toolkit.fluxcd.io/namespace": "flux"});
+        assert_eq!(owner("Service", kustomization, &["kustomize-controller"]), "Flux Kustomization mesh in namespace flux");
+        let release = json!({"helm.toolkit.fluxcd.io/name": "mesh", "helm.toolkit.fluxcd.io/namespace": "flux"});
+        assert_eq!(owner("Service", release, &["helm-controller"]), "Flux HelmRelease mesh in namespace flux");
+        let status_only = json!({"name": "x", "managedFields": [{"manager": "argocd-controller", "subresource": "status"}]});
+        assert_eq!(owner_of(&json!({"kind": "Service", "metadata": status_only})), Owner::Nobody);
     }
 
     #[test]

@@ -20,6 +20,11 @@ use crate::object::Resource;
 /// Who the API server notes as the author of our fields.
 pub const FIELD_MANAGER: &str = "kubectl-mesh";
 
+/// Who it has to note where Flux is not to take our fields away: Flux removes what managers have set whose name begins with
+/// `kubectl`, and leaves what this one sets (fluxcd.io, "Why are kubectl edits rolled back by Flux?"; `patchRemoveFieldsManagers`,
+/// ssa/patch.go of fluxcd/pkg).
+pub const FLUX_FIELD_MANAGER: &str = "flux-client-side-apply";
+
 /// The pause before a look at what has become of a write, where the failure suggests no other.
 const BEFORE_A_LOOK: Duration = Duration::from_millis(100);
 
@@ -131,7 +136,7 @@ fn without_certificates(object: &Value) -> Value {
 }
 
 /// Merges `patch` into an object (JSON merge patch). The patch should hold `metadata.resourceVersion` or `metadata.uid`
-/// as its precondition.
+/// as its precondition. `manager` is whom the API server notes: [`FIELD_MANAGER`], or [`FLUX_FIELD_MANAGER`].
 ///
 /// # Errors
 /// [`Cause::Conflict`] when the precondition does not hold. An answer that got lost is not looked up here: what the patch
@@ -140,9 +145,10 @@ pub async fn merge_patch(
     connection: &Connection,
     subject: &Subject,
     patch: &Value,
-    persistence: Persistence,
+    manager: &'static str,
 ) -> Result<Value, Failure> {
     let write = Write::new(Method::PATCH, subject.path(), "application/merge-patch+json", patch, format!("changing {subject}"));
+    let (write, persistence) = (Write { manager, ..write }, Persistence::Stored);
     write.send(connection, persistence, Repetition::WhereNothingWasDone).await
 }
 
@@ -245,11 +251,12 @@ struct Write {
     content_type: &'static str,
     body: Vec<u8>,
     what: String,
+    manager: &'static str,
 }
 
 impl Write {
     fn new(method: Method, path: String, content_type: &'static str, body: &Value, what: String) -> Write {
-        Write { method, path, content_type, body: body.to_string().into_bytes(), what }
+        Write { method, path, content_type, body: body.to_string().into_bytes(), what, manager: FIELD_MANAGER }
     }
 
     async fn send(&self, connection: &Connection, persistence: Persistence, repetition: Repetition) -> Result<Value, Failure> {
@@ -260,7 +267,7 @@ impl Write {
             // A DELETE has no author.
             format!("{}{}", self.path, dry_run.replacen('&', &separator.to_string(), 1))
         } else {
-            format!("{}{separator}fieldManager={FIELD_MANAGER}{dry_run}", self.path)
+            format!("{}{separator}fieldManager={}{dry_run}", self.path, self.manager)
         };
         let request = http::Request::builder()
             .method(self.method.clone())

@@ -40,11 +40,14 @@ fn way(owner: &Owner, object: &str, tag: &str, revision: Option<&str>) -> String
         (Owner::Helm { release, namespace }, None) => {
             format!("helm upgrade {release} CHART -n {namespace} --reuse-values --set revisionTags=null")
         }
-        (Owner::ArgoCd { application }, _) => format!(
+        (Owner::ArgoCd { application }, _) if !application.is_empty() => format!(
             "change it in the source of Argo CD application {application}; kubectl mesh-tag generate {tag} --revision {target} prints the objects"
         ),
-        (Owner::Flux { kind, name, namespace }, _) => format!(
+        (Owner::Flux { kind, name, namespace }, _) if !name.is_empty() => format!(
             "change it in the source of Flux {kind} {name} -n {namespace}; kubectl mesh-tag generate {tag} --revision {target} prints the objects"
+        ),
+        (owner @ (Owner::ArgoCd { .. } | Owner::Flux { .. }), _) => format!(
+            "change it in the source of {owner}, whose label the object does not have; kubectl mesh-tag generate {tag} --revision {target} prints the objects"
         ),
         (Owner::Aks, _) => "az aks mesh upgrade --help: the AKS add-on changes its own objects".to_owned(),
         (Owner::Controller { kind, name, .. }, _) => format!("change {kind} {name}, which owns it"),

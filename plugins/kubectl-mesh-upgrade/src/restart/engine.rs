@@ -10,13 +10,14 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use mesh::change::Subject;
 use mesh::cluster::access::Permission;
-use mesh::cluster::apply::{Persistence, is_uncertain, merge_patch};
+use mesh::cluster::apply::{FIELD_MANAGER, FLUX_FIELD_MANAGER, is_uncertain, merge_patch};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
 use mesh::cluster::probe::probe;
 use mesh::cluster::raw::{read_list, read_object};
 use mesh::object::Resource;
 use mesh::operator::{AnnotationValue, OPERATORS, Operator};
+use mesh::owner::{Owner, owner_of};
 use mesh::refusal::Refusal;
 use mesh::snapshot::Snapshot;
 use mesh::terminal::Terminal;
@@ -368,7 +369,7 @@ impl<'a> Engine<'a> {
             let mut patch = change.clone();
             patch["metadata"]["resourceVersion"] = object["metadata"]["resourceVersion"].clone();
             patch["metadata"]["uid"] = uid.clone();
-            match merge_patch(self.connection, subject, &patch, Persistence::Stored).await {
+            match merge_patch(self.connection, subject, &patch, manager_for(&object)).await {
                 Ok(_) => return Ok(()),
                 Err(failure) if failure.cause == Cause::NotFound => return Err(End::gone()),
                 // Its status changes often: the next look tells whether there is still something to do.
@@ -553,6 +554,11 @@ fn subject(workload: &WorkloadId) -> Option<Subject> {
         namespace: Some(workload.namespace.to_string()),
         name: workload.name.to_string(),
     })
+}
+
+/// As whom an object is changed: Flux would take a restart back that it takes for kubectl's, which is another restart.
+fn manager_for(object: &Value) -> &'static str {
+    if matches!(owner_of(object), Owner::Flux { .. }) { FLUX_FIELD_MANAGER } else { FIELD_MANAGER }
 }
 
 fn mark_of(object: &Value) -> Option<&str> {
