@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::image::tag_with_variant;
 use crate::object::{ConfigMap, LabelSelector, ProxyImage};
+use crate::yaml;
 
 /// The parsed injector ConfigMap of one revision.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -94,9 +95,8 @@ impl InjectorConfig {
     pub fn parse(map: &ConfigMap) -> Result<InjectorConfig, String> {
         let entry = |key: &str| map.data.get(key).ok_or_else(|| format!("it has no key {key:?}"));
         let values: Value =
-            serde_json::from_str(entry("values")?).map_err(|error| format!("its key \"values\" is no JSON: {error}"))?;
-        let config: Config = serde_saphyr::from_str(entry("config")?)
-            .map_err(|error| format!("its key \"config\" is no YAML: {}", first_line(&error)))?;
+            yaml::value(entry("values")?).map_err(|error| format!("its key \"values\" is no JSON or YAML: {error}"))?;
+        let config: Config = yaml::parse(entry("config")?).map_err(|error| format!("its key \"config\" is no YAML: {error}"))?;
         let global = &values["global"];
         let templates = config.templates.unwrap_or_default();
         Ok(InjectorConfig {
@@ -192,7 +192,7 @@ impl MeshConfig {
     pub fn parse(map: &ConfigMap) -> Result<MeshConfig, String> {
         let Some(mesh) = map.data.get("mesh") else { return Ok(MeshConfig::default()) };
         let document: Option<MeshDocument> =
-            serde_saphyr::from_str(mesh).map_err(|error| format!("its key \"mesh\" is no YAML: {}", first_line(&error)))?;
+            yaml::parse(mesh).map_err(|error| format!("its key \"mesh\" is no YAML: {error}"))?;
         let document = document.unwrap_or_default();
         Ok(MeshConfig {
             image: document.default_config.and_then(|config| config.image),
@@ -216,7 +216,7 @@ impl MeshConfig {
 /// `image` of a pod's `proxy.istio.io/config` annotation; the error says why it is no ProxyConfig, for which istiod refuses
 /// the pod (`validateProxyConfig`, pkg/kube/inject/validate.go).
 pub(crate) fn annotated_image(annotation: &str) -> Result<Option<ProxyImage>, String> {
-    let document: Option<ProxyConfigDocument> = serde_saphyr::from_str(annotation).map_err(|error| first_line(&error))?;
+    let document: Option<ProxyConfigDocument> = yaml::parse(annotation).map_err(|error| error.to_string())?;
     Ok(document.and_then(|document| document.image))
 }
 
@@ -227,10 +227,6 @@ fn text(value: &Value) -> String {
         Value::Null => String::new(),
         other => other.to_string(),
     }
-}
-
-fn first_line(error: &impl std::fmt::Display) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

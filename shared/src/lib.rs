@@ -47,3 +47,4 @@ pub mod uses;
 pub mod verdict;
 pub mod version;
 pub mod workload;
+pub mod yaml;

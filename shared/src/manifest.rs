@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::yaml;
+
 /// One object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
@@ -38,34 +40,40 @@ impl fmt::Display for BrokenManifest {
 /// # Errors
 /// The first document that is no YAML, or holds something that is no object of Kubernetes.
 pub fn manifests(text: &str) -> Result<Vec<Manifest>, BrokenManifest> {
-    let mut all = Vec::new();
-    for (number, (line, text)) in documents(text).into_iter().enumerate() {
-        let document = number + 1;
-        let broken = |line: usize, why: String| BrokenManifest { document, line, why };
-        let value: Value = serde_saphyr::from_str(text).map_err(|error| {
-            let within = error.location().map_or(0, |place| place.line().saturating_sub(1) as usize);
-            let told = error.to_string();
-            broken(line + within, format!("it is no YAML: {}", told.lines().next().unwrap_or_default()))
+    let (mut all, mut document, mut last_line) = (Vec::new(), 0, 1);
+    for found in yaml::documents(text) {
+        let (value, line) = found.map_err(|broken| BrokenManifest {
+            document: document + 1,
+            line: broken.line.unwrap_or(last_line),
+            why: format!("it is no YAML: {}", broken.what()),
         })?;
-        let mut add = |object: Value| match wrong(&object) {
-            Some(why) => Err(broken(line, why)),
+        last_line = line;
+        if !value.is_null() {
+            document += 1;
+            add(value, document, line, &mut all)?;
+        }
+    }
+    Ok(all)
+}
+
+/// Adds an object, or those of a list.
+fn add(value: Value, document: usize, line: usize, all: &mut Vec<Manifest>) -> Result<(), BrokenManifest> {
+    let broken = |why: String| BrokenManifest { document, line, why };
+    match value {
+        Value::Object(mut list) if list.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List")) => {
+            let Some(Value::Array(items)) = list.remove("items") else {
+                return Err(broken("it is a List without items".to_owned()));
+            };
+            items.into_iter().try_for_each(|item| add(item, document, line, all))
+        }
+        object => match wrong(&object) {
+            Some(why) => Err(broken(why)),
             None => {
                 all.push(Manifest { object, document, line });
                 Ok(())
             }
-        };
-        match value {
-            Value::Null => {}
-            Value::Object(mut list) if list.get("kind").is_some_and(|kind| kind == "List") => {
-                let Some(Value::Array(items)) = list.remove("items") else {
-                    return Err(broken(line, "it is a List without items".to_owned()));
-                };
-                items.into_iter().try_for_each(&mut add)?;
-            }
-            object => add(object)?,
-        }
+        },
     }
-    Ok(all)
 }
 
 /// What keeps a value from being an object of Kubernetes.
@@ -79,26 +87,6 @@ fn wrong(object: &Value) -> Option<String> {
             .into_iter()
             .find(|(_, value)| is_missing(value));
     missing.map(|(field, _)| format!("it is no object of Kubernetes: it has no {field}"))
-}
-
-/// Documents with content, each with the line on which it begins: between lines `---`, up to a line `...`.
-fn documents(text: &str) -> Vec<(usize, &str)> {
-    let mut documents = Vec::new();
-    let (mut start, mut start_line, mut position) = (0, 1, 0);
-    for (number, line) in text.split_inclusive('\n').enumerate() {
-        if line.trim_end() == "---" || line.starts_with("--- ") {
-            documents.push((start_line, &text[start..position]));
-            // What stands on the same line belongs to the document.
-            start = position + 3;
-            start_line = number + 1;
-        }
-        position += line.len();
-    }
-    documents.push((start_line, &text[start..]));
-    let has_content = |(_, document): &(usize, &str)| {
-        document.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#') && line.trim() != "...")
-    };
-    documents.into_iter().filter(has_content).collect()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::control_plane::Readiness;
 use crate::image::Image;
 use crate::injection::{Doubt, Injected, Injection, Pin, gateway_owner, injection};
 use crate::labels;
+use crate::object::Resource;
 use crate::proxy::{Proxy, ProxyType};
 use crate::snapshot::Snapshot;
 use crate::state::{Reason, State};
@@ -145,6 +146,20 @@ pub fn derived_injection(snapshot: &Snapshot, workload: &Workload) -> Injection 
 
 /// The verdict on one workload, or nothing when it neither has nor would get a proxy.
 pub fn judge(snapshot: &Snapshot, workload: &Workload, injection: Injection) -> Option<Verdict> {
+    let mut verdict = judge_what_was_read(snapshot, workload, injection)?;
+    if workload.doubt.as_ref().is_some_and(|doubt| doubt.resource == Resource::Pods) {
+        // What nobody saw may run anything.
+        verdict.state = State::Unknown;
+        verdict.reasons.push(Reason::NotInFile);
+        verdict.reasons.sort_unstable();
+        verdict.reasons.dedup();
+        verdict.why = "not all of its pods could be read".to_owned();
+        verdict.fix = Fix::Explain(Reason::NotInFile);
+    }
+    Some(verdict)
+}
+
+fn judge_what_was_read(snapshot: &Snapshot, workload: &Workload, injection: Injection) -> Option<Verdict> {
     let proxy_type = proxy_type(workload);
     if proxy_type.is_made_by_istiod() {
         return Some(judge_gateway(snapshot, workload, proxy_type, injection));

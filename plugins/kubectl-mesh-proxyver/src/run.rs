@@ -163,7 +163,7 @@ fn print(session: &mut Session, args: &Args, report: &Report, request: &Request,
         }
         Output::Yaml => {
             let document = render::document(report, advisor);
-            let text = serde_saphyr::to_string(&document).map_err(|error| io::Error::other(error.to_string()))?;
+            let text = mesh::yaml::text(&document).map_err(io::Error::other)?;
             out.write_all(text.as_bytes())?;
         }
         Output::Name => render::names(report, out)?,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mesh::yaml;
 use serde_json::Value;
 
 /// Keys by which proxies of both revisions know and trust each other: a difference breaks mutual TLS between them.
@@ -64,7 +65,7 @@ pub fn flat(value: &Value) -> Flat {
 /// Why it is no YAML.
 pub fn parsed(text: &Value) -> Result<Flat, String> {
     let Some(text) = text.as_str().filter(|text| !text.trim().is_empty()) else { return Ok(Flat::new()) };
-    serde_saphyr::from_str::<Value>(text).map(|value| flat(&value)).map_err(|error| error.to_string())
+    yaml::value(text).map(|value| flat(&value)).map_err(|error| error.to_string())
 }
 
 /// Whether a key is one of these, or stands below one.

@@ -1,22 +1,29 @@
 //! Files and standard input as a cluster: what `kubectl get -o json|yaml` writes, in any number and order.
 //!
-//! JSON is streamed: a List is taken apart object by object, so that a file of any size needs little memory. YAML is
-//! read document by document.
+//! Both are streamed: a List is taken apart object by object, so that a file of any size needs little memory.
+
+mod duplicates;
+mod encoding;
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
 
+use self::duplicates::{Appearance, Known};
+use self::encoding::Opening;
 use super::failure::{Cause, Failure};
-use super::json_stream::{JsonStream, Piece};
+use super::json_stream::{JsonStream, ListEnd, ListMetadata, Piece};
 use super::list::Observer;
 use super::read::Whole;
 use crate::finding::{Finding, Severity};
 use crate::installation::Installation;
 use crate::object::{Object, Resource};
 use crate::snapshot::{Detail, Origin, Snapshot, SnapshotBuilder, Unread, UnreadCause};
+use crate::yaml::{BrokenYaml, Member, Reader};
 
 /// Reads every file, folder and `-` (standard input) into one snapshot.
 ///
@@ -24,7 +31,8 @@ use crate::snapshot::{Detail, Origin, Snapshot, SnapshotBuilder, Unread, UnreadC
 /// When a file cannot be read, or holds no Kubernetes objects at all, or ends in the middle of one. Single objects
 /// that cannot be understood become findings, and their kind counts as not completely read.
 pub fn read_files(paths: &[PathBuf], detail: Detail, observer: &impl Observer) -> Result<Snapshot, Failure> {
-    let mut reading = Reading { builder: SnapshotBuilder::new(Origin::Files, detail), observer, objects: 0 };
+    let builder = SnapshotBuilder::new(Origin::Files, detail);
+    let mut reading = Reading { builder, observer, known: Known::default(), objects: 0 };
     for path in paths {
         if path.as_os_str() == "-" {
             reading.document_stream("standard input", io::stdin().lock())?;
@@ -62,16 +70,36 @@ pub fn read_installation_files(paths: &[PathBuf]) -> Result<Installation, Failur
 struct Reading<'a, O> {
     builder: SnapshotBuilder,
     observer: &'a O,
+    known: Known,
     objects: usize,
 }
 
-/// What tells the kind of an object.
+/// What tells what an object is.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-struct Head {
-    api_version: String,
-    kind: String,
+struct Head<'a> {
+    api_version: Option<String>,
+    kind: Option<String>,
+    #[serde(borrow)]
+    items: Option<&'a RawValue>,
+    metadata: Option<&'a RawValue>,
 }
+
+/// Where an object stands.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// The file.
+    file: &'a str,
+    /// The line on which the object, or what it stands in, begins.
+    line: usize,
+    /// The kind of the List that it stands in; empty when that is not known yet, `None` outside of Lists.
+    list_kind: Option<&'a str>,
+    /// In how many Lists it stands.
+    depth: usize,
+}
+
+/// Lists in Lists: nobody writes more.
+const DEEPEST_LIST: usize = 8;
 
 impl<O: Observer> Reading<'_, O> {
     /// All files of a folder whose names end as kubectl expects (`.json`, `.yaml`, `.yml`), by name.
@@ -100,12 +128,13 @@ impl<O: Observer> Reading<'_, O> {
 
     fn document_stream(&mut self, name: &str, source: impl Read) -> Result<(), Failure> {
         let before = self.objects;
-        let mut source = BufReader::with_capacity(256 * 1024, source);
-        match first_character(&mut source).map_err(|error| unreadable(name, &error))? {
-            None => {}
-            Some(b'{') => self.json(name, source)?,
-            Some(b'[') => return Err(not_kubernetes(name, "it is a JSON array, not a List")),
-            Some(_) => self.yaml(name, source)?,
+        let mut source = BufReader::with_capacity(64 * 1024, source);
+        match encoding::opening(&mut source).map_err(|error| unreadable(name, &error))? {
+            Opening::Nothing => {}
+            Opening::Object => self.json(name, source)?,
+            Opening::Array => return Err(not_kubernetes(name, "it is a JSON array, not a List")),
+            Opening::Other => self.yaml(name, source)?,
+            Opening::Foreign(what) => return Err(Failure::new(format!("reading {name}"), Cause::Decode(what.to_owned()))),
         }
         if self.objects == before {
             return Err(not_kubernetes(name, "it is empty"));
@@ -118,150 +147,250 @@ impl<O: Observer> Reading<'_, O> {
         loop {
             match stream.next().map_err(|error| unreadable(name, &error))? {
                 Piece::End => return Ok(()),
-                Piece::Object { json, list_kind } => self.json_object(name, json, list_kind.as_deref())?,
-                Piece::EmptyList => self.objects += 1,
+                Piece::Object { json, list_kind, line } => {
+                    let depth = usize::from(list_kind.is_some());
+                    self.object(json, Place { file: name, line, list_kind: list_kind.as_deref(), depth })?;
+                }
+                Piece::EndOfList(end) => self.end_of_list(name, &end),
             }
         }
     }
 
-    /// `list_kind` is the kind of the list that the object stands in: lists of one kind leave it out of their items.
-    fn json_object(&mut self, name: &str, json: &[u8], list_kind: Option<&str>) -> Result<(), Failure> {
-        let mut head: Head = match serde_json::from_slice(json) {
+    fn yaml(&mut self, name: &str, source: impl Read) -> Result<(), Failure> {
+        let mut reader = Reader::new(source);
+        let broken =
+            |broken: BrokenYaml| Failure::new(format!("reading {name}"), Cause::Decode(format!("it is no YAML: {broken}")));
+        while let Some(member) = reader.member().map_err(broken)? {
+            match member {
+                // Its kind stands behind the items, as kubectl sorts them; what they leave out is not known before.
+                Member::Item((value, line)) => {
+                    self.object(&value.to_string(), Place { file: name, line, list_kind: Some(""), depth: 1 })?;
+                }
+                Member::End { rest: (value, _), items: Some(items) } => {
+                    let Some(kind) = value["kind"].as_str() else {
+                        let why = "it has items and no kind behind them, as kubectl writes it: it was cut short";
+                        return Err(Failure::new(format!("reading {name}"), Cause::Decode(why.to_owned())));
+                    };
+                    let is_partial = is_partial(&value["metadata"]);
+                    self.end_of_list(name, &ListEnd { kind: kind.to_owned(), items, is_partial });
+                }
+                Member::End { rest: (Value::Null, _), .. } => {}
+                Member::End { rest: (value @ Value::Object(_), line), items: None } => {
+                    self.object(&value.to_string(), Place { file: name, line, list_kind: None, depth: 0 })?;
+                }
+                Member::End { rest: (_, line), .. } => {
+                    return Err(not_kubernetes(name, &format!("the document on line {line} is not an object")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, json: &str, place: Place<'_>) -> Result<(), Failure> {
+        let head: Head<'_> = match serde_json::from_str(json) {
             Ok(head) => head,
             Err(error) if error.is_syntax() || error.is_eof() => {
-                return Err(Failure::new(format!("reading {name}"), Cause::Decode(format!("it is no JSON: {error}"))));
+                let why = format!("line {}: it is no JSON: {error}", place.line);
+                return Err(Failure::new(format!("reading {}", place.file), Cause::Decode(why)));
             }
             Err(error) => {
-                self.broken(name, "an object", &error.to_string());
+                self.objects += 1;
+                self.unattributed(place, &error.to_string());
                 return Ok(());
             }
         };
-        if head.kind.is_empty()
-            && let Some(kind) = list_kind.and_then(|kind| kind.strip_suffix("List")).filter(|kind| !kind.is_empty())
-        {
-            let by_kind = Resource::ALL.into_iter().find(|resource| resource.kind() == kind);
-            head.api_version = by_kind.map_or_else(String::new, Resource::api_version);
-            head.kind = kind.to_owned();
+        let kind = head.kind.unwrap_or_default();
+        if let Some(items) = head.items.filter(|items| items.get().starts_with('[')) {
+            return self.list_in_memory(&kind, items, head.metadata, place);
         }
-        if head.kind.is_empty() {
-            if list_kind.is_none() {
-                return Err(not_kubernetes(name, "an object in it has no kind"));
+        let (api_version, kind) = match place.list_kind.and_then(|kind| kind.strip_suffix("List")) {
+            // Lists of one kind leave it out of their items.
+            Some(of_list) if kind.is_empty() && !of_list.is_empty() => {
+                let resource = Resource::ALL.into_iter().find(|resource| resource.kind() == of_list);
+                (resource.map_or_else(String::new, Resource::api_version), of_list.to_owned())
             }
-            self.objects += 1;
-            self.broken(name, "an item of its List", "it has no kind, nor does the List name one before its items");
-            return Ok(());
+            _ => (head.api_version.unwrap_or_default(), kind),
+        };
+        if kind.is_empty() && place.list_kind.is_none() {
+            return Err(not_kubernetes(place.file, &format!("the object on line {} has no kind", place.line)));
         }
         self.objects += 1;
-        let Some(resource) = Resource::of_kind(&head.api_version, &head.kind) else { return Ok(()) };
-        match Object::from_json(resource, json) {
-            Ok(object) if object.metadata().name.is_empty() => self.broken_kind(name, resource, "it has no name"),
-            Ok(object) => {
-                if let Ok(json) = std::str::from_utf8(json) {
-                    self.observer.whole(resource, json);
-                }
-                self.object(&object);
-            }
-            Err(error) => self.broken_kind(name, resource, &error.to_string()),
-        }
-        Ok(())
-    }
-
-    fn yaml(&mut self, name: &str, mut source: impl Read) -> Result<(), Failure> {
-        let mut text = String::new();
-        source.read_to_string(&mut text).map_err(|error| unreadable(name, &error))?;
-        for document in yaml_documents(&text) {
-            let value: serde_json::Value = serde_saphyr::from_str(document).map_err(|error| {
-                let first = error.to_string().lines().next().unwrap_or_default().to_owned();
-                Failure::new(format!("reading {name}"), Cause::Decode(format!("it is no YAML: {first}")))
-            })?;
-            self.value(name, value)?;
-        }
-        Ok(())
-    }
-
-    fn value(&mut self, name: &str, mut value: serde_json::Value) -> Result<(), Failure> {
-        if value.is_null() {
+        if kind.is_empty() {
+            self.unattributed(place, "it has no kind, nor does the List name one before its items");
             return Ok(());
         }
-        if !value.is_object() {
-            return Err(not_kubernetes(name, "a document in it is not an object"));
+        if let Some(resource) = Resource::of_kind(&api_version, &kind) {
+            self.known_kind(resource, json, place);
         }
-        let list_kind = value["kind"].as_str().unwrap_or_default().to_owned();
-        if let Some(items) = value.get_mut("items").map(serde_json::Value::take)
-            && let serde_json::Value::Array(items) = items
-        {
-            self.objects += usize::from(items.is_empty());
-            return items.into_iter().try_for_each(|item| self.json_object(name, item.to_string().as_bytes(), Some(&list_kind)));
-        }
-        self.json_object(name, value.to_string().as_bytes(), None)
+        Ok(())
     }
 
-    fn object(&mut self, object: &Object) {
+    /// A List that stands in another, or whose items were not seen while it was read.
+    fn list_in_memory(
+        &mut self,
+        kind: &str,
+        items: &RawValue,
+        metadata: Option<&RawValue>,
+        place: Place<'_>,
+    ) -> Result<(), Failure> {
+        let items: Vec<&RawValue> = match serde_json::from_str(items.get()) {
+            Ok(items) if place.depth < DEEPEST_LIST => items,
+            _ => return Err(not_kubernetes(place.file, &format!("line {}: it has Lists in Lists in Lists", place.line))),
+        };
+        for item in &items {
+            self.object(item.get(), Place { list_kind: Some(kind), depth: place.depth + 1, ..place })?;
+        }
+        let is_partial =
+            metadata.is_some_and(|metadata| serde_json::from_str(metadata.get()).is_ok_and(|value| is_partial(&value)));
+        self.end_of_list(place.file, &ListEnd { kind: kind.to_owned(), items: items.len(), is_partial });
+        Ok(())
+    }
+
+    fn known_kind(&mut self, resource: Resource, json: &str, place: Place<'_>) {
+        if nesting(json) > DEEPEST {
+            return self.broken(resource, place, &format!("it is nested deeper than {DEEPEST} levels"));
+        }
+        match Object::from_json(resource, json.as_bytes()) {
+            Ok(object) if object.metadata().name.is_empty() => self.broken(resource, place, "it has no name"),
+            Ok(object) => match self.known.appearance(&object, json) {
+                Appearance::First => self.add(&object, json),
+                Appearance::Again => {
+                    self.duplicate(&object, Severity::Info, "stands more than once in the input, always the same")
+                }
+                Appearance::Otherwise => {
+                    self.builder.withdraw(&object);
+                    self.ambiguous(&object, [duplicates::place(&object)], "stands more than once in the input, and not the same");
+                }
+                Appearance::UidTaken(other) => {
+                    self.add(&object, json);
+                    let places = [other, duplicates::place(&object)];
+                    self.ambiguous(&object, places, "has the uid of another object in the input: one of them is a copy");
+                }
+            },
+            Err(error) => self.broken(resource, place, &error.to_string()),
+        }
+    }
+
+    fn end_of_list(&mut self, name: &str, end: &ListEnd) {
+        // A List without items says that there is nothing, which is something.
+        self.objects += usize::from(end.items == 0);
+        if !end.is_partial {
+            return;
+        }
+        let kind = end.kind.strip_suffix("List").unwrap_or(&end.kind);
+        let resources: Vec<Resource> =
+            Resource::ALL.into_iter().filter(|resource| resource.kind() == kind || kind.is_empty()).collect();
+        for resource in &resources {
+            let cause = UnreadCause::Failed(format!("the list in {name} is only a part"));
+            self.builder.unread(Unread { resource: *resource, namespace: None, cause });
+        }
+        if let Some(resource) = resources.first() {
+            let what = if kind.is_empty() { "List".to_owned() } else { format!("list of {resource}") };
+            self.builder.finding(Finding {
+                severity: Severity::Error,
+                code: "partial-list",
+                subject: name.to_owned(),
+                message: format!(
+                    "its {what} is only a part: {} items are there, and metadata.continue says that there are more",
+                    end.items
+                ),
+                advice: if kind.is_empty() {
+                    "write the file anew with kubectl get -o json".to_owned()
+                } else {
+                    format!("kubectl get {resource} -A -o json writes all of them")
+                },
+            });
+        }
+    }
+
+    fn add(&mut self, object: &Object, json: &str) {
+        self.observer.whole(object.resource(), json);
         self.observer.object(object);
         self.builder.add(object);
     }
 
-    /// An object of a known kind that cannot be understood: its kind is not completely read.
-    fn broken_kind(&mut self, name: &str, resource: Resource, why: &str) {
-        let cause = UnreadCause::Failed(format!("an object in {name} cannot be read"));
-        self.builder.unread(Unread { resource, namespace: None, cause });
-        self.broken(name, &format!("an object of kind {}", resource.kind()), why);
+    /// What stands in these places is not certain.
+    fn ambiguous(&mut self, object: &Object, places: impl IntoIterator<Item = duplicates::Place>, how: &str) {
+        for (resource, namespace) in places {
+            let cause = UnreadCause::Failed(format!("{} {how}", subject(object)));
+            self.builder.unread(Unread { resource, namespace: namespace.map(String::from), cause });
+        }
+        self.duplicate(object, Severity::Error, how);
     }
 
-    fn broken(&mut self, name: &str, what: &str, why: &str) {
+    fn duplicate(&mut self, object: &Object, severity: Severity, how: &str) {
+        self.builder.finding(Finding {
+            severity,
+            code: "duplicate-object",
+            subject: subject(object),
+            message: how.to_owned(),
+            advice: "give each object once, from one moment".to_owned(),
+        });
+    }
+
+    /// An object of a known kind that cannot be understood: its kind is not completely read.
+    fn broken(&mut self, resource: Resource, place: Place<'_>, why: &str) {
+        let cause = UnreadCause::Failed(format!("an object in {} cannot be read", place.file));
+        self.builder.unread(Unread { resource, namespace: None, cause });
+        self.broken_object(place, &format!("the {} on line {}", resource.kind(), place.line), why);
+    }
+
+    /// Something without a kind. In a list of one kind it is one of that kind; elsewhere it is nothing that an API server
+    /// writes.
+    fn unattributed(&mut self, place: Place<'_>, why: &str) {
+        let kind = place.list_kind.and_then(|kind| kind.strip_suffix("List")).unwrap_or_default();
+        for resource in Resource::ALL.into_iter().filter(|resource| resource.kind() == kind) {
+            let cause = UnreadCause::Failed(format!("an object in {} cannot be read", place.file));
+            self.builder.unread(Unread { resource, namespace: None, cause });
+        }
+        self.broken_object(place, &format!("an object on line {}", place.line), why);
+    }
+
+    fn broken_object(&mut self, place: Place<'_>, what: &str, why: &str) {
         self.builder.finding(Finding {
             severity: Severity::Error,
             code: "broken-object",
-            subject: name.to_owned(),
+            subject: place.file.to_owned(),
             message: format!("{what} cannot be read: {why}"),
             advice: "write the file anew with kubectl get -o json".to_owned(),
         });
     }
 }
 
-/// The first character that is not white space, left in the reader (without what stands before it).
-fn first_character(source: &mut BufReader<impl Read>) -> io::Result<Option<u8>> {
-    use std::io::BufRead;
-    loop {
-        let available = source.fill_buf()?;
-        if available.is_empty() {
-            return Ok(None);
-        }
-        let blank = available
-            .iter()
-            .take_while(|byte| byte.is_ascii_whitespace() || **byte == 0xef || **byte == 0xbb || **byte == 0xbf)
-            .count();
-        let found = available.get(blank).copied();
-        source.consume(blank);
-        if found.is_some() {
-            return Ok(found);
-        }
-    }
+fn subject(object: &Object) -> String {
+    let metadata = object.metadata();
+    let place = if metadata.namespace.is_empty() { String::new() } else { format!(" -n {}", metadata.namespace) };
+    format!("{}/{}{place}", object.resource(), metadata.name)
 }
 
-/// The documents of a YAML stream: between lines `---`, up to a line `...`.
-fn yaml_documents(text: &str) -> Vec<&str> {
-    let mut documents = Vec::new();
-    let mut start = 0;
-    let mut position = 0;
-    for line in text.split_inclusive('\n') {
-        let end = position + line.len();
-        if line.trim_end() == "---" || line.starts_with("--- ") {
-            documents.push(&text[start..position]);
-            start = position + 3;
+/// How deep serde_json reads.
+const DEEPEST: usize = 127;
+
+/// How deep a value is nested at most.
+fn nesting(json: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut is_escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_string => is_escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
         }
-        position = end;
     }
-    documents.push(&text[start..]);
-    let has_content = |document: &&str| {
-        document.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#') && line.trim() != "...")
-    };
-    documents.into_iter().filter(has_content).collect()
+    deepest
+}
+
+fn is_partial(metadata: &Value) -> bool {
+    ListMetadata::deserialize(metadata).is_ok_and(|metadata| metadata.is_partial())
 }
 
 fn unreadable(name: &str, error: &io::Error) -> Failure {
     let cause = match error.kind() {
-        io::ErrorKind::UnexpectedEof => "it ends in the middle of an object: it was cut short".to_owned(),
         io::ErrorKind::InvalidData => format!("it is neither JSON nor YAML: {error}"),
         _ => error.to_string(),
     };

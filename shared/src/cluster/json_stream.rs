@@ -5,14 +5,53 @@
 
 use std::io::{self, Read};
 
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::yaml::LARGEST_OBJECT;
+
 /// What comes next.
 pub(crate) enum Piece<'a> {
-    /// One object's text, and the kind of the List that it stands in.
-    Object { json: &'a [u8], list_kind: Option<String> },
-    /// A List without items.
-    EmptyList,
+    /// One object's text.
+    Object {
+        /// The text.
+        json: &'a str,
+        /// The kind of the List that it stands in, empty when that stands behind its items; `None` outside of Lists.
+        list_kind: Option<String>,
+        /// The line on which it begins, counted from 1.
+        line: usize,
+    },
+    /// The end of a List.
+    EndOfList(ListEnd),
     /// Nothing more.
     End,
+}
+
+/// What is known of a List at its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ListEnd {
+    /// Its kind.
+    pub(crate) kind: String,
+    /// How many items it has.
+    pub(crate) items: usize,
+    /// Whether the server has more of it, which nobody asked for.
+    pub(crate) is_partial: bool,
+}
+
+/// `metav1.ListMeta`.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ListMetadata {
+    r#continue: Option<String>,
+    remaining_item_count: Option<i64>,
+}
+
+impl ListMetadata {
+    /// Whether the server has more of the list.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.r#continue.as_ref().is_some_and(|token| !token.is_empty())
+            || self.remaining_item_count.is_some_and(|count| count > 0)
+    }
 }
 
 /// Reads objects one after the other.
@@ -22,110 +61,152 @@ pub(crate) struct JsonStream<R> {
     buffer: Vec<u8>,
     start: usize,
     is_at_end: bool,
-    /// Set while inside `items` of a List: its kind, as far as it stood before.
-    list: Option<ListState>,
-}
-
-struct ListState {
-    kind: Option<String>,
-    item_count: usize,
+    /// The line of `start`, counted from 1, and how many bytes stand before `buffer`.
+    line: usize,
+    passed: u64,
+    /// Set while inside `items` of a List.
+    list: Option<ListEnd>,
 }
 
 const CHUNK: usize = 256 * 1024;
 
 impl<R: Read> JsonStream<R> {
     pub(crate) fn new(source: R) -> JsonStream<R> {
-        JsonStream { source, buffer: Vec::new(), start: 0, is_at_end: false, list: None }
+        JsonStream { source, buffer: Vec::new(), start: 0, is_at_end: false, line: 1, passed: 0, list: None }
     }
 
-    /// The next object.
+    /// The next object, or the end of the List in which the last one stood.
     ///
     /// # Errors
-    /// `UnexpectedEof` when the text ends inside an object, `InvalidData` when it is no JSON.
+    /// `UnexpectedEof` when the text ends inside an object, `InvalidData` when it is no JSON; both say where.
     pub(crate) fn next(&mut self) -> io::Result<Piece<'_>> {
-        loop {
-            if self.list.is_some() {
-                if let Some(length) = self.next_item()? {
-                    let kind = self.list.as_ref().and_then(|list| list.kind.clone());
-                    let json = &self.buffer[self.start..self.start + length];
-                    self.start += length;
-                    return Ok(Piece::Object { json, list_kind: Some(kind.unwrap_or_default()) });
-                }
-                let was_empty = self.list.take().is_some_and(|list| list.item_count == 0);
-                self.skip_to_end_of_list()?;
-                if was_empty {
-                    return Ok(Piece::EmptyList);
-                }
-                continue;
-            }
-            match self.peek()? {
-                None => return Ok(Piece::End),
-                Some(b'{') => {}
-                Some(other) => return Err(invalid(&format!("unexpected {:?} between objects", char::from(other)))),
-            }
-            match self.object_or_items()? {
-                Opening::Items(kind) => self.list = Some(ListState { kind, item_count: 0 }),
-                Opening::Object(length) => {
-                    let json = &self.buffer[self.start..self.start + length];
-                    self.start += length;
-                    return Ok(Piece::Object { json, list_kind: None });
-                }
+        if let Some(mut list) = self.list.take() {
+            let Some(length) = self.next_item(list.items)? else {
+                self.members_behind_items(&mut list)?;
+                return Ok(Piece::EndOfList(list));
+            };
+            list.items += 1;
+            let list_kind = Some(list.kind.clone());
+            self.list = Some(list);
+            return self.object(length, list_kind);
+        }
+        match self.peek()? {
+            None => return Ok(Piece::End),
+            Some(b'{') => {}
+            Some(other) => return Err(self.unexpected(0, other, "between objects")),
+        }
+        match self.object_or_items()? {
+            Opening::Object(length) => self.object(length, None),
+            Opening::Items(list) => {
+                self.list = Some(list);
+                self.next()
             }
         }
+    }
+
+    fn object(&mut self, length: usize, list_kind: Option<String>) -> io::Result<Piece<'_>> {
+        let line = self.line;
+        if let Err(error) = std::str::from_utf8(&self.buffer[self.start..self.start + length]) {
+            let byte = self.buffer[self.start + error.valid_up_to()];
+            return Err(self.invalid(error.valid_up_to(), &format!("it is not UTF-8 here (byte 0x{byte:02x})")));
+        }
+        let begin = self.start;
+        self.pass(length);
+        let json = std::str::from_utf8(&self.buffer[begin..begin + length]).unwrap_or_default();
+        Ok(Piece::Object { json, list_kind, line })
     }
 
     /// Looks at the members of the object that begins here: either all of them are passed, or the member `items` with
     /// an array is found, and the stream then stands behind its bracket.
     fn object_or_items(&mut self) -> io::Result<Opening> {
         let mut position = 1;
-        let mut kind = None;
+        let mut list = ListEnd::default();
+        let mut is_first = true;
         loop {
-            position = self.skip(position, |byte| byte.is_ascii_whitespace() || byte == b',')?;
-            match self.at(position)? {
-                b'}' => return Ok(Opening::Object(position + 1)),
-                b'"' => {}
-                other => return Err(invalid(&format!("unexpected {:?} instead of a member's name", char::from(other)))),
+            let Some((name, value)) = self.member(position, is_first)? else {
+                position = self.skip(position, is_blank)?;
+                return Ok(Opening::Object(position + 1));
+            };
+            is_first = false;
+            if name == b"\"items\"" && self.at(value)? == b'[' {
+                self.pass(value + 1);
+                return Ok(Opening::Items(list));
             }
-            let name_end = self.end_of_value(position)?;
-            let name = self.buffer[self.start + position..self.start + name_end].to_vec();
-            position = self.skip(name_end, |byte| byte.is_ascii_whitespace() || byte == b':')?;
-            if name == b"\"items\"" && self.at(position)? == b'[' {
-                self.start += position + 1;
-                return Ok(Opening::Items(kind));
+            position = self.end_of_value(value)?;
+            self.note(&name, value, position, &mut list);
+        }
+    }
+
+    /// A member's name, in its quotes, and the position of its value; `None` before the closing brace.
+    fn member(&mut self, position: usize, is_first: bool) -> io::Result<Option<(Vec<u8>, usize)>> {
+        let mut position = self.skip(position, is_blank)?;
+        match self.at(position)? {
+            b'}' => return Ok(None),
+            b',' if !is_first => position = self.skip(position + 1, is_blank)?,
+            b'"' if is_first => {}
+            other => return Err(self.unexpected(position, other, "instead of a member's name")),
+        }
+        match self.at(position)? {
+            b'"' => {}
+            other => return Err(self.unexpected(position, other, "instead of a member's name")),
+        }
+        let end = self.end_of_string(position)?;
+        let name = self.buffer[self.start + position..self.start + end].to_vec();
+        position = self.skip(end, is_blank)?;
+        match self.at(position)? {
+            b':' => Ok(Some((name, self.skip(position + 1, is_blank)?))),
+            other => Err(self.unexpected(position, other, "instead of a colon")),
+        }
+    }
+
+    /// Keeps what a List's member says of it.
+    fn note(&self, name: &[u8], value: usize, end: usize, list: &mut ListEnd) {
+        let text = &self.buffer[self.start + value..self.start + end];
+        match name {
+            b"\"kind\"" => list.kind = serde_json::from_slice(text).unwrap_or_default(),
+            b"\"metadata\"" => {
+                // What cannot be understood may say that there is more.
+                let metadata: Result<Option<ListMetadata>, _> = serde_json::from_slice(text);
+                list.is_partial = metadata.map_or(true, |metadata| metadata.is_some_and(|metadata| metadata.is_partial()));
             }
-            let value_end = self.end_of_value(position)?;
-            if name == b"\"kind\"" {
-                kind = serde_json::from_slice(&self.buffer[self.start + position..self.start + value_end]).ok();
-            }
-            position = value_end;
+            _ => {}
         }
     }
 
     /// Length of the next item of the List; `None` behind its last.
-    fn next_item(&mut self) -> io::Result<Option<usize>> {
-        let position = self.skip(0, |byte| byte.is_ascii_whitespace() || byte == b',')?;
-        self.start += position;
-        if self.at(0)? == b']' {
-            self.start += 1;
-            return Ok(None);
+    fn next_item(&mut self, items_before: usize) -> io::Result<Option<usize>> {
+        let mut position = self.skip(0, is_blank)?;
+        match self.at(position)? {
+            b']' => {
+                self.pass(position + 1);
+                return Ok(None);
+            }
+            b',' if items_before > 0 => position = self.skip(position + 1, is_blank)?,
+            _ if items_before == 0 => {}
+            other => return Err(self.unexpected(position, other, "instead of a comma between items")),
         }
-        let length = self.end_of_value(0)?;
-        if let Some(list) = &mut self.list {
-            list.item_count += 1;
-        }
-        Ok(Some(length))
+        self.pass(position);
+        self.end_of_value(0).map(Some)
     }
 
     /// Passes the members that stand behind `items`.
-    fn skip_to_end_of_list(&mut self) -> io::Result<()> {
+    fn members_behind_items(&mut self, list: &mut ListEnd) -> io::Result<()> {
         loop {
-            let position = self.skip(0, |byte| byte.is_ascii_whitespace() || byte == b',' || byte == b':')?;
-            self.start += position;
-            if self.at(0)? == b'}' {
-                self.start += 1;
+            let Some((name, value)) = self.member(0, false)? else {
+                let end = self.skip(0, is_blank)?;
+                self.pass(end + 1);
                 return Ok(());
+            };
+            if name == b"\"items\"" {
+                return Err(self.invalid(value, "the items of a List stand there twice"));
             }
-            self.start += self.end_of_value(0)?;
+            let end = self.end_of_value(value)?;
+            let text = &self.buffer[self.start + value..self.start + end];
+            if let Err(error) = serde_json::from_slice::<IgnoredAny>(text) {
+                return Err(self.invalid(value, &format!("it is no JSON: {error}")));
+            }
+            self.note(&name, value, end, list);
+            self.pass(end);
         }
     }
 
@@ -154,7 +235,7 @@ impl<R: Read> JsonStream<R> {
             byte if byte.is_ascii_alphanumeric() || byte == b'-' => {
                 self.skip(position, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.'))
             }
-            other => Err(invalid(&format!("unexpected {:?}", char::from(other)))),
+            other => Err(self.unexpected(position, other, "instead of a value")),
         }
     }
 
@@ -178,7 +259,7 @@ impl<R: Read> JsonStream<R> {
                 None => {
                     position += available.len();
                     if !self.fill()? {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
+                        return Err(self.cut_short());
                     }
                 }
             }
@@ -188,7 +269,7 @@ impl<R: Read> JsonStream<R> {
     fn at(&mut self, position: usize) -> io::Result<u8> {
         while self.start + position >= self.buffer.len() {
             if !self.fill()? {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+                return Err(self.cut_short());
             }
         }
         Ok(self.buffer[self.start + position])
@@ -198,15 +279,23 @@ impl<R: Read> JsonStream<R> {
     fn peek(&mut self) -> io::Result<Option<u8>> {
         loop {
             let available = &self.buffer[self.start..];
-            if let Some(blank) = available.iter().position(|byte| !byte.is_ascii_whitespace()) {
-                self.start += blank;
-                return Ok(Some(self.buffer[self.start]));
+            match available.iter().position(|byte| !is_blank(*byte)) {
+                Some(blank) => {
+                    self.pass(blank);
+                    return Ok(Some(self.buffer[self.start]));
+                }
+                None => self.pass(available.len()),
             }
-            self.start = self.buffer.len();
             if !self.fill()? {
                 return Ok(None);
             }
         }
+    }
+
+    /// Goes on behind so many bytes.
+    fn pass(&mut self, length: usize) {
+        self.line += newlines(&self.buffer[self.start..self.start + length]);
+        self.start += length;
     }
 
     /// Reads on; `false` at the end of the text.
@@ -215,8 +304,12 @@ impl<R: Read> JsonStream<R> {
             return Ok(false);
         }
         self.buffer.drain(..self.start);
+        self.passed += self.start as u64;
         self.start = 0;
         let length = self.buffer.len();
+        if length > LARGEST_OBJECT {
+            return Err(self.invalid(0, &format!("an object is larger than {} MiB", LARGEST_OBJECT / 1024 / 1024)));
+        }
         self.buffer.resize(length + CHUNK, 0);
         let read = loop {
             match self.source.read(&mut self.buffer[length..]) {
@@ -228,17 +321,44 @@ impl<R: Read> JsonStream<R> {
         self.is_at_end = read == 0;
         Ok(read > 0)
     }
+
+    fn unexpected(&self, position: usize, byte: u8, place: &str) -> io::Error {
+        let shown = if byte.is_ascii() { format!("{:?}", char::from(byte)) } else { format!("byte 0x{byte:02x}") };
+        self.invalid(position, &format!("unexpected {shown} {place}"))
+    }
+
+    fn invalid(&self, position: usize, why: &str) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", self.place(position)))
+    }
+
+    fn cut_short(&self) -> io::Error {
+        let end = self.place(self.buffer.len() - self.start);
+        let why =
+            format!("it ends in the middle of an object ({end}; the object begins on line {}): it was cut short", self.line);
+        io::Error::new(io::ErrorKind::UnexpectedEof, why)
+    }
+
+    fn place(&self, position: usize) -> String {
+        let position = self.start + position;
+        let line = self.line + newlines(&self.buffer[self.start..position.min(self.buffer.len())]);
+        format!("line {line}, byte {}", self.passed + position as u64 + 1)
+    }
 }
 
 enum Opening {
     /// A whole object of this length.
     Object(usize),
-    /// A List, of this kind as far as that is known, whose items follow.
-    Items(Option<String>),
+    /// A List, whose items follow.
+    Items(ListEnd),
 }
 
-fn invalid(why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, why.to_owned())
+/// What JSON calls white space.
+const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+fn newlines(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte == b'\n').count()
 }
 
 #[cfg(test)]
@@ -263,10 +383,11 @@ mod tests {
         loop {
             match stream.next()? {
                 Piece::End => return Ok(pieces),
-                Piece::EmptyList => pieces.push("empty".to_owned()),
-                Piece::Object { json, list_kind } => {
-                    let json = String::from_utf8(json.to_vec()).unwrap();
-                    pieces.push(list_kind.map_or(json.clone(), |kind| format!("{kind}:{json}")));
+                Piece::EndOfList(end) if end.items == 0 => pieces.push("empty".to_owned()),
+                Piece::EndOfList(end) if end.is_partial => pieces.push(format!("more {}", end.kind)),
+                Piece::EndOfList(_) => {}
+                Piece::Object { json, list_kind, .. } => {
+                    pieces.push(list_kind.map_or(json.to_owned(), |kind| format!("{kind}:{json}")));
                 }
             }
         }
@@ -304,8 +425,60 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_which_the_server_has_more_is_partial() {
+        check(r#"{"kind":"PodList","metadata":{"continue":"x"},"items":[{}]}"#, &["PodList:{}", "more PodList"]);
+        check(r#"{"items":[{}],"kind":"PodList","metadata":{"remainingItemCount":3}}"#, &[":{}", "more PodList"]);
+        check(r#"{"kind":"PodList","metadata":{"continue":"","remainingItemCount":0},"items":[{}]}"#, &["PodList:{}"]);
+    }
+
+    #[test]
+    fn faults_are_said_with_their_place() {
+        let why = |text: &[u8]| {
+            let mut stream = JsonStream::new(Dribble(text, 7));
+            loop {
+                match stream.next() {
+                    Ok(Piece::End) => panic!("{text:?} is read"),
+                    Ok(_) => {}
+                    Err(error) => return error.to_string(),
+                }
+            }
+        };
+        assert_eq!(
+            why(b"{\"items\":[\n{},\n{\"a\":\n"),
+            "it ends in the middle of an object (line 4, byte 22; the object begins on line 3): it was cut short"
+        );
+        assert_eq!(why(b"{}\n---\n"), "line 2, byte 4: unexpected '-' between objects");
+        assert_eq!(why(b"{}\n{\"a\":\"\xe9\"}"), "line 2, byte 10: it is not UTF-8 here (byte 0xe9)");
+    }
+
+    #[test]
+    fn an_object_that_never_ends_is_refused_before_memory_does() {
+        struct Endless(bool);
+        impl Read for Endless {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                buffer.fill(b'x');
+                if !std::mem::replace(&mut self.0, true) {
+                    buffer[..6].copy_from_slice(b"{\"a\":\"");
+                }
+                Ok(buffer.len())
+            }
+        }
+        let error = JsonStream::new(Endless(false)).next().map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("an object is larger than 64 MiB"), "{error}");
+    }
+
+    #[test]
     fn other_text_is_refused() {
-        for text in ["{\"a\":1} x", "{a:1}", "{\"a\":?}", "[1]"] {
+        let lists = [
+            r#"{"items":[{} {}]}"#,
+            r#"{"items":[,{}]}"#,
+            r#"{"items":[{}]"metadata":{}}"#,
+            r#"{"items":[],"items":[{}]}"#,
+            r#"{"items":[]::}"#,
+        ];
+        for text in
+            ["{\"a\":1} x", "{a:1}", "{\"a\":?}", "[1]", "{,}", "{\"a\" 1}", "{\"a\":1,,\"b\":1}"].into_iter().chain(lists)
+        {
             assert_eq!(pieces(text, 3).unwrap_err().kind(), io::ErrorKind::InvalidData, "{text}");
         }
     }

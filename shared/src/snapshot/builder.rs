@@ -1,12 +1,13 @@
 //! Folds objects into a snapshot while they arrive. Of pods only counts stay, one small record per owner.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+mod withdrawal;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::{ServiceFacts, Snapshot, Unread, UnreadCause};
 use crate::control_plane::{ControlPlane, Istiod, Read, Readiness, UNREVISIONED, revision_suffix};
-use crate::finding::{Finding, Severity};
+use crate::finding::Finding;
 use crate::injector::{Injector, Target};
 use crate::injector_config::{InjectorConfig, MeshConfig};
 use crate::labels;
@@ -33,7 +34,7 @@ pub enum Detail {
 pub enum Origin {
     /// The API server, which never gives an object twice.
     Cluster,
-    /// Files, which may.
+    /// Files, whose reader sees to that.
     Files,
 }
 
@@ -42,7 +43,6 @@ pub struct SnapshotBuilder {
     detail: Detail,
     origin: Origin,
     interner: Interner,
-    seen: HashSet<u64>,
     resources_seen: BTreeSet<Resource>,
     pods: HashMap<OwnerKey, OwnerPods>,
     controllers: HashMap<(Resource, Arc<str>, Arc<str>), Controller>,
@@ -102,7 +102,6 @@ impl SnapshotBuilder {
             detail,
             origin,
             interner: Interner::default(),
-            seen: HashSet::new(),
             resources_seen: BTreeSet::new(),
             pods: HashMap::new(),
             controllers: HashMap::new(),
@@ -118,9 +117,6 @@ impl SnapshotBuilder {
 
     /// Takes in one object.
     pub fn add(&mut self, object: &Object) {
-        if self.origin == Origin::Files && !self.is_first_of_its_name(object) {
-            return;
-        }
         match object {
             Object::Pod(pod) => self.add_pod(pod),
             Object::Namespace(namespace) => {
@@ -282,24 +278,6 @@ impl SnapshotBuilder {
 
     fn injectors(&self) -> impl Iterator<Item = Injector> {
         self.configurations.values().flat_map(Injector::all_of)
-    }
-
-    /// Whether no object of this kind and name came before.
-    fn is_first_of_its_name(&mut self, object: &Object) -> bool {
-        let metadata = object.metadata();
-        let mut hasher = DefaultHasher::new();
-        (object.resource(), &metadata.namespace, &metadata.name).hash(&mut hasher);
-        let is_first = self.seen.insert(hasher.finish());
-        if !is_first {
-            self.snapshot.findings.push(Finding {
-                severity: Severity::Warning,
-                code: "duplicate-object",
-                subject: subject(object.resource(), metadata),
-                message: "stands more than once in the input; only the first is used".to_owned(),
-                advice: "give each object once, from one moment".to_owned(),
-            });
-        }
-        is_first
     }
 
     fn add_pod(&mut self, pod: &Pod) {
@@ -465,9 +443,20 @@ impl SnapshotBuilder {
         for workload in &mut workloads {
             workload.pods.sort();
             sort_proxies(workload);
+            // Those of its pods that nobody saw may run anything.
+            if self.has_partial_pods(&workload.id.namespace) {
+                workload.doubt = Some(OwnerDoubt { resource: Resource::Pods, is_file: true });
+            }
         }
         workloads.sort_by(|one, other| one.id.cmp(&other.id));
         self.snapshot.workloads = workloads;
+    }
+
+    /// Whether some pods of a namespace are in the input, and others cannot be read or are left out. Input without any
+    /// pod says so by itself.
+    fn has_partial_pods(&self, namespace: &str) -> bool {
+        let unread = self.snapshot.unread(Resource::Pods, namespace);
+        self.origin == Origin::Files && unread.is_some_and(|unread| unread.cause != UnreadCause::NotInFile)
     }
 
     fn controller_id(&self, resource: Resource, namespace: &Arc<str>, name: &Arc<str>) -> WorkloadId {
@@ -846,13 +835,4 @@ fn service_revision(service: &Service) -> Option<String> {
         _ => None,
     };
     revision.map(str::to_owned)
-}
-
-/// How findings name an object.
-fn subject(resource: Resource, metadata: &Metadata) -> String {
-    if metadata.namespace.is_empty() {
-        format!("{resource}/{}", metadata.name)
-    } else {
-        format!("{resource}/{} -n {}", metadata.name, metadata.namespace)
-    }
 }

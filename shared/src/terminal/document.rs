@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+use crate::yaml;
+
 /// Formats of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ObjectOutput {
@@ -30,7 +32,7 @@ pub fn write_json(document: &Value, out: &mut dyn Write) -> io::Result<()> {
 /// # Errors
 /// When it cannot be written.
 pub fn write_yaml(document: &Value, out: &mut dyn Write) -> io::Result<()> {
-    let text = serde_saphyr::to_string(document).map_err(|error| io::Error::other(error.to_string()))?;
+    let text = yaml::text(document).map_err(io::Error::other)?;
     out.write_all(text.as_bytes())
 }
 

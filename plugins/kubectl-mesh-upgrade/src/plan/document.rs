@@ -11,6 +11,7 @@ use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use mesh::verdict::{Verdict, Wanted};
 use mesh::workload::{Restart, WorkloadId};
+use mesh::yaml;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -117,10 +118,7 @@ impl Plan {
     }
 
     fn parse(text: &str) -> Result<Plan, String> {
-        let plan: Plan = serde_saphyr::from_str(text).map_err(|error| {
-            let error = error.to_string();
-            error.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
-        })?;
+        let plan: Plan = yaml::parse_whole(text).map_err(|broken| broken.to_string())?;
         if plan.api_version != API_VERSION || plan.kind != KIND {
             return Err(format!("it is a {} of {}, not a {KIND} of {API_VERSION}", plan.kind, plan.api_version));
         }

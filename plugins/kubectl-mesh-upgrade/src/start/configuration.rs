@@ -1,6 +1,7 @@
 //! The mesh configuration of a revision that is to come, beside that of the one that runs. Pure.
 
 use mesh::control_plane::revision_suffix;
+use mesh::yaml;
 use serde_json::{Map, Value};
 
 use super::contents::{Contents, Obstacle};
@@ -48,8 +49,7 @@ pub fn compare(
                 continue;
             }
         };
-        let mut document: Value =
-            map["data"][data].as_str().and_then(|text| serde_saphyr::from_str(text).ok()).unwrap_or_default();
+        let mut document: Value = map["data"][data].as_str().and_then(|text| yaml::value(text).ok()).unwrap_or_default();
         let mut is_carried = false;
         for (key, before, after) in differences(&old, &new).filter(|(key, ..)| !is_among(key, &OWN)) {
             let told = format!("{prefix}{key}");
@@ -68,9 +68,9 @@ pub fn compare(
             }
         }
         if is_carried {
-            match serde_saphyr::to_string(&document) {
+            match yaml::text(&document) {
                 Ok(text) => map["data"][data] = text.into(),
-                Err(error) => compared.obstacles.push(Obstacle::new(format!("configmaps/{name}"), error.to_string(), "")),
+                Err(error) => compared.obstacles.push(Obstacle::new(format!("configmaps/{name}"), error, "")),
             }
         }
     }
@@ -131,7 +131,7 @@ mod tests {
         let mut contents = Contents { namespace: "istio-system".to_owned(), version: None, objects, left_out: Vec::new() };
         let compared = compare(&mut contents, "1-28-2", &map("istio-1-26-0", old), None, carrying);
         let text = contents.objects[0]["data"]["mesh"].as_str().unwrap_or_default();
-        (compared, serde_saphyr::from_str(text).unwrap())
+        (compared, yaml::value(text).unwrap())
     }
 
     const OLD: &str =
