@@ -102,6 +102,7 @@ impl Doubt {
         match cause {
             UnreadCause::Forbidden => Doubt::new(Reason::Forbidden, format!("{resource} cannot be listed")),
             UnreadCause::NotInFile => Doubt::new(Reason::NotInFile, format!("the input has no {resource}")),
+            UnreadCause::PartlyInFile(why) => Doubt::new(Reason::NotInFile, format!("{resource} are not all known: {why}")),
             UnreadCause::Failed(why) => Doubt::new(Reason::Forbidden, format!("{resource} could not be read: {why}")),
         }
     }

@@ -74,8 +74,17 @@ pub enum UnreadCause {
     Forbidden,
     /// The files given hold no object of this kind.
     NotInFile,
+    /// The files given hold only a part of it that can be read: why.
+    PartlyInFile(String),
     /// It broke off: the message.
     Failed(String),
+}
+
+impl UnreadCause {
+    /// Whether other files would tell.
+    pub const fn is_of_files(&self) -> bool {
+        matches!(self, UnreadCause::NotInFile | UnreadCause::PartlyInFile(_))
+    }
 }
 
 impl Snapshot {

@@ -147,14 +147,15 @@ pub fn derived_injection(snapshot: &Snapshot, workload: &Workload) -> Injection 
 /// The verdict on one workload, or nothing when it neither has nor would get a proxy.
 pub fn judge(snapshot: &Snapshot, workload: &Workload, injection: Injection) -> Option<Verdict> {
     let mut verdict = judge_what_was_read(snapshot, workload, injection)?;
-    if workload.doubt.as_ref().is_some_and(|doubt| doubt.resource == Resource::Pods) {
+    if let Some(doubt) = workload.doubt.as_ref().filter(|doubt| doubt.resource == Resource::Pods) {
         // What nobody saw may run anything.
+        let reason = if doubt.is_file { Reason::NotInFile } else { Reason::Forbidden };
         verdict.state = State::Unknown;
-        verdict.reasons.push(Reason::NotInFile);
+        verdict.reasons.push(reason);
         verdict.reasons.sort_unstable();
         verdict.reasons.dedup();
         verdict.why = "not all of its pods could be read".to_owned();
-        verdict.fix = Fix::Explain(Reason::NotInFile);
+        verdict.fix = Fix::Explain(reason);
     }
     Some(verdict)
 }

@@ -212,7 +212,7 @@ impl<O: Observer> Reading<'_, O> {
             _ => (head.api_version.unwrap_or_default(), kind),
         };
         if kind.is_empty() && place.list_kind.is_none() {
-            return Err(not_kubernetes(place.file, &format!("the object on line {} has no kind", place.line)));
+            return Err(not_kubernetes(place.file, &format!("an object in it has no kind (line {})", place.line)));
         }
         self.objects += 1;
         if kind.is_empty() {
@@ -281,7 +281,7 @@ impl<O: Observer> Reading<'_, O> {
         let resources: Vec<Resource> =
             Resource::ALL.into_iter().filter(|resource| resource.kind() == kind || kind.is_empty()).collect();
         for resource in &resources {
-            let cause = UnreadCause::Failed(format!("the list in {name} is only a part"));
+            let cause = UnreadCause::PartlyInFile(format!("the list in {name} is only a part"));
             self.builder.unread(Unread { resource: *resource, namespace: None, cause });
         }
         if let Some(resource) = resources.first() {
@@ -312,7 +312,7 @@ impl<O: Observer> Reading<'_, O> {
     /// What stands in these places is not certain.
     fn ambiguous(&mut self, object: &Object, places: impl IntoIterator<Item = duplicates::Place>, how: &str) {
         for (resource, namespace) in places {
-            let cause = UnreadCause::Failed(format!("{} {how}", subject(object)));
+            let cause = UnreadCause::PartlyInFile(format!("{} {how}", subject(object)));
             self.builder.unread(Unread { resource, namespace: namespace.map(String::from), cause });
         }
         self.duplicate(object, Severity::Error, how);
@@ -330,7 +330,7 @@ impl<O: Observer> Reading<'_, O> {
 
     /// An object of a known kind that cannot be understood: its kind is not completely read.
     fn broken(&mut self, resource: Resource, place: Place<'_>, why: &str) {
-        let cause = UnreadCause::Failed(format!("an object in {} cannot be read", place.file));
+        let cause = UnreadCause::PartlyInFile(format!("an object in {} cannot be read", place.file));
         self.builder.unread(Unread { resource, namespace: None, cause });
         self.broken_object(place, &format!("the {} on line {}", resource.kind(), place.line), why);
     }
@@ -340,7 +340,7 @@ impl<O: Observer> Reading<'_, O> {
     fn unattributed(&mut self, place: Place<'_>, why: &str) {
         let kind = place.list_kind.and_then(|kind| kind.strip_suffix("List")).unwrap_or_default();
         for resource in Resource::ALL.into_iter().filter(|resource| resource.kind() == kind) {
-            let cause = UnreadCause::Failed(format!("an object in {} cannot be read", place.file));
+            let cause = UnreadCause::PartlyInFile(format!("an object in {} cannot be read", place.file));
             self.builder.unread(Unread { resource, namespace: None, cause });
         }
         self.broken_object(place, &format!("an object on line {}", place.line), why);

@@ -445,18 +445,18 @@ impl SnapshotBuilder {
             sort_proxies(workload);
             // Those of its pods that nobody saw may run anything.
             if self.has_partial_pods(&workload.id.namespace) {
-                workload.doubt = Some(OwnerDoubt { resource: Resource::Pods, is_file: true });
+                workload.doubt = Some(OwnerDoubt { resource: Resource::Pods, is_file: self.origin == Origin::Files });
             }
         }
         workloads.sort_by(|one, other| one.id.cmp(&other.id));
         self.snapshot.workloads = workloads;
     }
 
-    /// Whether some pods of a namespace are in the input, and others cannot be read or are left out. Input without any
-    /// pod says so by itself.
+    /// Whether some pods of a namespace are known, and others cannot be read or are left out. Input without any pod says
+    /// so by itself.
     fn has_partial_pods(&self, namespace: &str) -> bool {
         let unread = self.snapshot.unread(Resource::Pods, namespace);
-        self.origin == Origin::Files && unread.is_some_and(|unread| unread.cause != UnreadCause::NotInFile)
+        unread.is_some_and(|unread| unread.cause != UnreadCause::NotInFile)
     }
 
     fn controller_id(&self, resource: Resource, namespace: &Arc<str>, name: &Arc<str>) -> WorkloadId {
@@ -586,7 +586,7 @@ impl SnapshotBuilder {
     fn doubtful(&self, resource: Resource, id: WorkloadId, pods: &OwnerPods) -> Workload {
         match self.snapshot.unread(resource, &id.namespace) {
             Some(unread) => {
-                let is_file = unread.cause == UnreadCause::NotInFile;
+                let is_file = unread.cause.is_of_files();
                 let mut workload = owned_by_nobody(id, pods, "its owner could not be read");
                 workload.doubt = Some(OwnerDoubt { resource, is_file });
                 workload
