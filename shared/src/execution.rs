@@ -18,7 +18,7 @@ use crate::tag::TagPlan;
 use crate::terminal::Terminal;
 use crate::terminal::document::write_objects;
 use crate::terminal::exit::Exit;
-use crate::terminal::question::{Consent, ask};
+use crate::terminal::question::Consent;
 use crate::terminal::stop::Stop;
 use crate::terminal::writing::{DryRun, WritingArgs};
 use owo_colors::OwoColorize;
@@ -58,10 +58,11 @@ impl Execution<'_> {
         }
         let proves_before = self.prove_target(plan, session).await?;
         tell_proof(&proves_before, &mut session.terminal)?;
-        ask(&mut session.terminal, &question(plan), Consent::from_flag(self.writing.yes))?;
-        let written = self.write(plan, session).await?;
+        session.ask(&question(plan), Consent::from_flag(self.writing.yes)).await?;
+        let before = session.interruption.writes().mark();
+        let written = self.write(plan, before, session).await?;
         if let Err(stop) = self.verify(plan, session).await {
-            return Err(self.take_back(&written, stop, session).await);
+            return Err(self.take_back(&written, before, stop, session).await);
         }
         self.tell_done(plan, session)?;
         let objects: Vec<Value> = written.iter().filter_map(|(_, object)| object.clone()).collect();
@@ -129,13 +130,11 @@ impl Execution<'_> {
 
     /// Writes everything in its order. What fails is put back; an interruption leaves what was written, which is a state
     /// from which the same command goes on.
-    async fn write(&self, plan: &TagPlan, session: &mut Session) -> Result<Vec<(Change, Option<Value>)>, Stop> {
+    async fn write(&self, plan: &TagPlan, before: usize, session: &mut Session) -> Result<Vec<(Change, Option<Value>)>, Stop> {
         let connection = session.connect().await?;
         let mut written: Vec<(Change, Option<Value>)> = Vec::new();
         for change in &plan.changes {
-            if session.interruption.is_requested() {
-                return Err(Stop::Interrupted(unfinished(plan, written.len())));
-            }
+            session.if_interrupted(unfinished(plan, written.len()));
             let change = after_earlier(change, &written);
             match carry_out(&connection, &change, Persistence::Stored).await {
                 Ok(object) => {
@@ -143,15 +142,17 @@ impl Execution<'_> {
                     written.push((change, object));
                 }
                 Err(failure) => {
-                    return Err(self.take_back(&written, Stop::Failure(failure), session).await);
+                    return Err(self.take_back(&written, before, Stop::Failure(failure), session).await);
                 }
             }
         }
+        session.if_interrupted(unproved(plan));
         Ok(written)
     }
 
-    /// Puts back what was written, the last first, and says so.
-    async fn take_back(&self, written: &[(Change, Option<Value>)], stop: Stop, session: &mut Session) -> Stop {
+    /// Puts back what was written since the moment `before`, the last first, and says so. An interruption does not end it half-way.
+    async fn take_back(&self, written: &[(Change, Option<Value>)], before: usize, stop: Stop, session: &mut Session) -> Stop {
+        let _whole = session.interruption.writes().piece();
         let connection = match session.connect().await {
             Ok(connection) => connection,
             Err(stop) => return stop,
@@ -167,6 +168,7 @@ impl Execution<'_> {
             }
         }
         if left.is_empty() {
+            session.interruption.writes().put_back_since(before);
             return match stop {
                 Stop::Failure(failure) if written.is_empty() => Stop::Failure(failure),
                 Stop::Failure(failure) => Stop::Message(format!("{failure}\n  Everything that was written before was put back.")),
@@ -309,6 +311,12 @@ fn tell_proof(proof: &Option<String>, terminal: &mut Terminal) -> Result<(), Sto
         writeln!(terminal.err, "  {proof}")?;
     }
     Ok(())
+}
+
+fn unproved(plan: &TagPlan) -> Refusal {
+    let reason =
+        format!("all {} objects of tag {} were written, and whether it works was not looked at", plan.changes.len(), plan.tag);
+    Refusal::new(reason, "the same command looks at it; kubectl mesh-tag list shows what there is")
 }
 
 fn unfinished(plan: &TagPlan, written: usize) -> Refusal {

@@ -10,14 +10,17 @@ use owo_colors::OwoColorize;
 use crate::cluster::access::{Permission, manifest};
 use crate::cluster::connection::Connection;
 use crate::cluster::failure::Failure;
+use crate::interruption::Interruption;
+use crate::refusal::Refusal;
 use crate::terminal::Terminal;
 use crate::terminal::advisor::Advisor;
 use crate::terminal::exit::Exit;
 use crate::terminal::flags::CommonArgs;
-use crate::terminal::interruption::Interruption;
 use crate::terminal::invocation::parse;
 use crate::terminal::notice::Notices;
+use crate::terminal::question::{Consent, ask};
 use crate::terminal::stop::{Stop, end};
+use crate::terminal::writing::DryRun;
 
 /// The version of the plugins: all of them have the same.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -35,6 +38,30 @@ pub struct Plugin {
 pub trait Arguments: CommandFactory + FromArgMatches {
     /// The flags that every plugin has.
     fn common(&self) -> &CommonArgs;
+}
+
+/// What a command connects for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// It only reads, or asks what a write would do. A write fails before it leaves the process.
+    Read,
+    /// It writes. From the moment that it connects its output decides nothing any more: see [`Stream`].
+    ///
+    /// [`Stream`]: crate::terminal::stream::Stream
+    Write,
+}
+
+impl Intent {
+    /// From `--dry-run` of a command that writes.
+    pub const fn from_flag(dry_run: bool) -> Intent {
+        if dry_run { Intent::Read } else { Intent::Write }
+    }
+}
+
+impl From<DryRun> for Intent {
+    fn from(dry_run: DryRun) -> Intent {
+        Intent::from_flag(dry_run != DryRun::None)
+    }
 }
 
 /// A command that runs: what every verb is given.
@@ -55,24 +82,47 @@ pub struct Session {
 pub fn entry<A: Arguments>(plugin: Plugin, run: impl AsyncFnOnce(&mut Session, &A) -> Result<Exit, Stop>) -> ExitCode {
     let (arguments, command): (A, String) = parse(std::env::args_os(), &format!("kubectl {}", plugin.name), plugin.examples);
     let flags = arguments.common().clone();
-    let mut terminal = Terminal::from_environment(flags.color);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            let stop = Stop::Message(format!("the runtime of this program cannot start: {error}"));
-            return end(Err(stop), &command, &mut terminal).into();
+    let terminal = Terminal::from_environment(flags.color);
+    let user_agent = format!("kubectl-{}/{VERSION}", plugin.name.replace('-', "_"));
+    let interruption = Interruption::listen();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let mut session = Session {
+        command,
+        flags,
+        interruption: interruption.as_ref().cloned().unwrap_or_default(),
+        terminal,
+        user_agent,
+        connection: None,
+    };
+    let result = match (runtime, interruption) {
+        (Ok(runtime), Ok(_)) => {
+            let result = runtime.block_on(session.run(&arguments, run));
+            // A look-up of a name that hangs is not waited for.
+            runtime.shutdown_background();
+            result
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            Err(Stop::Message(format!("this program cannot start: the operating system refuses: {error}")))
         }
     };
-    runtime.block_on(async {
-        let user_agent = format!("kubectl-{}/{VERSION}", plugin.name.replace('-', "_"));
-        let interruption = Interruption::listen();
-        let mut session = Session { command, flags, interruption, terminal, user_agent, connection: None };
-        let result = run(&mut session, &arguments).await;
-        end(result, &session.command, &mut session.terminal).into()
-    })
+    end(result, &session.command, session.interruption.writes(), &mut session.terminal).into()
 }
 
 impl Session {
+    /// Runs the command until it ends, or until an interruption takes effect.
+    async fn run<A>(
+        &mut self,
+        arguments: &A,
+        run: impl AsyncFnOnce(&mut Session, &A) -> Result<Exit, Stop>,
+    ) -> Result<Exit, Stop> {
+        let interruption = self.interruption.clone();
+        tokio::select! {
+            biased;
+            result = run(self, arguments) => result,
+            () = interruption.takes_effect() => Err(Stop::Interrupted(interruption.writes().unfinished())),
+        }
+    }
+
     /// Connects to the one cluster that the command is about. It is the same connection whoever asks: the context is
     /// resolved once.
     ///
@@ -91,6 +141,18 @@ impl Session {
         Ok(connection)
     }
 
+    /// As [`Session::connect`], for a command that writes, unless it only shows what it would write.
+    ///
+    /// # Errors
+    /// As [`Session::connect`].
+    pub async fn connect_for(&mut self, intent: Intent) -> Result<Rc<Connection>, Stop> {
+        if intent == Intent::Write {
+            self.interruption.writes().allow();
+            self.terminal.endure();
+        }
+        self.connect().await
+    }
+
     /// Connects to one context of several; the current one when `None`.
     ///
     /// # Errors
@@ -99,7 +161,23 @@ impl Session {
         let mut connection = self.flags.connection.connect(context, &self.user_agent).await?;
         let notices = Notices::of(&self.terminal);
         connection.waiting = connection.waiting.announcing(move |line| notices.write(line));
+        connection.interruption = self.interruption.clone();
         Ok(connection)
+    }
+
+    /// What is to be said if the command is interrupted from here on, once it has written something.
+    pub fn if_interrupted(&self, unfinished: Refusal) {
+        self.interruption.writes().if_interrupted(unfinished);
+    }
+
+    /// Asks the user to agree before something is changed.
+    ///
+    /// # Errors
+    /// As [`ask`].
+    pub async fn ask(&mut self, question: &str, consent: Consent) -> Result<(), Stop> {
+        let is_changed = self.interruption.writes().is_something_changed();
+        let so_far = if is_changed { "nothing more was changed" } else { "nothing was changed" };
+        ask(&mut self.terminal, question, consent, so_far).await
     }
 
     /// The namespace of the control planes, where it was given.

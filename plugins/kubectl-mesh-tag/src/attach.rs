@@ -44,7 +44,7 @@ pub async fn attach(session: &mut Session, args: &AttachArgs) -> Result<Exit, St
     if session.flags.explain_rbac {
         return session.explain(&namespace_permissions(session.istio_namespace()), "mesh-tag-attach");
     }
-    let connection = session.connect().await?;
+    let connection = session.connect_for(args.namespaces.dry_run.into()).await?;
     let installation = read_installation(&connection, session.istio_namespace()).await?;
     let namespaces = find_namespaces(&connection, &args.namespaces).await?;
     let wanted = BTreeMap::from([(labels::REVISION, Some(args.target.clone())), (labels::INJECTION, None)]);
@@ -62,7 +62,7 @@ pub async fn detach(session: &mut Session, args: &DetachArgs) -> Result<Exit, St
     if session.flags.explain_rbac {
         return session.explain(&namespace_permissions(session.istio_namespace()), "mesh-tag-detach");
     }
-    let connection = session.connect().await?;
+    let connection = session.connect_for(args.namespaces.dry_run.into()).await?;
     let namespaces = find_namespaces(&connection, &args.namespaces).await?;
     let wanted = BTreeMap::from([(labels::REVISION, None), (labels::INJECTION, None)]);
     let changes = changes(namespaces, &wanted);
@@ -197,14 +197,16 @@ async fn relabel(session: &mut Session, args: &NamespacesArgs, changes: Vec<Rela
             done.push(name);
             continue;
         }
+        let left = || {
+            let left = changes[number..].iter().map(|change| format!("not yet: namespaces/{}", self::name(&change.namespace)));
+            left.collect::<Vec<String>>()
+        };
+        session.if_interrupted(Refusal::new("not all labels are set", "the same command continues").with(left()));
         if let Err(failure) = write(&connection, change, args.dry_run).await {
-            session.terminal.flush()?;
-            let left: Vec<String> =
-                changes[number..].iter().map(|change| format!("namespaces/{}", self::name(&change.namespace))).collect();
-            return Err(if done.is_empty() {
-                Stop::Failure(failure)
+            return Err(if session.interruption.writes().is_something_changed() {
+                Stop::Partly(Refusal::new(failure.to_string(), "the same command continues").with(left()))
             } else {
-                Stop::Partly(Refusal::new(failure.to_string(), "the same command continues").with(left))
+                Stop::Failure(failure)
             });
         }
         let gone = change.labels.iter().filter(|(key, value)| value.is_none() && label(&change.namespace, key).is_some());
@@ -216,6 +218,8 @@ async fn relabel(session: &mut Session, args: &NamespacesArgs, changes: Vec<Rela
     }
     session.terminal.flush()?;
     if args.dry_run == DryRun::None {
+        let reason = "all labels are set, and what changes with them was not looked at";
+        session.if_interrupted(Refusal::new(reason, session.advisor().plugin("mesh-proxyver", "-A")));
         tell_stale(session, &done).await?;
     }
     Ok(Exit::Done)

@@ -1,7 +1,5 @@
 //! `mesh-tag describe`.
 
-use std::io::Write;
-
 use mesh::cluster::access::installation_permissions;
 use mesh::cluster::{Pods, Sight, look};
 use mesh::finding::Finding;

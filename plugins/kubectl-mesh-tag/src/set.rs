@@ -15,7 +15,7 @@ pub async fn set(session: &mut Session, args: &SetArgs) -> Result<Exit, Stop> {
     if session.flags.explain_rbac {
         return session.explain(&tag_permissions(session.istio_namespace()), "mesh-tag-set");
     }
-    let connection = session.connect().await?;
+    let connection = session.connect_for(args.writing.dry_run.into()).await?;
     let sight = look(&connection, session.istio_namespace(), Pods::All).await?;
     let time = now();
     let request = SetRequest {
@@ -38,7 +38,7 @@ pub async fn undo(session: &mut Session, args: &UndoArgs) -> Result<Exit, Stop> 
     if session.flags.explain_rbac {
         return session.explain(&tag_permissions(session.istio_namespace()), "mesh-tag-undo");
     }
-    let connection = session.connect().await?;
+    let connection = session.connect_for(args.writing.dry_run.into()).await?;
     let sight = look(&connection, session.istio_namespace(), Pods::All).await?;
     let time = now();
     let request = SetRequest {
@@ -61,7 +61,7 @@ pub async fn remove(session: &mut Session, args: &RemoveArgs) -> Result<Exit, St
     if session.flags.explain_rbac {
         return session.explain(&tag_permissions(session.istio_namespace()), "mesh-tag-remove");
     }
-    let connection = session.connect().await?;
+    let connection = session.connect_for(args.writing.dry_run.into()).await?;
     let sight = look(&connection, session.istio_namespace(), Pods::All).await?;
     let request = RemoveRequest { tag: &args.tag, istio_namespace: session.istio_namespace() };
     let plan = plan_remove(&sight.installation, &sight.census, request)?;

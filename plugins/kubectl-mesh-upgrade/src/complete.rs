@@ -18,10 +18,10 @@ use mesh::installation::Installation;
 use mesh::object::Resource;
 use mesh::platform::{Step, Way};
 use mesh::refusal::Refusal;
-use mesh::session::Session;
+use mesh::session::{Intent, Session};
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
-use mesh::terminal::question::{Consent, ask};
+use mesh::terminal::question::Consent;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use mesh::verdict::verdicts;
@@ -73,7 +73,7 @@ pub async fn run(session: &mut Session, args: &CompleteArgs) -> Result<Exit, Sto
     if session.flags.explain_rbac {
         return session.explain(&needed(session), "mesh-upgrade-complete");
     }
-    let connection = session.connect().await?;
+    let connection = session.connect_for(Intent::from_flag(args.dry_run)).await?;
     let sight = Sight::look(session, &args.remove).await?;
     let removal = sight.decide(session, args).await?;
     print(args, &sight, &removal, &mut session.terminal)?;
@@ -87,7 +87,7 @@ pub async fn run(session: &mut Session, args: &CompleteArgs) -> Result<Exit, Sto
         return Ok(Exit::Done);
     }
     let question = format!("Remove revision {} from namespace {}?", args.remove, sight.namespace);
-    ask(&mut session.terminal, &question, Consent::from_flag(args.yes))?;
+    session.ask(&question, Consent::from_flag(args.yes)).await?;
     if !args.yes {
         // Somebody has thought about the question meanwhile, and the cluster has gone on.
         let again = Sight::look(session, &args.remove).await?;
@@ -102,6 +102,8 @@ pub async fn run(session: &mut Session, args: &CompleteArgs) -> Result<Exit, Sto
         }
         Removal::Objects(changes) => delete(session, changes).await?,
     }
+    let reason = format!("revision {} is removed, and whether the mesh works without it was not looked at", args.remove);
+    session.if_interrupted(Refusal::new(reason, session.advisor().plugin("mesh-tag", "list")));
     conclude(session, args, &sight, &before).await
 }
 
@@ -331,10 +333,8 @@ async fn delete(session: &mut Session, changes: &[Change]) -> Result<(), Stop> {
     let connection = session.connect().await?;
     for (number, change) in changes.iter().enumerate() {
         let left = || changes[number..].iter().map(|change| format!("not yet: delete {}", change.subject)).collect();
-        if session.interruption.is_requested() {
-            let reason = format!("{number} of {} objects were deleted", changes.len());
-            return Err(Stop::Interrupted(Refusal::new(reason, "the same command continues").with(left())));
-        }
+        let reason = format!("{number} of {} objects were deleted", changes.len());
+        session.if_interrupted(Refusal::new(reason, "the same command continues").with(left()));
         match carry_out(&connection, change, Persistence::Stored).await {
             Ok(_) => writeln!(session.terminal.err, "deleted {}", change.subject)?,
             Err(failure) if failure.cause == Cause::NotFound => {}

@@ -6,6 +6,7 @@ pub mod release;
 use std::process::{Output, Stdio};
 
 use clap::ValueEnum;
+use mesh::child;
 use mesh::cluster::connection::Connection;
 use mesh::refusal::Refusal;
 use mesh::session::Session;
@@ -40,7 +41,7 @@ impl Program {
             Program::Helm => &["version", "--short"],
         };
         let name = self.name();
-        match self.command(connection, arguments)?.output().await {
+        match child::run(self.command(connection, arguments)?, &connection.interruption).await {
             Ok(output) if output.status.success() => Ok(()),
             Ok(output) => Err(Stop::Message(format!("{name} version ended with {}", output.status))),
             Err(error) => Err(Stop::Message(format!(
@@ -69,7 +70,15 @@ impl Program {
     pub async fn run(self, session: &mut Session, connection: &Connection, arguments: &[String]) -> Result<(), Stop> {
         let line = self.line(arguments);
         writeln!(session.terminal.err, "{line}")?;
+        let writing = connection.interruption.writes().begin_program(&format!("running {line}")).await;
+        let Some(writing) = writing else {
+            return Err(Stop::Message(format!("this command only reads; {line} was not run")));
+        };
         let output = self.output(connection, arguments).await?;
+        // What one that failed has done is not known.
+        if output.status.success() {
+            writing.done();
+        }
         for line in String::from_utf8_lossy(&output.stdout).lines().chain(String::from_utf8_lossy(&output.stderr).lines()) {
             writeln!(session.terminal.err, "  {line}")?;
         }
@@ -81,14 +90,14 @@ impl Program {
     }
 
     async fn output(self, connection: &Connection, arguments: &[String]) -> Result<Output, Stop> {
-        let output = self.command(connection, arguments)?.output().await;
+        let output = child::run(self.command(connection, arguments)?, &connection.interruption).await;
         output.map_err(|error| Stop::Message(format!("{}: {error}", self.line(arguments))))
     }
 
     /// It reaches the cluster of the connection, whatever its surroundings say. Nobody answers its questions.
     fn command(self, connection: &Connection, arguments: &[impl AsRef<str>]) -> Result<tokio::process::Command, Refusal> {
         let mut command = tokio::process::Command::new(self.name());
-        command.args(arguments.iter().map(AsRef::as_ref)).stdin(Stdio::null()).kill_on_drop(true);
+        command.args(arguments.iter().map(AsRef::as_ref)).stdout(Stdio::piped()).stderr(Stdio::piped());
         connection.private_kubeconfig()?.lead(&mut command);
         Ok(command)
     }

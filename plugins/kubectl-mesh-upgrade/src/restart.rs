@@ -17,12 +17,12 @@ use clap::{Args, ValueEnum};
 use mesh::cluster::access::{Permission, Probing, permissions};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::{Scope, Unobserved, read};
-use mesh::session::Session;
+use mesh::session::{Intent, Session};
 use mesh::snapshot::Detail;
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
 use mesh::terminal::findings;
-use mesh::terminal::question::{Consent, ask};
+use mesh::terminal::question::Consent;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use mesh::verdict::verdicts;
@@ -125,7 +125,7 @@ pub async fn run(session: &mut Session, args: &RestartArgs) -> Result<Exit, Stop
     }
     // A plan that makes no sense is told before the cluster is asked for anything.
     let plan = args.plan.as_deref().map(Plan::read).transpose()?;
-    let connection = session.connect().await?;
+    let connection = session.connect_for(Intent::from_flag(args.dry_run)).await?;
     if args.gate.is_some() {
         // A gate that could not ask the same cluster is refused before anything is restarted.
         connection.private_kubeconfig()?;
@@ -158,9 +158,9 @@ pub async fn run(session: &mut Session, args: &RestartArgs) -> Result<Exit, Stop
     let count: usize = waves.iter().map(|wave| wave.items.len()).sum();
     let question =
         format!("Restart {} in {}?", plural(count as u64, "workload", "workloads"), plural(waves.len() as u64, "wave", "waves"));
-    ask(&mut session.terminal, &question, Consent::from_flag(args.yes))?;
+    session.ask(&question, Consent::from_flag(args.yes)).await?;
     tell_skew(&connection, &mut session.terminal)?;
-    let engine = Engine::new(&connection, &selection.snapshot, args.limits(), session.interruption.clone());
+    let engine = Engine::new(&connection, &selection.snapshot, args.limits());
     engine.run(&waves, &mut events, &mut session.terminal).await
 }
 

@@ -17,12 +17,12 @@ use mesh::installation::{Installation, name, namespace};
 use mesh::labels;
 use mesh::object::Resource;
 use mesh::refusal::Refusal;
-use mesh::session::Session;
+use mesh::session::{Intent, Session};
 use mesh::snapshot::Detail;
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
 use mesh::terminal::findings;
-use mesh::terminal::question::{Consent, ask};
+use mesh::terminal::question::Consent;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use mesh::terminal::writing::{DryRun, WritingArgs};
@@ -80,7 +80,7 @@ pub async fn run(session: &mut Session, args: &RollbackArgs) -> Result<Exit, Sto
     if session.flags.explain_rbac {
         return session.explain(&needed(session, args), "mesh-upgrade-rollback");
     }
-    let connection = session.connect().await?;
+    let connection = session.connect_for(Intent::from_flag(args.dry_run)).await?;
     let survey = survey(session, None).await?;
     check_target(&survey.snapshot, &survey.revisions, &args.to)?;
     let Some(from) = other_revision(&survey.revisions, &args.to, args.from.as_deref())? else {
@@ -104,9 +104,10 @@ pub async fn run(session: &mut Session, args: &RollbackArgs) -> Result<Exit, Sto
         return Ok(Exit::Done);
     }
     if !rollback.is_done() || !runners.restartable.is_empty() {
-        ask(&mut session.terminal, &format!("Go back from revision {from} to {}?", args.to), Consent::from_flag(args.yes))?;
+        session.ask(&format!("Go back from revision {from} to {}?", args.to), Consent::from_flag(args.yes)).await?;
     }
     move_back(session, args, &sight.installation, &rollback).await?;
+    session.if_interrupted(Refusal::new("tags and labels are back, workloads are not", "the same command continues"));
     let left = restart(session, args, &from).await?;
     conclude(session, args, &from, left.into_iter().chain(rollback.not_ours).collect())?;
     if !args.remove {
@@ -153,10 +154,7 @@ async fn move_back(
     let connection = session.connect().await?;
     let labels = BTreeMap::from([(labels::REVISION, Some(args.to.clone())), (labels::INJECTION, None)]);
     for object in rollback.namespaces.iter().chain(&rollback.gateways) {
-        if session.interruption.is_requested() {
-            let reason = "tags are back, some labels are not".to_owned();
-            return Err(Stop::Interrupted(Refusal::new(reason, "the same command continues")));
-        }
+        session.if_interrupted(Refusal::new("tags are back, some labels are not", "the same command continues"));
         let resource = if object["kind"] == "Gateway" { Resource::Gateways } else { Resource::Namespaces };
         let namespace = Some(namespace(object)).filter(|namespace| !namespace.is_empty());
         let subject = Subject::new(resource, namespace, name(object));
@@ -195,7 +193,7 @@ async fn restart(session: &mut Session, args: &RollbackArgs, from: &str) -> Resu
         wave.number = place + 1;
     }
     let mut events = Events::new(args.output);
-    let engine = Engine::new(&connection, &snapshot, Limits::from(&args.limits), session.interruption.clone());
+    let engine = Engine::new(&connection, &snapshot, Limits::from(&args.limits));
     engine.run(&waves, &mut events, &mut session.terminal).await?;
     Ok(others)
 }

@@ -21,10 +21,10 @@ use mesh::manifest::manifests;
 use mesh::object::{Resource, WebhookConfiguration};
 use mesh::platform::{Step, Way};
 use mesh::refusal::Refusal;
-use mesh::session::Session;
+use mesh::session::{Intent, Session};
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
-use mesh::terminal::question::{Consent, ask};
+use mesh::terminal::question::Consent;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use mesh::version::Version;
@@ -111,7 +111,7 @@ pub async fn run(session: &mut Session, args: &StartArgs) -> Result<Exit, Stop> 
         Refusal::new("the manifests cannot be read; nothing was changed", "render them anew").with(vec![broken.to_string()])
     })?;
     let mut contents = contents(&documents, revision).map_err(|obstacles| refusal(revision, &obstacles))?;
-    let connection = session.connect().await?;
+    let connection = session.connect_for(Intent::from_flag(args.dry_run)).await?;
     let survey = survey(session, None).await?;
     let mut obstacles = around(&survey, &contents, revision);
     if let Some(installer) = &installer {
@@ -148,9 +148,17 @@ pub async fn run(session: &mut Session, args: &StartArgs) -> Result<Exit, Stop> 
         return Ok(Exit::Done);
     }
     if let Some(question) = question(args, installer.as_ref(), &plan) {
-        ask(&mut session.terminal, &question, Consent::from_flag(args.yes))?;
+        session.ask(&question, Consent::from_flag(args.yes)).await?;
     }
+    let back = running.map_or_else(
+        || "the same command continues".to_owned(),
+        |old| {
+            let back = session.advisor().plugin("mesh-upgrade", &format!("rollback --to {}", old.name));
+            format!("the same command continues, or {back} goes back; {} is as it was", old.name)
+        },
+    );
     if let Some(installer) = &installer {
+        session.if_interrupted(Refusal::new(format!("revision {revision} is not installed to its end"), back.as_str()));
         installer.run(session).await?;
     }
     let written = Cell::new(0);
@@ -160,20 +168,15 @@ pub async fn run(session: &mut Session, args: &StartArgs) -> Result<Exit, Stop> 
         namespace: &contents.namespace,
         events: &events,
         deadline: Instant::now() + Duration::from_secs(args.timeout),
+        back: &back,
         written: &written,
     };
+    session.if_interrupted(installation.interrupted());
     let result = async {
         installation.run(&plan, &contents.own_injectors(revision), session).await?;
-        if args.with.is_none() { installation.read_back(&contents, session).await } else { Ok(()) }
+        if args.with.is_none() { installation.read_back(&contents).await } else { Ok(()) }
     };
     let result = result.await;
-    let back = running.map_or_else(
-        || "the same command continues".to_owned(),
-        |old| {
-            let back = session.advisor().plugin("mesh-upgrade", &format!("rollback --to {}", old.name));
-            format!("the same command continues, or {back} goes back; {} is as it was", old.name)
-        },
-    );
     match result {
         Ok(()) => {
             let next = session.advisor().plugin("mesh-tag", &format!("set TAG --revision {revision}"));
@@ -181,12 +184,7 @@ pub async fn run(session: &mut Session, args: &StartArgs) -> Result<Exit, Stop> 
             session.tell_next(&next)?;
             Ok(Exit::Done)
         }
-        Err(Unfinished::Output(error)) => Err(Stop::Output(error)),
-        Err(Unfinished::Interrupted) => {
-            let reason = format!("{} written", plural(written.get() as u64, "object was", "objects were"));
-            Err(Stop::Interrupted(Refusal::new(reason, back)))
-        }
-        Err(Unfinished::Failed(details)) => {
+        Err(Unfinished { details }) => {
             let reason = format!(
                 "revision {revision} is not ready ({} written in this run)",
                 plural(written.get() as u64, "object was", "objects were")

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::connection::Connection;
 use super::failure::{Cause, Failure};
 use super::raw::{parse, read_object};
-use super::request::answer;
+use super::request::answer_once;
 use super::wait::{Repetition, Trouble};
 use crate::change::{Action, Change, Subject, without_server_fields};
 use crate::needs::{GroupResource, Needs};
@@ -35,6 +35,8 @@ pub enum Persistence {
     Stored,
     /// The API server does everything but keep it (`dryRun=All`).
     DryRun,
+    /// There is nothing to keep: it is a question, such as an access review.
+    Question,
 }
 
 /// Carries out one change and gives the object as the API server has it then; `None` when it was deleted.
@@ -260,7 +262,7 @@ impl Write {
     }
 
     async fn send(&self, connection: &Connection, persistence: Persistence, repetition: Repetition) -> Result<Value, Failure> {
-        let repetition = if persistence == Persistence::DryRun { Repetition::Harmless } else { repetition };
+        let repetition = if persistence == Persistence::Stored { repetition } else { Repetition::Harmless };
         let separator = if self.path.contains('?') { '&' } else { '?' };
         let dry_run = if persistence == Persistence::DryRun { "&dryRun=All" } else { "" };
         let path = if self.method == Method::DELETE {
@@ -275,7 +277,28 @@ impl Write {
             .header(http::header::CONTENT_TYPE, self.content_type)
             .body(self.body.clone())
             .map_err(|error| Failure::new(self.what.clone(), Cause::Other(error.to_string())))?;
-        parse(&self.what, &answer(connection, request, repetition, &self.what).await?)
+        let call = || async {
+            let writing = match persistence {
+                Persistence::Stored => {
+                    Some(connection.interruption.writes().begin(&self.what).await.ok_or_else(|| self.is_forbidden())?)
+                }
+                Persistence::DryRun | Persistence::Question => None,
+            };
+            let answer = answer_once(connection, request.clone(), &self.what).await;
+            match (writing, &answer) {
+                (Some(writing), Ok(_)) => writing.done(),
+                (Some(writing), Err(failure)) if !is_uncertain(&failure.cause) => writing.undone(),
+                // Nobody knows what has become of it.
+                (Some(_), Err(_)) | (None, _) => {}
+            }
+            answer
+        };
+        parse(&self.what, &connection.waiting.patiently(repetition, call).await?)
+    }
+
+    /// A command that only reads writes nothing, whatever the rest of the program thinks.
+    fn is_forbidden(&self) -> Failure {
+        Failure::new(self.what.clone(), Cause::Configuration("this command only reads; nothing was sent".to_owned()))
     }
 
     /// Sends the write. While its answer is lost, it looks at what has become of it, and sends it again if it has not happened: the
@@ -297,7 +320,7 @@ impl Write {
             let is_lost = is_uncertain(&failure.cause);
             // An earlier try may have come through, and be what stands in the way of this one.
             let is_in_the_way = !is_first && matches!(failure.cause, Cause::Conflict(_) | Cause::NotFound);
-            if persistence == Persistence::DryRun || !(is_lost || is_in_the_way) {
+            if persistence != Persistence::Stored || !(is_lost || is_in_the_way) {
                 return Err(failure);
             }
             let pause = trouble.next(&failure, Repetition::Harmless, true, Instant::now());
@@ -307,7 +330,9 @@ impl Write {
                 tokio::time::sleep(pause).await;
             }
             let found = look_up(connection, subject, &failure).await?;
-            if has_happened(found.as_ref()) {
+            let has_happened = has_happened(found.as_ref());
+            connection.interruption.writes().settle(&self.what, has_happened);
+            if has_happened {
                 return Ok(found);
             }
             if !is_lost || pause.is_none() && !is_first {

@@ -24,6 +24,7 @@ use self::resolved::{Environment, Resolved};
 use self::warnings::{Warnings, warning_texts};
 use super::failure::{Cause, Failure};
 use super::wait::Waiting;
+use crate::interruption::Interruption;
 
 /// kubectl's connection flags.
 #[derive(Args, Clone, Debug, Default)]
@@ -132,6 +133,9 @@ pub struct Connection {
     pub request_timeout: Option<Duration>,
     /// What is known about waiting for this server.
     pub waiting: Waiting,
+    /// Whether the user has asked to stop, and what was written so far: nothing may be written unless a command says that it
+    /// writes.
+    pub interruption: Interruption,
     warnings: Arc<Mutex<Warnings>>,
     skew: Arc<AtomicI64>,
     resolved: Arc<Resolved>,
@@ -180,6 +184,7 @@ impl ConnectionArgs {
             namespace: resolved.namespace.clone(),
             request_timeout: self.request_timeout.0,
             waiting: Waiting::default(),
+            interruption: Interruption::default(),
             warnings: Arc::default(),
             skew: Arc::default(),
             resolved: Arc::new(resolved),

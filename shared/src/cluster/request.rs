@@ -43,12 +43,17 @@ pub(crate) async fn answer(
     repetition: Repetition,
     what: &str,
 ) -> Result<Vec<u8>, Failure> {
-    let request = accepting(request, Accept::Json);
-    let call = || async {
-        let response = try_once(connection, request.clone(), what).await?;
-        collect(response.into_body(), connection.request_timeout, what).await
-    };
-    connection.waiting.patiently(repetition, call).await
+    connection.waiting.patiently(repetition, || answer_once(connection, request.clone(), what)).await
+}
+
+/// As [`answer`], without waiting.
+pub(crate) async fn answer_once(
+    connection: &Connection,
+    request: http::Request<Vec<u8>>,
+    what: &str,
+) -> Result<Vec<u8>, Failure> {
+    let response = try_once(connection, accepting(request, Accept::Json), what).await?;
+    collect(response.into_body(), connection.request_timeout, what).await
 }
 
 fn accepting(mut request: http::Request<Vec<u8>>, accept: Accept) -> http::Request<Vec<u8>> {

@@ -6,7 +6,6 @@ pub mod document;
 pub mod exit;
 pub mod findings;
 pub mod flags;
-pub mod interruption;
 pub mod invocation;
 pub mod notice;
 pub mod progress;
@@ -14,6 +13,7 @@ pub mod question;
 pub mod quoting;
 pub mod shown;
 pub mod stop;
+pub mod stream;
 pub mod styles;
 pub mod table;
 pub mod words;
@@ -22,6 +22,7 @@ pub mod writing;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::sync::{Arc, Mutex};
 
+use self::stream::Stream;
 use self::styles::{ColorChoice, Environment, Styles, uses_color};
 
 /// Whether a stream ends at a person.
@@ -36,9 +37,9 @@ pub enum Audience {
 /// The two streams of a command, and how to write to them.
 pub struct Terminal {
     /// Data. Buffered: call [`Terminal::flush`] before waiting for anything.
-    pub out: Box<dyn Write>,
+    pub out: Stream,
     /// Everything else.
-    pub err: Box<dyn Write>,
+    pub err: Stream,
     /// Who reads `out`.
     pub out_audience: Audience,
     /// Who reads `err`.
@@ -65,8 +66,8 @@ impl Terminal {
         let size = terminal_size::terminal_size();
         let (out_audience, err_audience) = (audience(io::stdout().is_terminal()), audience(io::stderr().is_terminal()));
         Terminal {
-            out: Box::new(BufWriter::with_capacity(64 * 1024, io::stdout())),
-            err: Box::new(io::stderr()),
+            out: Stream::new(Box::new(BufWriter::with_capacity(64 * 1024, io::stdout()))),
+            err: Stream::new(Box::new(io::stderr())),
             out_audience,
             err_audience,
             out_styles: Styles::new(uses_color(color, environment, out_audience)),
@@ -80,8 +81,8 @@ impl Terminal {
     pub fn for_test() -> (Terminal, Captured, Captured) {
         let (out, err) = (Captured::default(), Captured::default());
         let terminal = Terminal {
-            out: Box::new(out.clone()),
-            err: Box::new(err.clone()),
+            out: Stream::new(Box::new(out.clone())),
+            err: Stream::new(Box::new(err.clone())),
             out_audience: Audience::Program,
             err_audience: Audience::Program,
             out_styles: Styles::default(),
@@ -90,6 +91,17 @@ impl Terminal {
             height: None,
         };
         (terminal, out, err)
+    }
+
+    /// From now on an output that fails is remembered, and no reason to stop.
+    pub fn endure(&mut self) {
+        self.out.endure();
+        self.err.endure();
+    }
+
+    /// Why something could not be written since [`Terminal::endure`].
+    pub fn error(&self) -> Option<&io::Error> {
+        self.out.error().or_else(|| self.err.error())
     }
 
     /// Sends on what was buffered.

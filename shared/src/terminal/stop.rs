@@ -8,6 +8,7 @@ use super::Terminal;
 use super::exit::Exit;
 use crate::cluster::failure::Failure;
 use crate::refusal::{Refusal, RefusalCause};
+use crate::writes::Writes;
 
 /// What ends a command early.
 #[derive(Debug)]
@@ -60,25 +61,66 @@ impl Stop {
     }
 }
 
-/// Ends the command that was typed as `command`: flushes what it printed, and tells why it ended early if it did.
-pub fn end(result: Result<Exit, Stop>, command: &str, terminal: &mut Terminal) -> Exit {
+/// Ends the command that was typed as `command`: flushes what it printed, and says why it ended early if it did, what it has
+/// changed by then, and what of that could not be reported.
+pub fn end(result: Result<Exit, Stop>, command: &str, writes: &Writes, terminal: &mut Terminal) -> Exit {
     let result = result.and_then(|exit| terminal.flush().map(|()| exit).map_err(Stop::Output));
-    match result {
+    let exit = match result {
         Ok(exit) => exit,
         // A reader who has seen enough, as in `… | head`, is no error.
-        Err(Stop::Output(problem)) if problem.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
+        Err(Stop::Output(problem)) if problem.kind() == io::ErrorKind::BrokenPipe => return Exit::Done,
         Err(stop) => {
+            let stop = after(stop, writes);
             // What was printed before comes first. When the streams are gone too, the exit code is all that is left.
             let _ = terminal.flush();
             let _ = tell(&stop, command, terminal);
             stop.exit()
         }
+    };
+    unreported(exit, writes, terminal)
+}
+
+/// A stop that says what was changed before it. What stops a command half-way is no refusal: something was changed.
+fn after(stop: Stop, writes: &Writes) -> Stop {
+    if !writes.is_something_changed() {
+        return stop;
     }
+    let with_done = |mut refusal: Refusal| {
+        let done = writes.some_lines().into_iter().filter(|line| !refusal.details.contains(line));
+        let done: Vec<String> = done.collect();
+        refusal.details.extend(done);
+        refusal
+    };
+    match stop {
+        Stop::Refused(refusal) => Stop::Partly(with_done(refusal)),
+        Stop::Failure(failure) => {
+            let hint = failure.hint.iter().cloned().chain(writes.some_lines()).collect::<Vec<_>>().join("\n  ");
+            Stop::Failure(Failure { hint: Some(hint), ..failure })
+        }
+        Stop::Message(message) => {
+            Stop::Message(std::iter::once(message).chain(writes.some_lines()).collect::<Vec<_>>().join("\n  "))
+        }
+        other => other,
+    }
+}
+
+/// What was done and could not be reported is reported on whichever stream is left.
+fn unreported(exit: Exit, writes: &Writes, terminal: &mut Terminal) -> Exit {
+    let Some(problem) = terminal.error().map(|error| (error.kind(), error.to_string())) else { return exit };
+    if !writes.is_something_changed() {
+        let is_error = problem.0 != io::ErrorKind::BrokenPipe && exit == Exit::Done;
+        return if is_error { Exit::Error } else { exit };
+    }
+    let reason = format!("something was done that could not be reported: {}", problem.1);
+    let refusal = Refusal::new(reason, "").with(writes.some_lines());
+    let _ = tell(&Stop::Partly(refusal), "", terminal);
+    let _ = terminal.flush();
+    if exit == Exit::Interrupted { exit } else { Exit::Partly }
 }
 
 fn tell(stop: &Stop, command: &str, terminal: &mut Terminal) -> io::Result<()> {
     let (error, hint) = (terminal.err_styles.error, terminal.err_styles.hint);
-    let err = &mut terminal.err;
+    let err = if terminal.err.error().is_some() { &mut terminal.out } else { &mut terminal.err };
     let mut refusal = |word: &str, refusal: &Refusal| -> io::Result<()> {
         writeln!(err, "{} {}", format_args!("{word}:").style(error), refusal.reason)?;
         for detail in &refusal.details {
@@ -112,7 +154,7 @@ mod tests {
         let (mut terminal, out, err) = Terminal::for_test();
         let refusal = Refusal::new("namespaces follow the tag", "kubectl mesh-tag detach a b")
             .with(vec!["namespaces/a".to_owned(), "namespaces/b".to_owned()]);
-        let exit = end(Err(refusal.into()), "kubectl mesh-tag", &mut terminal);
+        let exit = end(Err(refusal.into()), "kubectl mesh-tag", &Writes::default(), &mut terminal);
         assert_eq!(exit, Exit::Refused);
         let expected = "refused: namespaces follow the tag\n  namespaces/a\n  namespaces/b\nNext: kubectl mesh-tag detach a b\n";
         assert_eq!((out.text().as_str(), err.text().as_str()), ("", expected));
@@ -121,7 +163,8 @@ mod tests {
     #[test]
     fn a_reader_who_has_seen_enough_is_no_error() {
         let (mut terminal, _, err) = Terminal::for_test();
-        let exit = end(Err(io::Error::from(io::ErrorKind::BrokenPipe).into()), "kubectl mesh-tag", &mut terminal);
+        let exit =
+            end(Err(io::Error::from(io::ErrorKind::BrokenPipe).into()), "kubectl mesh-tag", &Writes::default(), &mut terminal);
         assert_eq!((exit, err.text().as_str()), (Exit::Done, ""));
     }
 }

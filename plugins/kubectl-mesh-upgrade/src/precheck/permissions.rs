@@ -147,7 +147,7 @@ fn questions(needs: &[Need], control_plane: &str) -> BTreeMap<Question, Vec<&'st
 async fn ask(connection: &Connection, question: &Question) -> Result<bool, Failure> {
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
     let what = format!("asking whether {} {} is allowed", question.verb, question.resource);
-    let answer = post(connection, path, &review(question), &what, Persistence::Stored).await?;
+    let answer = post(connection, path, &review(question), &what, Persistence::Question).await?;
     Ok(answer["status"]["allowed"] == true)
 }
 

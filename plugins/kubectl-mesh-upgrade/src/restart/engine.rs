@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use mesh::change::Subject;
+use mesh::child;
 use mesh::cluster::access::Permission;
 use mesh::cluster::apply::{FIELD_MANAGER, FLUX_FIELD_MANAGER, is_uncertain, merge_patch};
 use mesh::cluster::connection::Connection;
@@ -22,7 +23,6 @@ use mesh::refusal::Refusal;
 use mesh::snapshot::Snapshot;
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
-use mesh::terminal::interruption::Interruption;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use mesh::workload::{Restart, Workload, WorkloadId};
@@ -70,7 +70,6 @@ pub struct Engine<'a> {
     limits: Limits,
     looks: Looks<'a>,
     pods: Pods<'a>,
-    interruption: Interruption,
 }
 
 /// What the engine asks for, besides reading and dry runs.
@@ -95,34 +94,25 @@ pub fn permissions(namespace: Option<&str>) -> Vec<Permission> {
 
 impl<'a> Engine<'a> {
     /// An engine for workloads of this snapshot.
-    pub fn new(connection: &'a Connection, snapshot: &'a Snapshot, limits: Limits, interruption: Interruption) -> Engine<'a> {
+    pub fn new(connection: &'a Connection, snapshot: &'a Snapshot, limits: Limits) -> Engine<'a> {
         let looks = Looks { connection, seen: RefCell::default() };
-        Engine { connection, snapshot, limits, looks, pods: Pods::new(connection), interruption }
+        Engine { connection, snapshot, limits, looks, pods: Pods::new(connection) }
     }
 
     /// Restarts everything, wave by wave.
     pub async fn run(&self, waves: &[Wave], events: &mut Events, terminal: &mut Terminal) -> Result<Exit, Stop> {
-        let mut tally = Tally::default();
-        let total: usize = waves.iter().map(|wave| wave.items.len()).sum();
+        let mut tally = Tally { total: waves.iter().map(|wave| wave.items.len()).sum(), ..Tally::default() };
         for (place, wave) in waves.iter().enumerate() {
             if place > 0 {
                 self.between(&waves[place - 1], terminal).await?;
             }
             let proved = self.prove(wave, events, terminal).await?;
             self.wave(&proved, &mut tally, events, terminal).await?;
-            let done = tally.done;
-            if self.is_interrupted() {
-                let reason = format!("{done} of {total} workloads were restarted");
-                return Err(Stop::Interrupted(Refusal::new(
-                    reason,
-                    "the same command continues; what runs already is not restarted again",
-                )));
-            }
             if tally.failed.len() >= self.limits.failures {
                 break;
             }
         }
-        let Tally { done, skipped, failed } = tally;
+        let Tally { total, done, skipped, failed } = tally;
         for skipped in &skipped {
             writeln!(terminal.err, "left alone: {skipped}")?;
         }
@@ -137,8 +127,13 @@ impl<'a> Engine<'a> {
         Err(Stop::Partly(Refusal::new(reason, "mend what failed; the same command continues").with(failed)))
     }
 
-    fn is_interrupted(&self) -> bool {
-        self.interruption.is_requested()
+    /// What is said if the user interrupts it from here on. What rolls out goes on by itself.
+    fn if_interrupted(&self, tally: &Tally, rolling: &[&Item]) {
+        let reason = format!("{} of {} workloads were restarted", tally.done, tally.total);
+        let name = |item: &&Item| format!("on its way: {} -n {}", item.workload.qualified_name(), item.workload.namespace);
+        let advice = "the same command continues; what runs already is not restarted again";
+        let refusal = Refusal::new(reason, advice).with(rolling.iter().map(name).collect());
+        self.connection.interruption.writes().if_interrupted(refusal);
     }
 
     /// The pause and the gate before the next wave.
@@ -147,15 +142,15 @@ impl<'a> Engine<'a> {
         let Some(command) = &self.limits.gate else { return Ok(()) };
         writeln!(terminal.err, "gate after wave {}: {command}", before.number)?;
         let mut gate = tokio::process::Command::new("sh");
-        gate.arg("-c").arg(command).stdin(Stdio::null()).kill_on_drop(true);
         // Its output is told with ours, and never mixed into data.
-        gate.stdout(Stdio::null());
+        gate.arg("-c").arg(command).stdout(Stdio::null());
         // It asks the cluster that is restarted, whatever its own kubeconfig says by now.
         self.connection.private_kubeconfig().map_err(Stop::Partly)?.lead(&mut gate);
         gate.env("MESH_WAVE", before.number.to_string()).env("MESH_WAVE_NAME", &before.name);
-        let outcome = match tokio::time::timeout(self.limits.gate_timeout, gate.status()).await {
-            Ok(Ok(status)) if status.success() => return Ok(()),
-            Ok(Ok(status)) => format!("the gate ended with {status}"),
+        let outcome = match tokio::time::timeout(self.limits.gate_timeout, child::run(gate, &self.connection.interruption)).await
+        {
+            Ok(Ok(output)) if output.status.success() => return Ok(()),
+            Ok(Ok(output)) => format!("the gate ended with {}", output.status),
             Ok(Err(error)) => format!("the gate could not be run: {error}"),
             Err(_) => format!("the gate did not end within {} s", self.limits.gate_timeout.as_secs()),
         };
@@ -199,20 +194,24 @@ impl<'a> Engine<'a> {
     async fn wave(&self, wave: &Wave, tally: &mut Tally, events: &Events, terminal: &mut Terminal) -> Result<(), Stop> {
         let mut waiting = wave.items.iter();
         let mut running = FuturesUnordered::new();
+        let mut rolling: Vec<&Item> = Vec::new();
         let mut done = 0;
         let mut live = Live::default();
         loop {
-            while running.len() < self.limits.parallel && tally.failed.len() < self.limits.failures && !self.is_interrupted() {
+            while running.len() < self.limits.parallel && tally.failed.len() < self.limits.failures {
                 let Some(item) = waiting.next() else { break };
                 live.clear(terminal);
                 events.begun(&item.workload, terminal)?;
                 running.push(async move { (item, self.restart(item).await) });
+                rolling.push(item);
             }
+            self.if_interrupted(tally, &rolling);
             let count = wave.items.len();
             live.draw(&format!("wave {}: {done} of {count} done, {} rolling out …", wave.number, running.len()), terminal);
             let ended = running.next().await;
             live.clear(terminal);
             let Some((item, outcome)) = ended else { return Ok(()) };
+            rolling.retain(|other| other.workload != item.workload);
             let outcome = outcome.unwrap_or_else(|failure| Outcome::Failed(failure.to_string()));
             events.ended(&item.workload, &outcome, terminal)?;
             let name = format!("{} -n {}", item.workload.qualified_name(), item.workload.namespace);
@@ -339,9 +338,6 @@ impl<'a> Engine<'a> {
             }
             let is_next = |pod: &&OwnPod| old.contains(pod.uid()) && pod.difference().is_some() && !evicted.contains(pod.uid());
             let Some(next) = pods.iter().find(is_next) else { return Ok(object) };
-            if self.is_interrupted() {
-                return Err(End::Outcome(Outcome::Skipped("interrupted between two of its pods".to_owned())));
-            }
             evicted.insert(next.uid().to_owned());
             evict(self.connection, &next.object, rollout.deadline).await?;
             // The controller sees the eviction a moment later; until then everything still looks complete.
@@ -445,6 +441,8 @@ impl<'a> Engine<'a> {
 /// What became of the workloads so far.
 #[derive(Default)]
 struct Tally {
+    /// How many there are.
+    total: usize,
     /// How many run what is wanted.
     done: usize,
     /// Those that were left alone, each with the reason.

@@ -13,8 +13,10 @@ use mesh::cluster::raw::{read_list, read_object};
 use mesh::control_plane::revision_suffix;
 use mesh::object::Resource;
 use mesh::proof::places;
+use mesh::refusal::Refusal;
 use mesh::session::Session;
 use mesh::terminal::stop::Stop;
+use mesh::terminal::words::plural;
 use serde_json::Value;
 
 use super::contents::{Contents, Obstacle};
@@ -25,32 +27,34 @@ use crate::survey::survey;
 /// How long to wait between two looks at the same thing.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Why it came to no end.
+/// Why it came to no end: objects, and what is wrong with each.
 #[derive(Debug)]
-pub enum Unfinished {
-    /// An object, and what is wrong with it.
-    Failed(Vec<String>),
-    /// The user interrupted it.
-    Interrupted,
-    /// The output cannot be written.
-    Output(std::io::Error),
+pub struct Unfinished {
+    /// A line each.
+    pub details: Vec<String>,
+}
+
+impl Unfinished {
+    fn because(why: String) -> Unfinished {
+        Unfinished { details: vec![why] }
+    }
 }
 
 impl From<Failure> for Unfinished {
     fn from(failure: Failure) -> Unfinished {
-        Unfinished::Failed(vec![failure.to_string()])
+        Unfinished::because(failure.to_string())
     }
 }
 
 impl From<Stop> for Unfinished {
     fn from(stop: Stop) -> Unfinished {
         match stop {
-            Stop::Output(error) => Unfinished::Output(error),
             Stop::Failure(failure) => failure.into(),
             Stop::Refused(refusal) | Stop::Partly(refusal) | Stop::Interrupted(refusal) => {
-                Unfinished::Failed([vec![refusal.reason], refusal.details].concat())
+                Unfinished { details: [vec![refusal.reason], refusal.details].concat() }
             }
-            Stop::Usage(message) | Stop::Message(message) => Unfinished::Failed(vec![message]),
+            Stop::Usage(message) | Stop::Message(message) => Unfinished::because(message),
+            Stop::Output(error) => Unfinished::because(error.to_string()),
         }
     }
 }
@@ -67,6 +71,8 @@ pub struct Installation<'a> {
     pub events: &'a Events,
     /// When patience ends.
     pub deadline: Instant,
+    /// How to go on, or back.
+    pub back: &'a str,
     /// How many objects were written.
     pub written: &'a Cell<usize>,
 }
@@ -86,26 +92,31 @@ impl Installation<'_> {
         self.prove(injectors, session).await
     }
 
+    /// What is said if the user interrupts it.
+    pub fn interrupted(&self) -> Refusal {
+        Refusal::new(format!("{} written", plural(self.written.get() as u64, "object was", "objects were")), self.back)
+    }
+
     /// Reads everything back: planned once more, nothing is left to write.
     ///
     /// # Errors
-    /// [`Unfinished::Failed`] with what somebody else has made of an object meanwhile.
-    pub async fn read_back(&self, contents: &Contents, session: &Session) -> Result<(), Unfinished> {
-        let again = self.patiently(session, || plan(self.connection, contents, self.revision)).await?;
+    /// [`Unfinished`] with what somebody else has made of an object meanwhile.
+    pub async fn read_back(&self, contents: &Contents) -> Result<(), Unfinished> {
+        let again = self.patiently(|| plan(self.connection, contents, self.revision)).await?;
         let changed = again.steps.iter().filter(|step| step.change.action() != Action::None).flat_map(|step| {
             let differences = step.change.differences().into_iter().map(|difference| format!("  {difference}"));
             std::iter::once(format!("{}: it is not as it was written", step.change.subject)).chain(differences)
         });
         let told: Vec<String> = again.obstacles.iter().flat_map(Obstacle::lines).chain(changed).collect();
-        if told.is_empty() { Ok(()) } else { Err(Unfinished::Failed(told)) }
+        if told.is_empty() { Ok(()) } else { Err(Unfinished { details: told }) }
     }
 
     async fn write(&self, plan: &Plan, is_now: impl Fn(Turn) -> bool, session: &mut Session) -> Result<(), Unfinished> {
         for step in plan.steps.iter().filter(|step| is_now(step.turn) && step.change.action() != Action::None) {
-            Self::check(session)?;
             // To apply the same again changes nothing, so a lost answer is simply asked for again.
-            self.patiently(session, || step.write(self.connection, Persistence::Stored)).await?;
+            self.patiently(|| step.write(self.connection, Persistence::Stored)).await?;
             self.written.set(self.written.get() + 1);
+            session.if_interrupted(self.interrupted());
             self.events.done(&step.change.subject, step.change.action().as_str(), &mut session.terminal)?;
         }
         Ok(())
@@ -137,14 +148,13 @@ impl Installation<'_> {
         let what = format!("endpoints of services/{name} -n {}", self.namespace);
         self.events.waiting(&what, &mut session.terminal)?;
         loop {
-            Self::check(session)?;
-            let slices = self.patiently(session, || read_list(self.connection, &path, &what)).await?;
+            let slices = self.patiently(|| read_list(self.connection, &path, &what)).await?;
             let mut endpoints = slices.iter().flat_map(|slice| slice["endpoints"].as_array().into_iter().flatten());
             if endpoints.any(|endpoint| endpoint["conditions"]["ready"] != false) {
                 return Ok(());
             }
             if Instant::now() >= self.deadline {
-                return Err(Unfinished::Failed(vec![format!("services/{name} -n {}: it has no ready endpoint", self.namespace)]));
+                return Err(Unfinished::because(format!("services/{name} -n {}: it has no ready endpoint", self.namespace)));
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -162,13 +172,12 @@ impl Installation<'_> {
 
     async fn prove(&self, injectors: &[Subject], session: &mut Session) -> Result<(), Unfinished> {
         loop {
-            Self::check(session)?;
             let survey = self.patiently_surveyed(session).await?;
             let places: Vec<_> = injectors
                 .iter()
                 .flat_map(|injector| places(&survey.snapshot, &injector.name, &[self.revision], &["default"]))
                 .collect();
-            let proof = self.patiently(session, || prove(self.connection, &places)).await?;
+            let proof = self.patiently(|| prove(self.connection, &places)).await?;
             let why = match proof {
                 Proof::Injected { revision, namespace } if revision == self.revision => {
                     return Ok(self.events.proved(&revision, &namespace, &mut session.terminal)?);
@@ -180,7 +189,7 @@ impl Installation<'_> {
                 Proof::Refused(why) | Proof::Untried(why) => why,
             };
             if Instant::now() >= self.deadline {
-                return Err(Unfinished::Failed(vec![format!("revision {}: not proved to inject: {why}", self.revision)]));
+                return Err(Unfinished::because(format!("revision {}: not proved to inject: {why}", self.revision)));
             }
             // The API server learns of a new webhook a moment after it was written.
             tokio::time::sleep(PAUSE).await;
@@ -189,7 +198,6 @@ impl Installation<'_> {
 
     async fn patiently_surveyed(&self, session: &mut Session) -> Result<crate::survey::Survey, Unfinished> {
         loop {
-            Self::check(session)?;
             match survey(session, None).await {
                 Err(Stop::Failure(failure)) if is_uncertain(&failure.cause) && Instant::now() < self.deadline => {
                     tokio::time::sleep(PAUSE).await;
@@ -208,8 +216,7 @@ impl Installation<'_> {
     ) -> Result<(), Unfinished> {
         self.events.waiting(&subject.to_string(), &mut session.terminal)?;
         loop {
-            Self::check(session)?;
-            let object = self.patiently(session, || read_object(self.connection, subject)).await?;
+            let object = self.patiently(|| read_object(self.connection, subject)).await?;
             if is_done(object.as_ref()).is_some() {
                 return Ok(());
             }
@@ -217,31 +224,22 @@ impl Installation<'_> {
                 let mut told = vec![format!("{subject}: it is not ready")];
                 told.extend(object.iter().flat_map(conditions).map(|condition| format!("  {condition}")));
                 told.extend(self.warnings(subject).await.into_iter().map(|event| format!("  {event}")));
-                return Err(Unfinished::Failed(told));
+                return Err(Unfinished { details: told });
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
 
     /// Calls again while the API server does not answer, until patience ends. Only for calls that may be repeated.
-    async fn patiently<T, F: Future<Output = Result<T, Failure>>>(
-        &self,
-        session: &Session,
-        call: impl Fn() -> F,
-    ) -> Result<T, Unfinished> {
+    async fn patiently<T, F: Future<Output = Result<T, Failure>>>(&self, call: impl Fn() -> F) -> Result<T, Unfinished> {
         loop {
             match call().await {
                 Err(failure) if is_passing(&failure.cause) && Instant::now() < self.deadline => {
-                    Self::check(session)?;
                     tokio::time::sleep(PAUSE).await;
                 }
                 result => return Ok(result?),
             }
         }
-    }
-
-    fn check(session: &Session) -> Result<(), Unfinished> {
-        if session.interruption.is_requested() { Err(Unfinished::Interrupted) } else { Ok(()) }
     }
 
     /// What the cluster has to say about an object and its pods, the last words; nothing where events may not be read.
