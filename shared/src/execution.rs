@@ -251,6 +251,11 @@ pub fn needs(scope: &Scope, dry_run: DryRun) -> Needs {
     }
 }
 
+/// What labelling namespaces, and looking at what is stale in these places then, may ask for.
+pub fn labelling_needs(places: &[Scope]) -> Needs {
+    places.iter().map(read::needs).fold(apply::relabel_needs(None, Resource::Namespaces), Needs::and)
+}
+
 /// A change of an object that was written before, on the state that it has since then.
 fn after_earlier(change: &Change, written: &[(Change, Option<Value>)]) -> Change {
     let mut change = change.clone();

@@ -128,6 +128,13 @@ impl Needs {
         self
     }
 
+    /// The same, as what a command can do without.
+    #[must_use]
+    pub fn optional(mut self) -> Needs {
+        self.permissions.values_mut().for_each(|necessity| *necessity = Necessity::Optional);
+        self
+    }
+
     /// Every permission once, in order, without those that another one covers.
     pub fn permissions(&self) -> impl Iterator<Item = (&Permission, Necessity)> {
         let is_covered = |permission: &Permission, necessity: Necessity| {

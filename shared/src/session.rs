@@ -7,10 +7,11 @@ use std::rc::Rc;
 use clap::{CommandFactory, FromArgMatches};
 use owo_colors::OwoColorize;
 
-use crate::cluster::access::{Permission, manifest};
+use crate::cluster::Scope;
 use crate::cluster::connection::Connection;
 use crate::cluster::failure::Failure;
 use crate::interruption::Interruption;
+use crate::needs::Needs;
 use crate::refusal::Refusal;
 use crate::terminal::Terminal;
 use crate::terminal::advisor::Advisor;
@@ -38,6 +39,16 @@ pub struct Plugin {
 pub trait Arguments: CommandFactory + FromArgMatches {
     /// The flags that every plugin has.
     fn common(&self) -> &CommonArgs;
+
+    /// The verb, such as `set`; empty where a plugin has no verbs.
+    fn verb(&self) -> &'static str;
+
+    /// Everything that this command line may ask of the API server. The scope names the context's namespace, and the control
+    /// planes' where that was typed.
+    ///
+    /// # Errors
+    /// When the command line or a file that it names makes no sense.
+    fn needs(&self, typed: &Scope) -> Result<Needs, Stop>;
 }
 
 /// What a command connects for.
@@ -95,6 +106,7 @@ pub fn entry<A: Arguments>(plugin: Plugin, run: impl AsyncFnOnce(&mut Session, &
         connection: None,
     };
     let result = match (runtime, interruption) {
+        _ if session.flags.explain_rbac => session.explain(&arguments, plugin),
         (Ok(runtime), Ok(_)) => {
             let result = runtime.block_on(session.run(&arguments, run));
             // A look-up of a name that hangs is not waited for.
@@ -190,12 +202,11 @@ impl Session {
         self.flags.advisor()
     }
 
-    /// Answers `--explain-rbac`: the rules that the command called `name` needs.
-    ///
-    /// # Errors
-    /// When they cannot be written.
-    pub fn explain(&mut self, needed: &[Permission], name: &str) -> Result<Exit, Stop> {
-        self.terminal.out.write_all(manifest(needed, name).as_bytes())?;
+    /// Answers `--explain-rbac`: the rules for everything that the command line may ask for.
+    fn explain(&mut self, arguments: &impl Arguments, plugin: Plugin) -> Result<Exit, Stop> {
+        let needs = arguments.needs(&self.flags.typed_scope())?;
+        let name = format!("{}-{}", plugin.name, arguments.verb());
+        self.terminal.out.write_all(needs.manifest(name.trim_end_matches('-')).as_bytes())?;
         Ok(Exit::Done)
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use mesh::cluster::Scope;
+use mesh::needs::Needs;
 use mesh::object::LabelSelector;
 use mesh::session::Arguments;
 use mesh::snapshot::Detail;
@@ -165,6 +166,14 @@ pub const WATCH_PAUSE: Duration = Duration::from_secs(1);
 impl Arguments for Args {
     fn common(&self) -> &CommonArgs {
         &self.common
+    }
+
+    fn verb(&self) -> &'static str {
+        ""
+    }
+
+    fn needs(&self, typed: &Scope) -> Result<Needs, Stop> {
+        crate::run::needs(self, typed)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Instant;
 
-use mesh::cluster::access::{Probing, permissions};
-use mesh::cluster::{Saved, watch};
+use mesh::cluster::{Saved, Scope, probe, read, watch};
+use mesh::needs::Needs;
 use mesh::session::Session;
 use mesh::terminal::advisor::Advisor;
 use mesh::terminal::exit::Exit;
@@ -18,12 +18,30 @@ use crate::look::{Place, Sight, connect, look, look_at_files};
 use crate::render::{self, Columns, Invocation};
 use crate::report::{ClusterPart, Report, Rows, report};
 
+/// What it may ask for.
+///
+/// # Errors
+/// When the command line makes no sense.
+pub fn needs(args: &Args, typed: &Scope) -> Result<Needs, Stop> {
+    let request = args.request()?;
+    if !args.filename.is_empty() {
+        return Ok(Needs::default());
+    }
+    let namespace = request.scope.namespace.as_deref().or(typed.namespace.as_deref()).filter(|_| !request.is_everywhere);
+    let scope = typed.within(namespace);
+    let mut needs = read::needs(&scope);
+    if request.probe.is_some() {
+        needs = needs.and(probe::needs(namespace));
+    }
+    if args.watch {
+        needs = needs.and(watch::needs(&scope));
+    }
+    Ok(needs)
+}
+
 /// Runs it.
 pub async fn run(session: &mut Session, args: &Args) -> Result<Exit, Stop> {
     let request = args.request()?;
-    if args.common.explain_rbac {
-        return explain_rbac(session, args, &request).await;
-    }
     let saved = args.save.as_ref().map(|_| Saved::default());
     if !args.filename.is_empty() {
         let progress = Progress::start(session.terminal.err_audience, "objects");
@@ -39,27 +57,6 @@ pub async fn run(session: &mut Session, args: &Args) -> Result<Exit, Stop> {
     save(session, args, saved.as_ref())?;
     let exit = show(session, args, &request, &sights)?;
     Ok(if has_failed || is_incomplete { Exit::Error } else { exit })
-}
-
-async fn explain_rbac(session: &mut Session, args: &Args, request: &Request) -> Result<Exit, Stop> {
-    let mut scope = request.scope.clone();
-    if !request.is_everywhere && scope.namespace.is_none() {
-        // Where there is no cluster to ask for its context's namespace, kubectl's own default is meant.
-        let connection = session.connect_to(args.common.connection.context.first().map(String::as_str)).await;
-        scope.namespace = Some(connection.map_or_else(|_| "default".to_owned(), |connection| connection.namespace));
-    }
-    let probing = if request.probe.is_some() { Probing::Yes } else { Probing::No };
-    let mut permissions = permissions(&scope, probing);
-    if args.watch {
-        permissions.extend(permissions.clone().into_iter().filter(|permission| permission.verb == "list").map(
-            |mut permission| {
-                permission.verb = "watch";
-                permission
-            },
-        ));
-        permissions.sort();
-    }
-    session.explain(&permissions, "mesh-proxyver")
 }
 
 /// Connects everywhere. Of several clusters some may fail: they are told, and the others are looked at.

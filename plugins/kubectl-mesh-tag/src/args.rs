@@ -3,10 +3,15 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use mesh::cluster::Scope;
+use mesh::needs::Needs;
 use mesh::session::Arguments;
 use mesh::terminal::document::ObjectOutput;
 use mesh::terminal::flags::CommonArgs;
+use mesh::terminal::stop::Stop;
 use mesh::terminal::writing::{DryRun, WritingArgs};
+
+use crate::{attach, describe, generate, list, set};
 
 /// Manage Istio revision tags, and the namespaces that follow them
 ///
@@ -31,6 +36,46 @@ pub struct Args {
 impl Arguments for Args {
     fn common(&self) -> &CommonArgs {
         &self.common
+    }
+
+    fn verb(&self) -> &'static str {
+        match &self.verb {
+            None | Some(Verb::List(_)) => "list",
+            Some(Verb::Describe(_)) => "describe",
+            Some(Verb::Set(_)) => "set",
+            Some(Verb::Undo(_)) => "undo",
+            Some(Verb::Remove(_)) => "remove",
+            Some(Verb::Generate(_)) => "generate",
+            Some(Verb::Attach(_)) => "attach",
+            Some(Verb::Detach(_)) => "detach",
+        }
+    }
+
+    fn needs(&self, typed: &Scope) -> Result<Needs, Stop> {
+        self.check()?;
+        Ok(match &self.verb {
+            None | Some(Verb::List(_)) => list::needs(typed),
+            Some(Verb::Describe(_)) => describe::needs(typed),
+            Some(Verb::Set(set)) => set::needs(&set.writing, typed),
+            Some(Verb::Undo(undo)) => set::needs(&undo.writing, typed),
+            Some(Verb::Remove(remove)) => set::needs(&remove.writing, typed),
+            Some(Verb::Generate(generate)) => generate::needs(generate, typed),
+            Some(Verb::Attach(attach)) => attach::attach_needs(attach, typed),
+            Some(Verb::Detach(detach)) => attach::detach_needs(detach, typed),
+        })
+    }
+}
+
+impl Args {
+    /// Flags of `list` stand before no other verb.
+    ///
+    /// # Errors
+    /// [`Stop::Usage`] when they do.
+    pub fn check(&self) -> Result<(), Stop> {
+        if self.verb.is_some() && !self.list.is_default() {
+            return Err(Stop::Usage("-o and --no-stale before the verb belong to list: put them behind the verb".to_owned()));
+        }
+        Ok(())
     }
 }
 

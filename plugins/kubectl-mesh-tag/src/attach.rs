@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
 
 use mesh::change::Subject;
-use mesh::cluster::access::namespace_permissions;
 use mesh::cluster::apply::relabel as relabel_object;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
 use mesh::cluster::raw::{read_list, read_object};
+use mesh::cluster::read::installation_needs;
 use mesh::cluster::{Scope, Unobserved, read, read_installation};
+use mesh::execution;
 use mesh::installation::{Installation, label, name};
 use mesh::labels;
+use mesh::needs::Needs;
 use mesh::object::{LabelSelector, Resource, StringMap};
 use mesh::owner::owner_of;
 use mesh::refusal::Refusal;
@@ -39,11 +41,34 @@ struct Relabelling {
     labels: BTreeMap<&'static str, Option<String>>,
 }
 
+/// What `attach` may ask for.
+pub fn attach_needs(args: &AttachArgs, typed: &Scope) -> Needs {
+    installation_needs(typed).and(labelling_needs(&args.namespaces, typed))
+}
+
+/// What `detach` may ask for.
+pub fn detach_needs(args: &DetachArgs, typed: &Scope) -> Needs {
+    labelling_needs(&args.namespaces, typed)
+}
+
+fn labelling_needs(args: &NamespacesArgs, typed: &Scope) -> Needs {
+    let verb = if args.selector.is_some() { "list" } else { "get" };
+    let finding = Needs::default().require(None, [Resource::Namespaces], &[verb]);
+    match args.dry_run {
+        DryRun::Client => finding,
+        DryRun::Server => finding.and(execution::labelling_needs(&[])),
+        DryRun::None => finding.and(execution::labelling_needs(&places(args, typed))),
+    }
+}
+
+/// Where it is looked at what is stale afterwards, as far as the command line says it.
+fn places(args: &NamespacesArgs, typed: &Scope) -> Vec<Scope> {
+    let are_few = !args.names.is_empty() && args.names.len() <= ONE_BY_ONE && !args.names.iter().any(|name| name == "-");
+    if are_few { args.names.iter().map(|name| typed.within(Some(&plain_name(name)))).collect() } else { vec![typed.within(None)] }
+}
+
 /// Lets namespaces follow a tag or revision.
 pub async fn attach(session: &mut Session, args: &AttachArgs) -> Result<Exit, Stop> {
-    if session.flags.explain_rbac {
-        return session.explain(&namespace_permissions(session.istio_namespace()), "mesh-tag-attach");
-    }
     let connection = session.connect_for(args.namespaces.dry_run.into()).await?;
     let installation = read_installation(&connection, session.istio_namespace()).await?;
     let namespaces = find_namespaces(&connection, &args.namespaces).await?;
@@ -59,9 +84,6 @@ pub async fn attach(session: &mut Session, args: &AttachArgs) -> Result<Exit, St
 
 /// Lets namespaces follow nothing.
 pub async fn detach(session: &mut Session, args: &DetachArgs) -> Result<Exit, Stop> {
-    if session.flags.explain_rbac {
-        return session.explain(&namespace_permissions(session.istio_namespace()), "mesh-tag-detach");
-    }
     let connection = session.connect_for(args.namespaces.dry_run.into()).await?;
     let namespaces = find_namespaces(&connection, &args.namespaces).await?;
     let wanted = BTreeMap::from([(labels::REVISION, None), (labels::INJECTION, None)]);

@@ -1,8 +1,9 @@
 //! `mesh-tag describe`.
 
-use mesh::cluster::access::installation_permissions;
-use mesh::cluster::{Pods, Sight, look};
+use mesh::cluster::read::look_needs;
+use mesh::cluster::{Pods, Scope, Sight, look};
 use mesh::finding::Finding;
+use mesh::needs::Needs;
 use mesh::object::Resource;
 use mesh::refusal::Refusal;
 use mesh::session::{Session, VERSION};
@@ -36,11 +37,13 @@ struct PossibleMove {
     outcome: Result<(Effect, Vec<String>), Refusal>,
 }
 
+/// What it may ask for.
+pub fn needs(typed: &Scope) -> Needs {
+    look_needs(typed)
+}
+
 /// Describes a tag or an untagged revision.
 pub async fn run(session: &mut Session, args: &DescribeArgs) -> Result<Exit, Stop> {
-    if session.flags.explain_rbac {
-        return session.explain(&installation_permissions(session.istio_namespace()), "mesh-tag-describe");
-    }
     let connection = session.connect().await?;
     let sight = look(&connection, session.istio_namespace(), Pods::All).await?;
     let description = describe(session, args, &sight)?;

@@ -1,8 +1,9 @@
 //! `mesh-tag generate`: a tag's objects for Git, from a cluster or from files.
 
 use mesh::change::without_server_fields;
-use mesh::cluster::access::installation_permissions;
-use mesh::cluster::{read_installation, read_installation_files};
+use mesh::cluster::read::installation_needs;
+use mesh::cluster::{Scope, read_installation, read_installation_files};
+use mesh::needs::Needs;
 use mesh::session::{Session, VERSION};
 use mesh::tag::{SetRequest, generated};
 use mesh::terminal::document::write_objects;
@@ -12,11 +13,13 @@ use serde_json::Value;
 
 use crate::args::GenerateArgs;
 
+/// What it may ask for.
+pub fn needs(args: &GenerateArgs, typed: &Scope) -> Needs {
+    if args.filename.is_empty() { installation_needs(typed) } else { Needs::default() }
+}
+
 /// Prints the objects.
 pub async fn run(session: &mut Session, args: &GenerateArgs) -> Result<Exit, Stop> {
-    if session.flags.explain_rbac {
-        return session.explain(&installation_permissions(session.istio_namespace()), "mesh-tag-generate");
-    }
     let installation = if args.filename.is_empty() {
         let connection = session.connect().await?;
         read_installation(&connection, session.istio_namespace()).await?

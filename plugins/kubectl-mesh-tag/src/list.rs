@@ -1,9 +1,10 @@
 //! `mesh-tag list`.
 
 use futures::future::join_all;
-use mesh::cluster::access::installation_permissions;
-use mesh::cluster::{Pods, Sight, look};
+use mesh::cluster::read::look_needs;
+use mesh::cluster::{Pods, Scope, Sight, look};
 use mesh::health;
+use mesh::needs::Needs;
 use mesh::object::Resource;
 use mesh::session::Session;
 use mesh::tag::{listing, validator_findings};
@@ -17,11 +18,13 @@ use crate::args::{ListArgs, Output};
 use crate::cluster_tags::ClusterTags;
 use crate::render::{self, Columns};
 
+/// What it may ask for.
+pub fn needs(typed: &Scope) -> Needs {
+    look_needs(typed)
+}
+
 /// Shows all tags.
 pub async fn run(session: &mut Session, args: &ListArgs) -> Result<Exit, Stop> {
-    if session.flags.explain_rbac {
-        return session.explain(&installation_permissions(session.istio_namespace()), "mesh-tag-list");
-    }
     let contexts = session.flags.connection.contexts();
     let is_fleet = contexts.len() > 1;
     let pods = if args.no_stale { Pods::Labelled } else { Pods::All };

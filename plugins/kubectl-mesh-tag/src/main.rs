@@ -23,11 +23,9 @@ fn main() -> ExitCode {
 }
 
 async fn run(session: &mut Session, args: &Args) -> Result<Exit, Stop> {
+    args.check()?;
     match &args.verb {
         None => list::run(session, &args.list).await,
-        Some(_) if !args.list.is_default() => {
-            Err(Stop::Usage("-o and --no-stale before the verb belong to list: put them behind the verb".to_owned()))
-        }
         Some(Verb::List(list)) => list::run(session, list).await,
         Some(Verb::Describe(describe)) => describe::run(session, describe).await,
         Some(Verb::Set(set)) => set::set(session, set).await,

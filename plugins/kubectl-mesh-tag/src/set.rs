@@ -1,20 +1,23 @@
 //! `mesh-tag set`, `undo` and `remove`.
 
-use mesh::cluster::access::tag_permissions;
-use mesh::cluster::{Pods, look};
-use mesh::execution::Execution;
+use mesh::cluster::{Pods, Scope, look};
+use mesh::execution::{self, Execution};
+use mesh::needs::Needs;
 use mesh::session::{Session, VERSION};
 use mesh::tag::{RemoveRequest, SetRequest, plan_remove, plan_set, plan_undo};
 use mesh::terminal::exit::Exit;
 use mesh::terminal::stop::Stop;
+use mesh::terminal::writing::WritingArgs;
 
 use crate::args::{RemoveArgs, SetArgs, UndoArgs};
 
+/// What each of them may ask for.
+pub fn needs(writing: &WritingArgs, typed: &Scope) -> Needs {
+    execution::needs(typed, writing.dry_run)
+}
+
 /// Makes or moves a tag.
 pub async fn set(session: &mut Session, args: &SetArgs) -> Result<Exit, Stop> {
-    if session.flags.explain_rbac {
-        return session.explain(&tag_permissions(session.istio_namespace()), "mesh-tag-set");
-    }
     let connection = session.connect_for(args.writing.dry_run.into()).await?;
     let sight = look(&connection, session.istio_namespace(), Pods::All).await?;
     let time = now();
@@ -35,9 +38,6 @@ pub async fn set(session: &mut Session, args: &SetArgs) -> Result<Exit, Stop> {
 
 /// Takes the last move of a tag back.
 pub async fn undo(session: &mut Session, args: &UndoArgs) -> Result<Exit, Stop> {
-    if session.flags.explain_rbac {
-        return session.explain(&tag_permissions(session.istio_namespace()), "mesh-tag-undo");
-    }
     let connection = session.connect_for(args.writing.dry_run.into()).await?;
     let sight = look(&connection, session.istio_namespace(), Pods::All).await?;
     let time = now();
@@ -58,9 +58,6 @@ pub async fn undo(session: &mut Session, args: &UndoArgs) -> Result<Exit, Stop> 
 
 /// Removes a tag.
 pub async fn remove(session: &mut Session, args: &RemoveArgs) -> Result<Exit, Stop> {
-    if session.flags.explain_rbac {
-        return session.explain(&tag_permissions(session.istio_namespace()), "mesh-tag-remove");
-    }
     let connection = session.connect_for(args.writing.dry_run.into()).await?;
     let sight = look(&connection, session.istio_namespace(), Pods::All).await?;
     let request = RemoveRequest { tag: &args.tag, istio_namespace: session.istio_namespace() };

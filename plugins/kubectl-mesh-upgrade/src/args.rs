@@ -1,8 +1,11 @@
 //! What was typed: the verb, and what every verb shares.
 
 use clap::{Parser, Subcommand};
+use mesh::cluster::Scope;
+use mesh::needs::Needs;
 use mesh::session::Arguments;
 use mesh::terminal::flags::CommonArgs;
+use mesh::terminal::stop::Stop;
 
 use crate::{complete, plan, precheck, restart, rollback, start, status, targets};
 
@@ -24,6 +27,32 @@ pub struct Args {
 impl Arguments for Args {
     fn common(&self) -> &CommonArgs {
         &self.common
+    }
+
+    fn verb(&self) -> &'static str {
+        match self.verb {
+            Verb::Targets(_) => "targets",
+            Verb::Precheck(_) => "precheck",
+            Verb::Start(_) => "start",
+            Verb::Plan(_) => "plan",
+            Verb::Restart(_) => "restart",
+            Verb::Status(_) => "status",
+            Verb::Complete(_) => "complete",
+            Verb::Rollback(_) => "rollback",
+        }
+    }
+
+    fn needs(&self, typed: &Scope) -> Result<Needs, Stop> {
+        Ok(match &self.verb {
+            Verb::Targets(_) => targets::needs(typed),
+            Verb::Precheck(_) => precheck::needs(typed),
+            Verb::Start(args) => start::needs(args, typed)?,
+            Verb::Plan(args) => plan::needs(args, typed),
+            Verb::Restart(args) => restart::needs(args, typed)?,
+            Verb::Status(args) => status::needs(args, typed),
+            Verb::Complete(args) => complete::needs(args, typed),
+            Verb::Rollback(args) => rollback::needs(args, typed),
+        })
     }
 }
 

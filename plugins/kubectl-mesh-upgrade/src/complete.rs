@@ -9,13 +9,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use clap::{Args, ValueEnum};
 use mesh::change::Change;
-use mesh::cluster::access::{Permission, Probing, permissions};
 use mesh::cluster::apply::{Persistence, carry_out};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
-use mesh::cluster::read_installation;
+use mesh::cluster::read::installation_needs;
+use mesh::cluster::{Scope, read_installation};
 use mesh::installation::Installation;
-use mesh::object::Resource;
+use mesh::needs::Needs;
 use mesh::platform::{Step, Way};
 use mesh::refusal::Refusal;
 use mesh::session::{Intent, Session};
@@ -32,9 +32,10 @@ use crate::complete::proof::{Validation, lost_injection, lost_validation, valida
 use crate::complete::uses::{Facts, Use, UseKind, Uses, by_kind, uses};
 use crate::output::write_json;
 use crate::program::Program;
+use crate::program::needs::release_needs;
 use crate::program::release::Release;
 use crate::revisions::{Plane, Revision};
-use crate::survey::{Survey, scope, survey};
+use crate::survey::{self, Survey, survey};
 
 /// Arguments of `complete`.
 #[derive(Args, Clone, Debug)]
@@ -68,11 +69,31 @@ pub enum Output {
     Json,
 }
 
+/// What it may ask for.
+pub fn needs(args: &CompleteArgs, typed: &Scope) -> Needs {
+    anybodys_removal_needs(Intent::from_flag(args.dry_run), &typed.within(None))
+}
+
+/// What removing a revision may ask for, whoever has installed it.
+pub fn anybodys_removal_needs(intent: Intent, scope: &Scope) -> Needs {
+    // Whether Helm has installed it is seen only when it is looked at.
+    removal_needs(intent, scope).and(release_needs(scope.control_plane_namespace(), intent).optional())
+}
+
+/// What looking at everything that uses a revision, and removing it, may ask for.
+pub fn removal_needs(intent: Intent, scope: &Scope) -> Needs {
+    let namespace = scope.control_plane_namespace();
+    let reading: Needs = [survey::needs(scope), installation_needs(scope), read::needs(scope), removal::reading_needs(namespace)]
+        .into_iter()
+        .collect();
+    match intent {
+        Intent::Read => reading,
+        Intent::Write => reading.and(removal::needs(namespace)).and(proof::needs(namespace)),
+    }
+}
+
 /// Runs it.
 pub async fn run(session: &mut Session, args: &CompleteArgs) -> Result<Exit, Stop> {
-    if session.flags.explain_rbac {
-        return session.explain(&needed(session), "mesh-upgrade-complete");
-    }
     let connection = session.connect_for(Intent::from_flag(args.dry_run)).await?;
     let sight = Sight::look(session, &args.remove).await?;
     let removal = sight.decide(session, args).await?;
@@ -368,25 +389,4 @@ async fn conclude(session: &mut Session, args: &CompleteArgs, sight: &Sight, bef
     }
     session.tell_next(&advisor.plugin("mesh-upgrade", "status"))?;
     Ok(Exit::Done)
-}
-
-/// What is needed: reading, deleting, and the proof.
-pub fn needed(session: &Session) -> Vec<Permission> {
-    let namespace = session.flags.istio_namespace.as_deref().unwrap_or(ISTIO_NAMESPACE);
-    let rule = |namespace: Option<&str>, group, resource, verb| Permission {
-        namespace: namespace.map(str::to_owned),
-        group,
-        resource,
-        verb,
-    };
-    let mut needed = permissions(&scope(session, None), Probing::No);
-    needed.extend(read::rbac(namespace));
-    needed.extend(removal::rbac(namespace));
-    needed.push(rule(None, "gateway.networking.k8s.io", Resource::Gateways.plural(), "list"));
-    needed.push(rule(None, "admissionregistration.k8s.io", "validatingwebhookconfigurations", "list"));
-    needed.push(rule(Some(namespace), "networking.istio.io", "virtualservices", "create"));
-    needed.push(rule(None, "", "pods", "create"));
-    needed.sort();
-    needed.dedup();
-    needed
 }

@@ -5,6 +5,7 @@ use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
 use mesh::cluster::raw::read_list;
 use mesh::labels;
+use mesh::needs::Needs;
 use serde_json::Value;
 
 /// What came of reading a list.
@@ -40,6 +41,11 @@ pub const LABELLED: [(&str, &str, &str); 14] = [
 /// When the API server cannot be reached or does not know the user.
 pub async fn labelled(connection: &Connection) -> Result<Found, Failure> {
     labelled_of(connection, &LABELLED).await
+}
+
+/// What [`labelled_of`] may ask for.
+pub fn labelled_needs(kinds: &[(&str, &str, &str)]) -> Needs {
+    Needs::default().require(None, kinds.iter().map(|(group, _, plural)| (*group, *plural)), &["list"])
 }
 
 /// Objects of these kinds that carry a revision's label.

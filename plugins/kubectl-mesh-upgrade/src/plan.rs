@@ -4,9 +4,10 @@ mod document;
 
 use clap::{Args, ValueEnum};
 use mesh::change::Subject;
-use mesh::cluster::access::{Permission, Probing, permissions};
+use mesh::cluster::Scope;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::raw::read_object;
+use mesh::needs::Needs;
 use mesh::object::Resource;
 use mesh::session::Session;
 use mesh::terminal::exit::Exit;
@@ -41,15 +42,13 @@ pub enum Output {
     Json,
 }
 
+/// What it may ask for.
+pub fn needs(args: &PlanArgs, typed: &Scope) -> Needs {
+    args.selection.needs(typed).and(cluster_id_needs())
+}
+
 /// Runs it.
 pub async fn run(session: &mut Session, args: &PlanArgs) -> Result<Exit, Stop> {
-    if session.flags.explain_rbac {
-        let mut scope = args.selection.scope(session, "");
-        scope.namespace = args.selection.namespace.clone();
-        let mut needed = permissions(&scope, Probing::No);
-        needed.push(permission());
-        return session.explain(&needed, "mesh-upgrade-plan");
-    }
     let connection = session.connect().await?;
     let cluster = cluster_id(&connection).await?;
     let selection = args.selection.select(session, &connection).await?;
@@ -84,7 +83,7 @@ pub async fn cluster_id(connection: &Connection) -> Result<String, Stop> {
         .ok_or_else(|| Stop::Message("namespaces/kube-system is not there: nothing else names a cluster".to_owned()))
 }
 
-/// The rule that [`cluster_id`] needs.
-pub const fn permission() -> Permission {
-    Permission { namespace: None, group: "", resource: "namespaces", verb: "get" }
+/// What [`cluster_id`] may ask for.
+pub fn cluster_id_needs() -> Needs {
+    Needs::default().require(None, [Resource::Namespaces], &["get"])
 }

@@ -8,7 +8,9 @@ mod rules;
 mod target;
 
 use clap::{Args, ValueEnum};
+use mesh::cluster::Scope;
 use mesh::finding::{Finding, Severity};
+use mesh::needs::Needs;
 use mesh::refusal::Refusal;
 use mesh::session::Session;
 use mesh::terminal::exit::Exit;
@@ -19,7 +21,7 @@ use mesh::version::Version;
 use crate::output::{write_json, write_yaml};
 use crate::precheck::facts::Facts;
 use crate::precheck::target::Target;
-use crate::survey::{rbac, survey};
+use crate::survey::{self, survey};
 
 /// Arguments of `precheck`.
 #[derive(Args, Clone, Debug)]
@@ -57,11 +59,14 @@ pub enum Output {
     Junit,
 }
 
+/// What it may ask for.
+pub fn needs(typed: &Scope) -> Needs {
+    let scope = typed.within(None);
+    survey::needs(&scope).and(read::needs(&scope)).and(permissions::needs())
+}
+
 /// Runs it.
 pub async fn run(session: &mut Session, args: &PrecheckArgs) -> Result<Exit, Stop> {
-    if session.flags.explain_rbac {
-        return session.explain(&rbac(session, None, &read::rbac()), "mesh-upgrade-precheck");
-    }
     let connection = session.connect().await?;
     let lists = read::lists(&connection);
     let kubernetes = crate::targets::kubernetes_version(&connection);

@@ -1,6 +1,7 @@
 //! Istio's and Helm's own programs, run on the same cluster as we.
 
 pub mod arguments;
+pub mod needs;
 pub mod release;
 
 use std::process::{Output, Stdio};

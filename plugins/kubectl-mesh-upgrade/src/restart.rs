@@ -14,9 +14,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use mesh::cluster::access::{Permission, Probing, permissions};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::{Scope, Unobserved, read};
+use mesh::needs::Needs;
 use mesh::session::{Intent, Session};
 use mesh::snapshot::Detail;
 use mesh::terminal::Terminal;
@@ -117,12 +117,28 @@ pub enum Output {
     Json,
 }
 
+/// What it may ask for.
+///
+/// # Errors
+/// When it takes a plan that cannot be read.
+pub fn needs(args: &RestartArgs, typed: &Scope) -> Result<Needs, Stop> {
+    let (scope, cluster_id) = match &args.plan {
+        Some(path) => (Plan::read(path)?.within(typed), plan::cluster_id_needs()),
+        None => (args.selection.within(typed), Needs::default()),
+    };
+    let reading = read::needs(&scope).and(cluster_id);
+    if args.dry_run {
+        return Ok(reading);
+    }
+    let needs = reading.and(engine::needs(scope.namespace.as_deref()));
+    Ok(match args.gate {
+        Some(_) => needs.note("What the command of --gate asks for by itself is not among these rules."),
+        None => needs,
+    })
+}
+
 /// Runs it.
 pub async fn run(session: &mut Session, args: &RestartArgs) -> Result<Exit, Stop> {
-    if session.flags.explain_rbac {
-        let scope = Scope { namespace: args.selection.namespace.clone(), ..args.selection.scope(session, "") };
-        return session.explain(&needed(&scope, args.plan.is_some()), "mesh-upgrade-restart");
-    }
     // A plan that makes no sense is told before the cluster is asked for anything.
     let plan = args.plan.as_deref().map(Plan::read).transpose()?;
     let connection = session.connect_for(Intent::from_flag(args.dry_run)).await?;
@@ -213,14 +229,4 @@ impl RestartArgs {
             ..Limits::from(&self.limits)
         }
     }
-}
-
-/// What is needed: reading, dry runs, patches and evictions.
-fn needed(scope: &Scope, has_plan: bool) -> Vec<Permission> {
-    let mut needed = permissions(scope, Probing::Yes);
-    needed.extend(engine::permissions(scope.namespace.as_deref()));
-    needed.extend(has_plan.then(plan::permission));
-    needed.sort();
-    needed.dedup();
-    needed
 }

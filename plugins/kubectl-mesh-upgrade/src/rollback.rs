@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, HashMap};
 use clap::Args;
 use jiff::Timestamp;
 use mesh::change::Subject;
-use mesh::cluster::access::{Permission, Probing, namespace_permissions, permissions, tag_permissions};
-use mesh::cluster::apply::{Persistence, relabel};
+use mesh::cluster::apply::{Persistence, relabel, relabel_needs};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::raw::read_list;
-use mesh::cluster::{Pods, Unobserved, look, read};
-use mesh::execution::Execution;
+use mesh::cluster::{Pods, Scope, Unobserved, look, read};
+use mesh::execution::{self, Execution};
 use mesh::installation::{Installation, name, namespace};
 use mesh::labels;
+use mesh::needs::Needs;
 use mesh::object::Resource;
 use mesh::refusal::Refusal;
 use mesh::session::{Intent, Session};
@@ -31,11 +31,11 @@ use owo_colors::OwoColorize;
 use serde_json::Value;
 
 use crate::complete::{self, CompleteArgs};
-use crate::restart::engine::{Engine, Limits, permissions as engine_permissions};
+use crate::restart::engine::{self, Engine, Limits};
 use crate::restart::event::Events;
 use crate::restart::{LimitArgs, Output};
 use crate::rollback::plan::{Rollback, Runners, check_target, other_revision, runners};
-use crate::survey::{scope, survey};
+use crate::survey::{self, scope, survey};
 use crate::waves::{Item, Waving, waves};
 
 /// Arguments of `rollback`.
@@ -75,11 +75,29 @@ pub struct RollbackArgs {
     pub output: Output,
 }
 
+/// What it may ask for.
+pub fn needs(args: &RollbackArgs, typed: &Scope) -> Needs {
+    let intent = Intent::from_flag(args.dry_run);
+    let scope = typed.within(None);
+    let needs = way_back_needs(intent, &scope);
+    if args.remove && intent == Intent::Write { needs.and(complete::anybodys_removal_needs(intent, &scope)) } else { needs }
+}
+
+/// What going back may ask for: tags, labels and restarts.
+pub fn way_back_needs(intent: Intent, scope: &Scope) -> Needs {
+    let reading = survey::needs(scope).and(read::look_needs(scope));
+    match intent {
+        Intent::Read => reading,
+        Intent::Write => reading
+            .and(execution::needs(scope, DryRun::None))
+            .and(relabel_needs(None, Resource::Namespaces))
+            .and(relabel_needs(None, Resource::Gateways))
+            .and(engine::needs(None)),
+    }
+}
+
 /// Runs it.
 pub async fn run(session: &mut Session, args: &RollbackArgs) -> Result<Exit, Stop> {
-    if session.flags.explain_rbac {
-        return session.explain(&needed(session, args), "mesh-upgrade-rollback");
-    }
     let connection = session.connect_for(Intent::from_flag(args.dry_run)).await?;
     let survey = survey(session, None).await?;
     check_target(&survey.snapshot, &survey.revisions, &args.to)?;
@@ -211,26 +229,4 @@ fn conclude(session: &mut Session, args: &RollbackArgs, from: &str, left: Vec<St
         session.tell_next(&next)?;
     }
     Ok(())
-}
-
-/// What is needed: tags, labels and restarts.
-fn needed(session: &Session, args: &RollbackArgs) -> Vec<Permission> {
-    let istio_namespace = session.flags.istio_namespace.as_deref();
-    let mut needed = permissions(&scope(session, None), Probing::Yes);
-    needed.extend(tag_permissions(istio_namespace));
-    needed.extend(namespace_permissions(istio_namespace));
-    needed.extend(engine_permissions(None));
-    let gateways = ["get", "patch"];
-    needed.extend(gateways.map(|verb| Permission {
-        namespace: None,
-        group: "gateway.networking.k8s.io",
-        resource: "gateways",
-        verb,
-    }));
-    if args.remove {
-        needed.extend(complete::needed(session));
-    }
-    needed.sort();
-    needed.dedup();
-    needed
 }

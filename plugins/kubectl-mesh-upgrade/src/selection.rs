@@ -8,6 +8,7 @@ use std::str::FromStr;
 use clap::Args;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::{Scope, Unobserved, read};
+use mesh::needs::Needs;
 use mesh::object::{LabelSelector, Labels, Lookup};
 use mesh::refusal::Refusal;
 use mesh::session::Session;
@@ -74,14 +75,23 @@ pub struct Selection {
 impl SelectionArgs {
     /// What has to be read for them; everything when nothing but references says where to look.
     pub fn scope(&self, session: &Session, context_namespace: &str) -> Scope {
-        // References name their namespaces themselves.
-        let is_everywhere = self.all_namespaces || (self.filename.is_some() && self.namespace.is_none());
-        let namespace = || self.namespace.clone().unwrap_or_else(|| context_namespace.to_owned());
-        Scope {
-            namespace: (!is_everywhere).then(namespace),
+        self.within(&Scope {
+            namespace: Some(context_namespace.to_owned()),
             selector: None,
             istio_namespace: session.flags.istio_namespace.clone(),
-        }
+        })
+    }
+
+    /// What [`SelectionArgs::select`] may ask for.
+    pub fn needs(&self, typed: &Scope) -> Needs {
+        read::needs(&self.within(typed))
+    }
+
+    /// What of a scope that names the context's namespace is meant.
+    pub fn within(&self, typed: &Scope) -> Scope {
+        // References name their namespaces themselves.
+        let is_everywhere = self.all_namespaces || (self.filename.is_some() && self.namespace.is_none());
+        typed.within(self.namespace.as_deref().or(typed.namespace.as_deref()).filter(|_| !is_everywhere))
     }
 
     /// Looks at the cluster, and decides.

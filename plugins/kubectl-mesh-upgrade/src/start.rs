@@ -5,6 +5,7 @@ mod contents;
 mod event;
 mod install;
 mod installer;
+pub mod needs;
 mod plan;
 
 use std::cell::Cell;
@@ -13,11 +14,12 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use mesh::change::{Action, Subject};
-use mesh::cluster::access::Permission;
+use mesh::cluster::Scope;
 use mesh::cluster::raw::read_object;
 use mesh::control_plane::revision_suffix;
 use mesh::injector::Injector;
-use mesh::manifest::manifests;
+use mesh::manifest::{Manifest, manifests};
+use mesh::needs::Needs;
 use mesh::object::{Resource, WebhookConfiguration};
 use mesh::platform::{Step, Way};
 use mesh::refusal::Refusal;
@@ -37,9 +39,10 @@ use crate::start::configuration::{Carrying, compare};
 use crate::start::contents::{Contents, Obstacle, contents, why_no_revision};
 use crate::start::event::Events;
 use crate::start::install::{Installation, Unfinished};
-use crate::start::installer::Installer;
+use crate::start::installer::{Installer, release_namespace};
+use crate::start::needs::contents_needs;
 use crate::start::plan::{Plan, plan};
-use crate::survey::{Survey, rbac, survey};
+use crate::survey::{self, Survey, survey};
 
 /// Arguments of `start`.
 #[derive(Args, Clone, Debug)]
@@ -91,11 +94,52 @@ pub enum Output {
     Json,
 }
 
+/// What it may ask for.
+///
+/// # Errors
+/// When the manifests cannot be read.
+pub fn needs(args: &StartArgs, typed: &Scope) -> Result<Needs, Stop> {
+    let intent = Intent::from_flag(args.dry_run);
+    let contents = match &args.filename {
+        Some(path) => Some(contents_of(&documents_of(&read_text(path)?)?, &args.revision)?),
+        None => None,
+    };
+    // Where the new control plane stands is the manifests' to say; where the mesh is, the user's.
+    let namespace = contents.as_ref().map_or_else(|| typed.control_plane_namespace(), |contents| contents.namespace.as_str());
+    let place = Scope { istio_namespace: Some(namespace.to_owned()), ..Scope::default() };
+    let written = match args.with {
+        Some(program) => {
+            let arguments = Arguments::parse(program, &args.arguments).map_err(Stop::Usage)?;
+            let namespace = match program {
+                Program::Istioctl => namespace.to_owned(),
+                Program::Helm => release_namespace(&arguments, typed.namespace.as_deref().unwrap_or_default()),
+            };
+            let installing = program.install_needs(&namespace, intent);
+            match intent {
+                Intent::Read => installing,
+                Intent::Write => installing.and(needs::proof_needs(&namespace)),
+            }
+        }
+        None => needs::needs(&place, intent).and(contents.iter().map(contents_needs).collect()),
+    };
+    let configuration = Needs::default().require(Some(typed.control_plane_namespace()), [Resource::ConfigMaps], &["get"]);
+    Ok(survey::needs(&typed.within(None)).and(configuration).and(written))
+}
+
+/// The documents of rendered manifests.
+fn documents_of(text: &str) -> Result<Vec<Manifest>, Refusal> {
+    manifests(text).map_err(|broken| {
+        Refusal::new("the manifests cannot be read; nothing was changed", "render them anew").with(vec![broken.to_string()])
+    })
+}
+
+/// The control plane that they hold.
+fn contents_of(documents: &[Manifest], revision: &str) -> Result<Contents, Refusal> {
+    contents(documents, revision).map_err(|obstacles| refusal(revision, &obstacles))
+}
+
 /// Runs it.
 pub async fn run(session: &mut Session, args: &StartArgs) -> Result<Exit, Stop> {
-    if session.flags.explain_rbac {
-        return session.explain(&rbac(session, None, &needed(session)), "mesh-upgrade-start");
-    }
     let revision = args.revision.as_str();
     if let Some(why) = why_no_revision(revision) {
         return Err(Stop::Usage(format!("{revision:?} cannot be the name of a new revision: {why}")));
@@ -107,10 +151,8 @@ pub async fn run(session: &mut Session, args: &StartArgs) -> Result<Exit, Stop> 
         _ => None,
     };
     let text = rendered(args, installer.as_ref()).await?;
-    let documents = manifests(&text).map_err(|broken| {
-        Refusal::new("the manifests cannot be read; nothing was changed", "render them anew").with(vec![broken.to_string()])
-    })?;
-    let mut contents = contents(&documents, revision).map_err(|obstacles| refusal(revision, &obstacles))?;
+    let documents = documents_of(&text)?;
+    let mut contents = contents_of(&documents, revision)?;
     let connection = session.connect_for(Intent::from_flag(args.dry_run)).await?;
     let survey = survey(session, None).await?;
     let mut obstacles = around(&survey, &contents, revision);
@@ -325,46 +367,4 @@ fn show(plan: &Plan, contents: &Contents, events: &Events, terminal: &mut Termin
         events.planned(&step.change.subject, action.as_str(), &differences, terminal)?;
     }
     Ok(())
-}
-
-/// What is written, and what is read besides the survey. Whoever makes roles has to be allowed what they allow (`escalate`, `bind`).
-fn needed(session: &Session) -> Vec<Permission> {
-    const EVERYWHERE: [(&str, &str); 8] = [
-        ("", "namespaces"),
-        ("apiextensions.k8s.io", "customresourcedefinitions"),
-        ("rbac.authorization.k8s.io", "clusterroles"),
-        ("rbac.authorization.k8s.io", "clusterrolebindings"),
-        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
-        ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
-        ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
-        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"),
-    ];
-    const IN_NAMESPACE: [(&str, &str); 9] = [
-        ("", "serviceaccounts"),
-        ("", "configmaps"),
-        ("", "services"),
-        ("apps", "deployments"),
-        ("rbac.authorization.k8s.io", "roles"),
-        ("rbac.authorization.k8s.io", "rolebindings"),
-        ("autoscaling", "horizontalpodautoscalers"),
-        ("policy", "poddisruptionbudgets"),
-        ("networking.k8s.io", "networkpolicies"),
-    ];
-    let place = session.flags.istio_namespace.clone().unwrap_or_else(|| "istio-system".to_owned());
-    let permission =
-        |namespace: Option<&String>, group, resource, verb| Permission { namespace: namespace.cloned(), group, resource, verb };
-    let mut needed = Vec::new();
-    for verb in ["get", "create", "patch"] {
-        needed.extend(EVERYWHERE.map(|(group, resource)| permission(None, group, resource, verb)));
-        needed.extend(IN_NAMESPACE.map(|(group, resource)| permission(Some(&place), group, resource, verb)));
-    }
-    needed.push(permission(None, "apiextensions.k8s.io", "customresourcedefinitions", "update"));
-    for verb in ["escalate", "bind"] {
-        needed.push(permission(None, "rbac.authorization.k8s.io", "clusterroles", verb));
-        needed.push(permission(Some(&place), "rbac.authorization.k8s.io", "roles", verb));
-    }
-    needed.push(permission(Some(&place), "", "events", "list"));
-    // The proof: a pod as a dry run, wherever only the new injector is asked.
-    needed.push(permission(None, "", "pods", "create"));
-    needed
 }

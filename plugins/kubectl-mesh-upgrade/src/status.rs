@@ -10,10 +10,10 @@ mod prom;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use mesh::cluster::access::Permission;
-use mesh::cluster::watch;
+use mesh::cluster::{Scope, watch};
 use mesh::finding::Severity;
 use mesh::health;
+use mesh::needs::Needs;
 use mesh::session::Session;
 use mesh::terminal::advisor::Advisor;
 use mesh::terminal::exit::Exit;
@@ -25,7 +25,7 @@ use owo_colors::OwoColorize;
 
 use crate::output::{write_json, write_yaml};
 use crate::status::model::{NoSuchRevision, Status, status};
-use crate::survey::{Survey, rbac, scope, survey};
+use crate::survey::{self, Survey, scope, survey};
 
 /// The least time between two looks of `--watch`.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
@@ -76,12 +76,15 @@ pub enum Output {
     Junit,
 }
 
+/// What it may ask for.
+pub fn needs(args: &StatusArgs, typed: &Scope) -> Needs {
+    let scope = typed.within(args.namespace.as_deref());
+    let needs = survey::needs(&scope);
+    if args.watch { needs.and(watch::needs(&scope)) } else { needs }
+}
+
 /// Runs it.
 pub async fn run(session: &mut Session, args: &StatusArgs) -> Result<Exit, Stop> {
-    if session.flags.explain_rbac {
-        let needed = rbac(session, args.namespace.as_deref(), &watch_rules(args));
-        return session.explain(&needed, "mesh-upgrade-status");
-    }
     if args.watch && matches!(args.output, Output::Yaml | Output::Prom | Output::Junit) {
         return Err(Stop::Usage("--watch goes with tables and with -o json".to_owned()));
     }
@@ -95,24 +98,6 @@ pub async fn run(session: &mut Session, args: &StatusArgs) -> Result<Exit, Stop>
     session.terminal.flush()?;
     tell(session, &survey, &status, args)?;
     Ok(if args.exit_code && status.has_left() { Exit::Found } else { Exit::Done })
-}
-
-/// `watch` on what is watched, beside `list`.
-fn watch_rules(args: &StatusArgs) -> Vec<Permission> {
-    let rule = |group, resource, namespace: Option<&String>| Permission {
-        namespace: namespace.cloned(),
-        group,
-        resource,
-        verb: "watch",
-    };
-    let namespace = args.namespace.as_ref();
-    let rules = [
-        rule("", "pods", namespace),
-        rule("apps", "deployments", namespace),
-        rule("", "namespaces", None),
-        rule("admissionregistration.k8s.io", "mutatingwebhookconfigurations", None),
-    ];
-    if args.watch { rules.to_vec() } else { Vec::new() }
 }
 
 fn decide(survey: &Survey, args: &StatusArgs) -> Result<Status, Stop> {

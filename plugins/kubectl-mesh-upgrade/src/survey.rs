@@ -2,13 +2,12 @@
 //! out.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use mesh::cluster::access::{Permission, Probing, permissions};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
 use mesh::cluster::{Begin, List, Observer, Scope, read};
+use mesh::needs::Needs;
 use mesh::object::{Interner, Object, Pod, Resource};
 use mesh::proxy::Proxy;
 use mesh::session::Session;
@@ -80,12 +79,9 @@ pub fn scope(session: &Session, namespace: Option<&str>) -> Scope {
     Scope { namespace: namespace.map(str::to_owned), selector: None, istio_namespace: session.flags.istio_namespace.clone() }
 }
 
-/// The rules that a survey needs, and more.
-pub fn rbac(session: &Session, namespace: Option<&str>, more: &[Permission]) -> Vec<Permission> {
-    let mut needed = permissions(&scope(session, namespace), Probing::No);
-    needed.extend(more.iter().cloned());
-    let needed: BTreeSet<Permission> = needed.into_iter().collect();
-    needed.into_iter().collect()
+/// What [`survey`] may ask for.
+pub fn needs(scope: &Scope) -> Needs {
+    read::needs(scope).require(None, [Resource::Deployments], &["list"])
 }
 
 /// The Deployments of control planes, whole: for their age, owner and conditions; and why they may not be all. Where only one

@@ -5,11 +5,12 @@ mod render;
 
 use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
-use mesh::cluster::access::Permission;
+use mesh::cluster::Scope;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
 use mesh::cluster::raw::read_path;
 use mesh::health;
+use mesh::needs::Needs;
 use mesh::session::Session;
 use mesh::terminal::exit::Exit;
 use mesh::terminal::findings;
@@ -17,7 +18,7 @@ use mesh::terminal::stop::Stop;
 
 use crate::output::{write_json, write_yaml};
 use crate::support::{Releases, line_of};
-use crate::survey::{rbac, survey};
+use crate::survey::{self, survey};
 use crate::targets::next::{Target, Verdict, targets};
 
 /// Arguments of `targets`.
@@ -40,13 +41,13 @@ pub enum Output {
     Yaml,
 }
 
+/// What it may ask for. The version of Kubernetes may be read by everybody who is known to a cluster (`system:discovery`).
+pub fn needs(typed: &Scope) -> Needs {
+    survey::needs(&typed.within(None))
+}
+
 /// Runs it.
 pub async fn run(session: &mut Session, args: &TargetsArgs) -> Result<Exit, Stop> {
-    if session.flags.explain_rbac {
-        // Everybody who is known to a cluster may read its version: no rule is needed for it.
-        let none: [Permission; 0] = [];
-        return session.explain(&rbac(session, None, &none), "mesh-upgrade-targets");
-    }
     let connection = session.connect().await?;
     let (survey, kubernetes) = {
         let kubernetes = kubernetes_version(&connection);

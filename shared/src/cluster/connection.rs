@@ -154,6 +154,11 @@ impl ConnectionArgs {
         if contexts.is_empty() { vec![None] } else { contexts }
     }
 
+    /// The namespace of a context, or of the current one, as kubectl takes it: `default` where nothing names another.
+    pub fn context_namespace(&self, context: Option<&str>) -> String {
+        Resolved::new(self, &Environment::read(), context).map_or_else(|_| "default".to_owned(), |resolved| resolved.namespace)
+    }
+
     /// Connects to a context, or to the current one. Nothing is sent yet, but for what a credential plugin does by itself.
     ///
     /// # Errors

@@ -128,6 +128,11 @@ impl ServedLists {
     }
 }
 
+/// How a kind is called in URLs where nobody can be asked, as English has it: `NetworkPolicy` is `networkpolicies`.
+pub fn usual_plural(kind: &str) -> String {
+    kube::core::ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk("", "", kind)).plural
+}
+
 /// The kinds of an `APIResourceList` (`metav1`). Subresources stand beside them with a slash in their names.
 fn kinds(list: &Value) -> BTreeMap<String, ServedKind> {
     let resources = list["resources"].as_array().into_iter().flatten();

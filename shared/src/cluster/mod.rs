@@ -1,6 +1,6 @@
 //! Everything that talks to an API server or reads files. Nothing outside this module knows the client.
 
-pub mod access;
+mod access;
 pub mod apply;
 pub mod connection;
 pub mod connections;

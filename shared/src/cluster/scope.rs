@@ -31,6 +31,3 @@ const ISTIO_NAMESPACE: &str = "istio-system";
 /// Workloads whose pods and templates are looked at.
 pub(super) const WORKLOADS: [Resource; 4] =
     [Resource::Deployments, Resource::StatefulSets, Resource::DaemonSets, Resource::Rollouts];
-
-/// What is read in each namespace of a control plane.
-pub(super) const CONTROL_PLANE: [Resource; 3] = [Resource::Services, Resource::EndpointSlices, Resource::ConfigMaps];

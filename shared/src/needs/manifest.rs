@@ -32,7 +32,7 @@ fn role(namespace: Option<&str>, permissions: &[(&Permission, Necessity)], name:
     text.push_str("rules:\n");
     rules(&mut text, permissions, Necessity::Required);
     if permissions.iter().any(|(_, necessity)| *necessity == Necessity::Optional) {
-        line(&mut text, format_args!("# Without these rules the command goes on, and says what it could not read."));
+        line(&mut text, format_args!("# The command can do without these, and says what it misses then."));
     }
     rules(&mut text, permissions, Necessity::Optional);
     text
@@ -83,7 +83,7 @@ rules:
 - apiGroups: [\"\"]
   resources: [namespaces, pods]
   verbs: [list]
-# Without these rules the command goes on, and says what it could not read.
+# The command can do without these, and says what it misses then.
 - apiGroups: [\"networking.istio.io\"]
   resources: [\"*\"]
   verbs: [list]

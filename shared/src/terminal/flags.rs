@@ -5,6 +5,7 @@ use clap::Args;
 use super::advisor::Advisor;
 use super::styles::ColorChoice;
 use super::table::Header;
+use crate::cluster::Scope;
 use crate::cluster::connection::ConnectionArgs;
 
 /// Flags of every command.
@@ -46,6 +47,16 @@ impl CommonArgs {
     /// Whether tables have a header.
     pub const fn header(&self) -> Header {
         if self.no_headers { Header::Hidden } else { Header::Shown }
+    }
+
+    /// What a command is about before its own flags say more: the context's namespace. Nobody is asked for it.
+    pub fn typed_scope(&self) -> Scope {
+        let context = self.connection.context.first().map(String::as_str);
+        Scope {
+            namespace: Some(self.connection.context_namespace(context)),
+            selector: None,
+            istio_namespace: self.istio_namespace.clone(),
+        }
     }
 
     /// Words commands in advice so that they reach the same cluster.

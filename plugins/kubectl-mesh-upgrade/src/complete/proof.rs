@@ -6,8 +6,9 @@ use std::time::Duration;
 use mesh::cluster::apply::{Persistence, post};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
-use mesh::cluster::proof::{Proof, prove};
+use mesh::cluster::proof::{self, Proof, prove};
 use mesh::injection::answering_revision;
+use mesh::needs::Needs;
 use mesh::proof::places;
 use mesh::snapshot::Snapshot;
 use serde_json::{Value, json};
@@ -33,6 +34,15 @@ pub enum Validation {
     /// It could not be tried: why.
     Untried(String),
 }
+
+/// What the proof may ask for.
+pub fn needs(namespace: &str) -> Needs {
+    let virtual_services = [("networking.istio.io", "virtualservices")];
+    proof::needs(PLACE).require(Some(namespace), virtual_services, &["create"])
+}
+
+/// The namespace in which pods are tried first.
+const PLACE: &str = "default";
 
 /// Asks for a good and a bad VirtualService as a dry run.
 ///
@@ -100,7 +110,7 @@ pub async fn lost_injection(connection: &Connection, snapshot: &Snapshot) -> Res
             continue;
         };
         let names: Vec<&str> = injector.tag.as_deref().into_iter().chain([revision.as_str()]).collect();
-        let found = places(snapshot, &injector.configuration, &names, &["default"]);
+        let found = places(snapshot, &injector.configuration, &names, &[PLACE]);
         if let Some(why) = refused(connection, &found, &revision).await? {
             lost.push(format!("mutatingwebhookconfigurations/{}: {why}", injector.configuration));
         }

@@ -2,14 +2,15 @@
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use mesh::change::Subject;
-use mesh::cluster::access::Permission;
+use mesh::cluster::Scope;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
 use mesh::cluster::raw::{read_list, read_object};
+use mesh::needs::Needs;
 use serde_json::Value;
 
 use super::removal::{Part, parts};
-use crate::lists::{Found, LABELLED, found, labelled, labelled_of, path};
+use crate::lists::{Found, LABELLED, found, labelled, labelled_needs, labelled_of, path};
 
 /// Kinds of the Gateway API that a revision's label restricts, besides Gateways (`IsMine`, pkg/revisions/tag_watcher.go).
 const GATEWAY_API: [(&str, &str, &str); 5] = [
@@ -87,12 +88,10 @@ fn with_identity(mut object: Value, subject: &Subject) -> Value {
     object
 }
 
-/// The rules that these reads need.
-pub fn rbac(istio_namespace: &str) -> Vec<Permission> {
-    let rule = |group, resource, verb| Permission { namespace: None, group, resource, verb };
-    let mut rules: Vec<Permission> =
-        LABELLED.iter().chain(&GATEWAY_API).map(|(group, _, plural)| rule(group, plural, "list")).collect();
-    rules.extend([rule("batch", "cronjobs", "list"), rule("batch", "jobs", "list"), rule("apps", "daemonsets", "list")]);
-    rules.push(Permission { namespace: Some(istio_namespace.to_owned()), group: "", resource: "secrets", verb: "list" });
-    rules
+/// What [`lists`] may ask for.
+pub fn needs(scope: &Scope) -> Needs {
+    labelled_needs(&LABELLED)
+        .and(labelled_needs(&GATEWAY_API))
+        .require(None, [("batch", "cronjobs"), ("batch", "jobs"), ("apps", "daemonsets")], &["list"])
+        .require(Some(scope.control_plane_namespace()), [("", "secrets")], &["list"])
 }

@@ -4,10 +4,11 @@
 //! enough: shared objects, such as the definitions, carry the one of whoever installed last.
 
 use mesh::change::{Change, Subject};
-use mesh::cluster::access::Permission;
+use mesh::cluster::apply;
 use mesh::control_plane::revision_suffix;
 use mesh::installation::{Installation, label, name, namespace};
 use mesh::labels;
+use mesh::needs::Needs;
 use mesh::object::Resource;
 use mesh::owner::owner_of;
 use mesh::refusal::Refusal;
@@ -137,20 +138,20 @@ fn deletion(subject: Subject, mut object: Value) -> Change {
     Change { subject, before: Some(object), after: None }
 }
 
-/// The rules that reading and deleting the parts need.
-pub fn rbac(namespace: &str) -> Vec<Permission> {
-    let webhooks = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"]
-        .map(|plural| ("admissionregistration.k8s.io", plural, true));
-    let kinds = KINDS.map(|(_, api_version, kind, plural)| {
-        let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        (group, plural, kind.starts_with("Cluster"))
-    });
-    let mut rules = Vec::new();
-    for (group, resource, is_cluster_wide) in webhooks.into_iter().chain(kinds) {
-        let namespace = (!is_cluster_wide).then(|| namespace.to_owned());
-        rules.extend(["get", "delete"].map(|verb| Permission { namespace: namespace.clone(), group, resource, verb }));
-    }
-    rules
+/// API groups and resources of a control plane's parts, besides webhooks.
+fn resources() -> impl Iterator<Item = (&'static str, &'static str)> {
+    KINDS.iter().map(|(_, api_version, _, plural)| (api_version.split_once('/').map_or("", |(group, _)| group), *plural))
+}
+
+/// What reading the parts may ask for, by their names.
+pub fn reading_needs(namespace: &str) -> Needs {
+    Needs::default().require(Some(namespace), resources(), &["get"])
+}
+
+/// What deleting a revision may ask for.
+pub fn needs(namespace: &str) -> Needs {
+    let webhooks = [Resource::MutatingWebhookConfigurations, Resource::ValidatingWebhookConfigurations];
+    apply::needs(None, webhooks, &["delete"]).and(apply::needs(Some(namespace), resources(), &["delete"]))
 }
 
 #[cfg(test)]

@@ -151,9 +151,13 @@ impl Plan {
 
     /// What has to be read to know what is left.
     pub fn scope(&self, session: &Session) -> Scope {
+        self.within(&Scope { istio_namespace: session.flags.istio_namespace.clone(), ..Scope::default() })
+    }
+
+    /// What of a scope the plan is about: one namespace, or everything.
+    pub fn within(&self, typed: &Scope) -> Scope {
         let namespaces: BTreeSet<&str> = self.workloads().map(|item| item.namespace.as_str()).collect();
-        let only = if namespaces.len() == 1 { namespaces.first().map(|only| (*only).to_owned()) } else { None };
-        Scope { namespace: only, selector: None, istio_namespace: session.flags.istio_namespace.clone() }
+        typed.within(namespaces.first().filter(|_| namespaces.len() == 1).copied())
     }
 
     /// What is left to do of it.

@@ -1,227 +1,295 @@
-//! Whether the later steps may do what they do: asked of the API server itself, by SelfSubjectAccessReviews.
+//! Whether the later steps may do what they do: what they say that they need, asked of the API server itself by
+//! SelfSubjectAccessReviews. What it does not serve is not asked for by any step, and so is needed by none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{StreamExt, iter};
 use mesh::cluster::apply::{Persistence, post};
 use mesh::cluster::connection::Connection;
+use mesh::cluster::discovery::served_lists;
 use mesh::cluster::failure::Failure;
-use mesh::finding::Finding;
+use mesh::cluster::{Scope, read};
+use mesh::execution;
+use mesh::finding::{Finding, Severity};
+use mesh::needs::{EVERY_RESOURCE, GroupResource, Necessity, Needs, Permission};
+use mesh::platform::{Step, Way};
+use mesh::session::Intent;
+use mesh::terminal::writing::DryRun;
 use serde_json::{Value, json};
 
-use super::facts::{Facts, error};
-
-/// What one step does, somewhere: `namespace` is the control plane's own where it is `Place::ControlPlane`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Need {
-    step: &'static str,
-    place: Place,
-    group: &'static str,
-    resource: &'static str,
-    verbs: &'static [&'static str],
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Everywhere,
-    ControlPlane,
-}
-
-const fn need(
-    step: &'static str,
-    place: Place,
-    group: &'static str,
-    resource: &'static str,
-    verbs: &'static [&'static str],
-) -> Need {
-    Need { step, place, group, resource, verbs }
-}
-
-const WRITE: &[&str] = &["create", "patch"];
-const MOVE: &[&str] = &["create", "update"];
-const REMOVE: &[&str] = &["delete"];
-
-/// What the steps after this one do. What a control plane consists of: manifests/charts/istio-control/istio-discovery/templates of
-/// istio/istio.
-const NEEDS: [Need; 39] = [
-    need("start", Place::Everywhere, "apiextensions.k8s.io", "customresourcedefinitions", WRITE),
-    need("start", Place::Everywhere, "rbac.authorization.k8s.io", "clusterroles", WRITE),
-    need("start", Place::Everywhere, "rbac.authorization.k8s.io", "clusterrolebindings", WRITE),
-    need("start", Place::Everywhere, "admissionregistration.k8s.io", "mutatingwebhookconfigurations", WRITE),
-    need("start", Place::Everywhere, "admissionregistration.k8s.io", "validatingwebhookconfigurations", WRITE),
-    need("start", Place::ControlPlane, "apps", "deployments", WRITE),
-    need("start", Place::ControlPlane, "", "services", WRITE),
-    need("start", Place::ControlPlane, "", "configmaps", WRITE),
-    need("start", Place::ControlPlane, "", "serviceaccounts", WRITE),
-    need("start", Place::ControlPlane, "rbac.authorization.k8s.io", "roles", WRITE),
-    need("start", Place::ControlPlane, "rbac.authorization.k8s.io", "rolebindings", WRITE),
-    need("start", Place::ControlPlane, "autoscaling", "horizontalpodautoscalers", WRITE),
-    need("start", Place::ControlPlane, "policy", "poddisruptionbudgets", WRITE),
-    need("mesh-tag set", Place::Everywhere, "admissionregistration.k8s.io", "mutatingwebhookconfigurations", MOVE),
-    need("mesh-tag set", Place::Everywhere, "admissionregistration.k8s.io", "validatingwebhookconfigurations", MOVE),
-    need("mesh-tag set", Place::ControlPlane, "", "services", MOVE),
-    need("mesh-tag attach", Place::Everywhere, "", "namespaces", &["update", "patch"]),
-    need("restart", Place::Everywhere, "", "pods", &["create", "get", "list", "watch"]),
-    need("restart", Place::Everywhere, "", "pods/eviction", &["create"]),
-    need("restart", Place::Everywhere, "", "events", &["list"]),
-    need("restart", Place::Everywhere, "apps", "deployments", &["get", "list", "watch", "patch"]),
-    need("restart", Place::Everywhere, "apps", "statefulsets", &["get", "list", "watch", "patch"]),
-    need("restart", Place::Everywhere, "apps", "daemonsets", &["get", "list", "watch", "patch"]),
-    need("restart", Place::Everywhere, "apps", "replicasets", &["list"]),
-    need("restart", Place::Everywhere, "policy", "poddisruptionbudgets", &["list"]),
-    need("complete", Place::Everywhere, "admissionregistration.k8s.io", "mutatingwebhookconfigurations", REMOVE),
-    need("complete", Place::Everywhere, "admissionregistration.k8s.io", "validatingwebhookconfigurations", REMOVE),
-    need("complete", Place::Everywhere, "rbac.authorization.k8s.io", "clusterroles", REMOVE),
-    need("complete", Place::Everywhere, "rbac.authorization.k8s.io", "clusterrolebindings", REMOVE),
-    need("complete", Place::ControlPlane, "apps", "deployments", REMOVE),
-    need("complete", Place::ControlPlane, "", "services", REMOVE),
-    need("complete", Place::ControlPlane, "", "configmaps", REMOVE),
-    need("complete", Place::ControlPlane, "", "serviceaccounts", REMOVE),
-    need("complete", Place::ControlPlane, "rbac.authorization.k8s.io", "roles", REMOVE),
-    need("complete", Place::ControlPlane, "rbac.authorization.k8s.io", "rolebindings", REMOVE),
-    need("complete", Place::ControlPlane, "autoscaling", "horizontalpodautoscalers", REMOVE),
-    need("complete", Place::ControlPlane, "policy", "poddisruptionbudgets", REMOVE),
-    need("complete", Place::Everywhere, "batch", "cronjobs", &["list"]),
-    need("complete", Place::Everywhere, "gateway.networking.k8s.io", "gateways", &["list"]),
-];
-
-/// What a restart of Argo Rollouts needs besides, where there are any.
-const ROLLOUTS: Need = need("restart", Place::Everywhere, "argoproj.io", "rollouts", &["get", "list", "watch", "patch"]);
+use super::facts::{Facts, error, finding};
+use crate::complete::removal_needs;
+use crate::program::needs::release_needs;
+use crate::restart::engine;
+use crate::rollback::way_back_needs;
+use crate::{start, survey};
 
 /// So many reviews are under way at once.
 const AT_ONCE: usize = 8;
 
-/// One question.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Question {
-    group: &'static str,
-    resource: &'static str,
-    verb: &'static str,
-    namespace: Option<String>,
+/// What [`findings`] may ask for.
+pub fn needs() -> Needs {
+    Needs::default().require(None, [("authorization.k8s.io", "selfsubjectaccessreviews")], &["create"])
 }
 
-/// Asks about every need, and tells those that are denied: one finding a step and resource.
+/// What decides which steps are ahead.
+#[derive(Clone, Debug, Default)]
+struct Ahead {
+    /// Whether the new control plane is here already.
+    is_installed: bool,
+    /// The namespace of the Helm release that holds the old control plane, where one does.
+    helm_namespace: Option<String>,
+}
+
+impl Ahead {
+    fn of(facts: &Facts) -> Ahead {
+        let old = facts.from().and_then(|from| Some(from.control_plane.as_ref()?.platform.way(Step::Complete, &from.name)));
+        let helm_namespace = match old {
+            Some(Way::Helm { namespace, .. }) => Some(namespace),
+            _ => None,
+        };
+        Ahead { is_installed: facts.target.is_installed, helm_namespace }
+    }
+}
+
+/// The steps after this one, each with what it needs when the whole mesh is moved.
+fn steps(scope: &Scope, ahead: Ahead) -> Vec<(&'static str, Needs)> {
+    let everywhere = std::slice::from_ref(scope);
+    let removal = removal_needs(Intent::Write, scope);
+    let removal = match &ahead.helm_namespace {
+        Some(namespace) => removal.and(release_needs(namespace, Intent::Write)),
+        None => removal,
+    };
+    let mut steps = vec![
+        ("mesh-tag set", execution::needs(scope, DryRun::None)),
+        ("mesh-tag attach", read::installation_needs(scope).and(execution::labelling_needs(everywhere))),
+        ("restart", read::needs(scope).and(engine::needs(None))),
+        ("status", survey::needs(scope)),
+        ("complete", removal),
+        ("rollback", way_back_needs(Intent::Write, scope)),
+    ];
+    if !ahead.is_installed {
+        steps.push(("start", survey::needs(scope).and(start::needs::needs(scope, Intent::Write))));
+    }
+    steps
+}
+
+/// Who asks for a permission, and how much depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Asking {
+    necessity: Necessity,
+    steps: BTreeSet<&'static str>,
+}
+
+/// Every permission that a step needs.
+type Questions = BTreeMap<Permission, Asking>;
+
+/// Asks about every need, and tells those that are denied: one finding a resource and place.
 ///
 /// # Errors
 /// When the API server cannot be reached or does not know the user.
 pub async fn findings(connection: &Connection, facts: &Facts) -> Result<Vec<Finding>, Failure> {
     let namespace = facts.from().and_then(|from| Some(from.control_plane.as_ref()?.namespace.clone()));
-    let has_rollouts = facts.verdicts.iter().any(|verdict| &*verdict.workload.kind == "Rollout");
-    let needs: Vec<Need> = NEEDS.into_iter().chain(has_rollouts.then_some(ROLLOUTS)).collect();
-    let questions = questions(&needs, namespace.as_deref().unwrap_or("istio-system"));
-    let asked = iter(questions.keys().cloned().map(|question| async move {
-        let answer = ask(connection, &question).await;
-        (question, answer)
+    let scope = Scope { istio_namespace: namespace, ..Scope::default() };
+    let steps = steps(&scope, Ahead::of(facts));
+    let (served, mut found) = served(connection, &steps).await?;
+    let questions = questions(&steps, &served);
+    let asked = iter(questions.keys().cloned().map(|permission| async move {
+        let answer = ask(connection, &permission).await;
+        (permission, answer)
     }));
-    let answers: Vec<(Question, Result<bool, Failure>)> = asked.buffer_unordered(AT_ONCE).collect().await;
-    let mut denied: BTreeMap<Question, String> = BTreeMap::new();
-    for (question, answer) in answers {
+    let answers: Vec<(Permission, Result<bool, Failure>)> = asked.buffer_unordered(AT_ONCE).collect().await;
+    let mut denied: BTreeMap<Permission, String> = BTreeMap::new();
+    for (permission, answer) in answers {
         match answer {
             Ok(true) => {}
-            Ok(false) => drop(denied.insert(question, "you may not".to_owned())),
+            Ok(false) => drop(denied.insert(permission, "you may not".to_owned())),
             Err(failure) if failure.cause.is_tolerable() => {
-                drop(denied.insert(question, format!("unknown whether you may ({failure})")))
+                drop(denied.insert(permission, format!("unknown whether you may ({failure})")))
             }
             Err(failure) => return Err(failure),
         }
     }
-    Ok(told(&questions, &denied))
+    found.extend(told(&questions, &denied));
+    Ok(found)
 }
 
-/// The questions, each with the steps that need it.
-fn questions(needs: &[Need], control_plane: &str) -> BTreeMap<Question, Vec<&'static str>> {
-    let mut questions: BTreeMap<Question, Vec<&'static str>> = BTreeMap::new();
-    for need in needs {
-        for verb in need.verbs {
-            let namespace = (need.place == Place::ControlPlane).then(|| control_plane.to_owned());
-            let question = Question { group: need.group, resource: need.resource, verb, namespace };
-            let steps = questions.entry(question).or_default();
-            if !steps.contains(&need.step) {
-                steps.push(need.step);
+/// The resources that the API server serves, by group: those that a step asks for, outside of the core. A group that is not among
+/// them is asked about whatever it serves.
+type Served = BTreeMap<String, BTreeSet<String>>;
+
+async fn served(connection: &Connection, steps: &[(&'static str, Needs)]) -> Result<(Served, Vec<Finding>), Failure> {
+    let needed = steps.iter().flat_map(|(_, needs)| needs.permissions()).map(|(permission, _)| permission.on.group.as_str());
+    let groups: BTreeSet<&str> = needed.filter(|group| !group.is_empty()).collect();
+    let found = served_lists(connection, |group| groups.contains(group)).await?;
+    if !found.unread.is_empty() {
+        let unknown = found.unread.iter().map(|why| {
+            let message = format!("unknown what is served, and so which permissions are needed: {why}");
+            error("permission", "discovery", message, "grant the ClusterRole system:discovery, then the same command")
+        });
+        return Ok((Served::new(), unknown.collect()));
+    }
+    // What is not served at all has no resources.
+    let mut served: Served = groups.into_iter().map(|group| (group.to_owned(), BTreeSet::new())).collect();
+    for list in found.lists {
+        served.entry(list.group.into_owned()).or_default().insert(list.resource.into_owned());
+    }
+    Ok((served, Vec::new()))
+}
+
+/// The questions, each with the steps that need it. What is not served is no question.
+fn questions(steps: &[(&'static str, Needs)], served: &Served) -> Questions {
+    let mut questions = Questions::new();
+    for (step, needs) in steps {
+        for (permission, necessity) in needs.permissions() {
+            for on in asked_about(&permission.on, served) {
+                let question = Permission { on, ..permission.clone() };
+                let asking = questions.entry(question).or_insert(Asking { necessity, steps: BTreeSet::new() });
+                asking.necessity = asking.necessity.max(necessity);
+                asking.steps.insert(step);
             }
         }
     }
     questions
 }
 
-async fn ask(connection: &Connection, question: &Question) -> Result<bool, Failure> {
+/// What of a need the API server serves: itself, or each resource where the whole group is meant.
+fn asked_about(on: &GroupResource, served: &Served) -> Vec<GroupResource> {
+    let Some(resources) = served.get(&on.group) else { return vec![on.clone()] };
+    if on.resource == EVERY_RESOURCE {
+        return resources.iter().map(|resource| GroupResource { resource: resource.clone(), ..on.clone() }).collect();
+    }
+    resources.contains(&on.resource).then(|| on.clone()).into_iter().collect()
+}
+
+async fn ask(connection: &Connection, permission: &Permission) -> Result<bool, Failure> {
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-    let what = format!("asking whether {} {} is allowed", question.verb, question.resource);
-    let answer = post(connection, path, &review(question), &what, Persistence::Question).await?;
+    let what = format!("asking whether {} {} is allowed", permission.verb, permission.on.resource);
+    let answer = post(connection, path, &review(permission), &what, Persistence::Question).await?;
     Ok(answer["status"]["allowed"] == true)
 }
 
-fn review(question: &Question) -> Value {
-    let (resource, subresource) = question.resource.split_once('/').unwrap_or((question.resource, ""));
+fn review(permission: &Permission) -> Value {
+    let resource = permission.on.resource.as_str();
+    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
     json!({
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",
         "spec": {"resourceAttributes": {
-            "group": question.group,
+            "group": permission.on.group,
             "resource": resource,
             "subresource": subresource,
-            "verb": question.verb,
-            "namespace": question.namespace.clone().unwrap_or_default(),
+            "verb": permission.verb,
+            "namespace": permission.namespace.clone().unwrap_or_default(),
         }},
     })
 }
 
-/// One finding for all verbs on a resource in a place.
-fn told(questions: &BTreeMap<Question, Vec<&'static str>>, denied: &BTreeMap<Question, String>) -> Vec<Finding> {
-    type Place<'a> = (&'a str, &'a str, Option<&'a str>);
-    let mut by_resource: BTreeMap<Place<'_>, (Vec<&str>, Vec<&str>, &str)> = BTreeMap::new();
-    for (question, why) in denied {
-        let place = (question.group, question.resource, question.namespace.as_deref());
-        let (verbs, steps, _) = by_resource.entry(place).or_insert((Vec::new(), Vec::new(), why.as_str()));
-        verbs.push(question.verb);
-        steps.extend(questions.get(question).into_iter().flatten());
+/// One finding for all verbs on a resource in a place that matter as much. Without what is required a step cannot be taken;
+/// without the rest it knows less.
+fn told(questions: &Questions, denied: &BTreeMap<Permission, String>) -> Vec<Finding> {
+    type Place<'a> = (&'a GroupResource, Option<&'a str>, Necessity);
+    type Told<'a> = (Vec<&'a str>, BTreeSet<&'a str>, &'a str);
+    let mut by_resource: BTreeMap<Place<'_>, Told<'_>> = BTreeMap::new();
+    for (permission, why) in denied {
+        let Some(asking) = questions.get(permission) else { continue };
+        let place = (&permission.on, permission.namespace.as_deref(), asking.necessity);
+        let (verbs, steps, _) = by_resource.entry(place).or_insert((Vec::new(), BTreeSet::new(), why.as_str()));
+        verbs.push(permission.verb);
+        steps.extend(&asking.steps);
     }
-    let finding = |((group, resource, namespace), (verbs, mut steps, why)): (Place<'_>, (Vec<&str>, Vec<&str>, &str))| {
-        steps.sort_unstable();
-        steps.dedup();
+    let finding = |((on, namespace, necessity), (verbs, steps, why)): (Place<'_>, Told<'_>)| {
+        let (severity, depends) = match necessity {
+            Necessity::Required => (Severity::Error, if steps.len() == 1 { "needs" } else { "need" }),
+            Necessity::Optional => (Severity::Warning, "can do without, and then knows less"),
+        };
         let place = namespace.map_or_else(|| "everywhere".to_owned(), |namespace| format!("in namespace {namespace}"));
-        let dot = if group.is_empty() { "" } else { "." };
-        let message = format!("{why} {} them {place}, which {} needs", verbs.join(", "), steps.join(" and "));
-        let advice = format!("grant apiGroups: [{group:?}], resources: [{resource}], verbs: [{}]", verbs.join(", "));
-        error("permission", format!("{resource}{dot}{group}"), message, advice)
+        let dot = if on.group.is_empty() { "" } else { "." };
+        let (verbs, steps) = (verbs.join(", "), Vec::from_iter(steps).join(" and "));
+        let message = format!("{why} {verbs} them {place}, which {steps} {depends}");
+        let advice = format!("grant apiGroups: [{:?}], resources: [{}], verbs: [{verbs}]", on.group, on.resource);
+        finding(severity, "permission", format!("{}{dot}{}", on.resource, on.group), message, advice)
     };
     by_resource.into_iter().map(finding).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use mesh::object::Resource;
+
     use super::*;
+
+    fn all(steps: &[(&'static str, Needs)]) -> Questions {
+        questions(steps, &Served::new())
+    }
+
+    fn permission(on: impl Into<GroupResource>, verb: &'static str) -> Permission {
+        Permission { namespace: None, on: on.into(), verb }
+    }
 
     #[test]
     fn each_question_is_asked_once_whatever_steps_need_it() {
-        let questions = questions(&NEEDS, "istio-system");
-        let webhooks = Question {
-            group: "admissionregistration.k8s.io",
-            resource: "mutatingwebhookconfigurations",
-            verb: "create",
-            namespace: None,
-        };
-        assert_eq!(questions[&webhooks], ["start", "mesh-tag set"]);
+        let scope = Scope::default();
+        let questions = all(&steps(&scope, Ahead::default()));
+        let asking = &questions[&permission(Resource::MutatingWebhookConfigurations, "create")];
+        assert_eq!(Vec::from_iter(&asking.steps), [&"mesh-tag set", &"rollback", &"start"]);
         assert!(questions.keys().any(|question| question.namespace.as_deref() == Some("istio-system")));
+        let installed = all(&steps(&scope, Ahead { is_installed: true, ..Ahead::default() }));
+        assert!(!installed.values().any(|asking| asking.steps.contains("start")), "what is installed need not be installed");
+    }
+
+    #[test]
+    fn no_step_needs_what_none_does() {
+        let questions = all(&steps(&Scope::default(), Ahead::default()));
+        let verbs = |on: GroupResource| -> BTreeSet<&str> {
+            questions.keys().filter(|permission| permission.on == on).map(|permission| permission.verb).collect()
+        };
+        assert_eq!(Vec::from_iter(verbs(Resource::Namespaces.into())), ["create", "get", "list", "patch"]);
+        assert!(!questions.keys().any(|permission| permission.verb == "watch"));
+        let roles = verbs(("rbac.authorization.k8s.io", "clusterroles").into());
+        assert!(roles.contains("escalate") && roles.contains("bind"), "{roles:?}");
     }
 
     #[test]
     fn what_is_denied_is_told_with_the_rule_that_would_grant_it() {
-        let questions = questions(&NEEDS, "istio-system");
-        let asked = |verb| Question { group: "apps", resource: "deployments", verb, namespace: None };
-        let denied = ["patch", "watch"].map(|verb| (asked(verb), "you may not".to_owned())).into();
+        let questions = all(&[("restart", engine::needs(None))]);
+        let denied = ["get", "patch"].map(|verb| (permission(Resource::Deployments, verb), "you may not".to_owned())).into();
         let found = told(&questions, &denied);
         assert_eq!(found.len(), 1, "{found:#?}");
-        assert_eq!(found[0].subject, "deployments.apps");
-        assert_eq!(found[0].message, "you may not patch, watch them everywhere, which restart needs");
-        assert_eq!(found[0].advice, "grant apiGroups: [\"apps\"], resources: [deployments], verbs: [patch, watch]");
+        assert_eq!((found[0].severity, found[0].subject.as_str()), (Severity::Error, "deployments.apps"));
+        assert_eq!(found[0].message, "you may not get, patch them everywhere, which restart needs");
+        assert_eq!(found[0].advice, "grant apiGroups: [\"apps\"], resources: [deployments], verbs: [get, patch]");
         assert!(told(&questions, &BTreeMap::new()).is_empty());
     }
 
     #[test]
+    fn what_a_step_can_do_without_does_not_block() {
+        let questions = all(&[("restart", engine::needs(None))]);
+        let found = told(&questions, &[(permission(("", "events"), "list"), "you may not".to_owned())].into());
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert_eq!(found[0].severity, Severity::Warning);
+    }
+
+    #[test]
+    fn what_is_not_served_is_not_asked_about_and_a_whole_group_is_asked_about_by_resource() {
+        let needs = Needs::default().require(
+            None,
+            [("networking.istio.io", "*"), ("argoproj.io", "rollouts"), ("apps", "deployments")],
+            &["list"],
+        );
+        let resources = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let served = Served::from([
+            ("networking.istio.io".to_owned(), resources(&["gateways", "sidecars"])),
+            ("argoproj.io".to_owned(), resources(&[])),
+        ]);
+        let questions = questions(&[("complete", needs)], &served);
+        let asked: Vec<&str> = questions.keys().map(|permission| permission.on.resource.as_str()).collect();
+        assert_eq!(asked, ["deployments", "gateways", "sidecars"]);
+    }
+
+    #[test]
     fn a_subresource_is_asked_about_as_one() {
-        let question = Question { group: "", resource: "pods/eviction", verb: "create", namespace: None };
-        let attributes = &review(&question)["spec"]["resourceAttributes"];
+        let attributes = &review(&permission(("", "pods/eviction"), "create"))["spec"]["resourceAttributes"];
         assert_eq!((&attributes["resource"], &attributes["subresource"]), (&json!("pods"), &json!("eviction")));
     }
 }

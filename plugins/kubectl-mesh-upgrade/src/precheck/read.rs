@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 
 use futures::future::join_all;
 use mesh::change::Subject;
-use mesh::cluster::access::Permission;
+use mesh::cluster::Scope;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
 use mesh::cluster::raw::{read_list, read_object};
 use mesh::control_plane::revision_suffix;
+use mesh::needs::Needs;
 use mesh::object::Resource;
 
 use super::facts::List;
 use super::rules::definitions::DEFINITIONS;
-use crate::lists::{Found, LABELLED, all, found, labelled, path};
+use crate::lists::{Found, LABELLED, all, found, labelled, labelled_needs, path};
 use crate::survey::Survey;
 
 /// Where each plain list stands: group, version, plural.
@@ -99,14 +100,11 @@ pub async fn configurations(connection: &Connection, survey: &Survey, lists: &mu
     Ok(())
 }
 
-/// The rules that these reads need.
-pub fn rbac() -> Vec<Permission> {
-    let rule = |group, resource, verb| Permission { namespace: None, group, resource, verb };
-    let plain = PLAIN.iter().map(|(_, group, _, plural)| rule(group, plural, "list"));
-    let labelled = LABELLED.iter().map(|(group, _, plural)| rule(group, plural, "list"));
-    let more = [
-        rule("apiextensions.k8s.io", "customresourcedefinitions", "get"),
-        rule("gateway.networking.k8s.io", "backendtlspolicies", "list"),
-    ];
-    plain.chain(labelled).chain(more).collect()
+/// What these reads may ask for.
+pub fn needs(scope: &Scope) -> Needs {
+    labelled_needs(&LABELLED)
+        .require(None, PLAIN.map(|(_, group, _, plural)| (group, plural)), &["list"])
+        .require(None, [("gateway.networking.k8s.io", "backendtlspolicies")], &["list"])
+        .require(None, [("apiextensions.k8s.io", "customresourcedefinitions")], &["get"])
+        .require(Some(scope.control_plane_namespace()), [Resource::ConfigMaps], &["get"])
 }

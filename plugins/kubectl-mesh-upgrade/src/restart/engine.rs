@@ -10,12 +10,12 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use mesh::change::Subject;
 use mesh::child;
-use mesh::cluster::access::Permission;
 use mesh::cluster::apply::{FIELD_MANAGER, FLUX_FIELD_MANAGER, is_uncertain, merge_patch};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
-use mesh::cluster::probe::probe;
+use mesh::cluster::probe::{self, probe};
 use mesh::cluster::raw::{read_list, read_object};
+use mesh::needs::Needs;
 use mesh::object::Resource;
 use mesh::operator::{AnnotationValue, OPERATORS, Operator};
 use mesh::owner::{Owner, owner_of};
@@ -33,10 +33,10 @@ use tokio::time::Instant;
 
 use super::dry_run::{Shown, not_asked, shown};
 use super::event::{Events, Outcome};
-use super::eviction::evict;
+use super::eviction::{self, evict};
 use super::live::Live;
 use super::pods::{OwnPod, Pods, Standing};
-use super::reason::reasons;
+use super::reason::{self, reasons};
 use super::rollout::{Progress, RESTARTED_AT, progress};
 use crate::waves::{Item, Wave};
 
@@ -72,24 +72,16 @@ pub struct Engine<'a> {
     pods: Pods<'a>,
 }
 
-/// What the engine asks for, besides reading and dry runs.
-pub fn permissions(namespace: Option<&str>) -> Vec<Permission> {
-    let permission = |group: &'static str, resource: &'static str, verb: &'static str| Permission {
-        namespace: namespace.map(str::to_owned),
-        group,
-        resource,
-        verb,
-    };
-    let mut needed = vec![permission("", "pods/eviction", "create"), permission("", "events", "list")];
-    for (group, resource) in
-        [("apps", "deployments"), ("apps", "statefulsets"), ("apps", "daemonsets"), ("argoproj.io", "rollouts")]
-    {
-        needed.extend(["get", "list", "patch"].map(|verb| permission(group, resource, verb)));
-    }
-    for operator in &OPERATORS {
-        needed.extend(["get", "list", "patch"].map(|verb| permission(operator.group, operator.plural, verb)));
-    }
-    needed
+/// What the engine may ask for, of workloads in one namespace or everywhere.
+pub fn needs(namespace: Option<&str>) -> Needs {
+    let by_template = [Resource::Deployments, Resource::StatefulSets, Resource::DaemonSets, Resource::Rollouts];
+    probe::needs(namespace)
+        .require(namespace, by_template, &["get", "list", "patch"])
+        .require(namespace, OPERATORS.iter().map(|operator| (operator.group, operator.plural)), &["get", "list", "patch"])
+        .require(namespace, [Resource::ReplicaSets], &["get", "list"])
+        .require(namespace, [Resource::Pods], &["list"])
+        .and(eviction::needs(namespace))
+        .and(reason::needs(namespace))
 }
 
 impl<'a> Engine<'a> {

@@ -5,10 +5,16 @@ use std::time::Duration;
 use mesh::cluster::apply::{Persistence, post};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
+use mesh::needs::Needs;
 use serde_json::{Value, json};
 
 /// How long to wait for a budget that allows nothing now.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// What [`evict`] may ask for.
+pub fn needs(namespace: Option<&str>) -> Needs {
+    Needs::default().require(namespace, [("", "pods/eviction")], &["create"])
+}
 
 /// Evicts a pod, waiting for its budget until `deadline`. A pod that is gone already is as good as evicted.
 ///

@@ -2,11 +2,17 @@
 
 use mesh::cluster::connection::Connection;
 use mesh::cluster::raw::read_list;
+use mesh::needs::Needs;
 use mesh::workload::WorkloadId;
 use serde_json::Value;
 
 /// Longer messages are cut.
 const LENGTH: usize = 240;
+
+/// What [`reasons`] may ask for.
+pub fn needs(namespace: Option<&str>) -> Needs {
+    Needs::default().prefer(namespace, [("", "events")], &["list"])
+}
 
 /// What the newest warning about the workload or its pods says, and what its containers wait for; empty when nothing does, or
 /// nothing may be read.

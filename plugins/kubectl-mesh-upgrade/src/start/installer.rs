@@ -21,6 +21,12 @@ pub struct Installer {
     connection: Rc<Connection>,
 }
 
+/// The namespace of helm's release: as typed, as helm's own variable says, or the context's.
+pub fn release_namespace(arguments: &Arguments, context_namespace: &str) -> String {
+    let variable = || std::env::var("HELM_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
+    arguments.namespace().map(str::to_owned).or_else(variable).unwrap_or_else(|| context_namespace.to_owned())
+}
+
 impl Installer {
     /// Makes sure that the program can be run.
     ///
@@ -31,10 +37,10 @@ impl Installer {
         program.check(&connection).await?;
         let arguments = match program {
             Program::Istioctl => arguments,
+            // The variable is taken out of the program's surroundings, and stands where everybody can read it.
             Program::Helm => {
-                // The variable is taken out of the program's surroundings, and stands where everybody can read it.
-                let namespace = std::env::var("HELM_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
-                arguments.in_namespace(namespace.as_deref().unwrap_or(&connection.namespace))
+                let namespace = release_namespace(&arguments, &connection.namespace);
+                arguments.in_namespace(&namespace)
             }
         };
         Ok(Installer { program, arguments, connection })
