@@ -2,6 +2,8 @@
 
 mod complete;
 mod dump;
+mod identity;
+mod operators;
 mod orphans;
 mod permissions;
 mod plan;

@@ -74,6 +74,9 @@ impl Start<'_> {
             .arg(&key)
             .arg("--service-account-signing-key-file")
             .arg(&key)
+            // For policies that rewrite images; the API server has them and is not asked for them yet.
+            .args(["--feature-gates", "MutatingAdmissionPolicy=true"])
+            .args(["--runtime-config", "admissionregistration.k8s.io/v1beta1=true"])
             // kwok does not remove the taint that this one sets.
             .args(["--disable-admission-plugins", "TaintNodesByCondition"])
             // A shared cluster gets the bursts of many tests at once.
