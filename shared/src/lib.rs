@@ -22,6 +22,7 @@ pub mod comparison;
 pub mod control_plane;
 pub mod execution;
 pub mod finding;
+pub mod following;
 pub mod health;
 pub mod image;
 pub mod injection;

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use mesh::cluster::Scope;
@@ -159,9 +158,6 @@ pub struct Request {
     /// How to print.
     pub output: Output,
 }
-
-/// How long to wait between two looks of `--watch` when nothing tells of a change.
-pub const WATCH_PAUSE: Duration = Duration::from_secs(1);
 
 impl Arguments for Args {
     fn common(&self) -> &CommonArgs {

@@ -1,9 +1,9 @@
 //! The whole command: look, decide, show.
 
 use std::io;
-use std::time::Instant;
 
 use mesh::cluster::{Saved, Scope, probe, read, watch};
+use mesh::following::{self, Followed};
 use mesh::needs::Needs;
 use mesh::session::Session;
 use mesh::terminal::advisor::Advisor;
@@ -13,7 +13,7 @@ use mesh::terminal::stop::Stop;
 use mesh::terminal::table::{Header, Table};
 use owo_colors::OwoColorize;
 
-use crate::args::{Args, By, Output, Request, WATCH_PAUSE};
+use crate::args::{Args, By, Output, Request};
 use crate::look::{Place, Sight, connect, look, look_at_files};
 use crate::render::{self, Columns, Invocation};
 use crate::report::{ClusterPart, Report, Rows, report};
@@ -213,25 +213,16 @@ fn say_when_empty(session: &mut Session, args: &Args, report: &Report, request: 
 /// Looks again whenever something has changed, and shows what is different.
 async fn follow(session: &mut Session, args: &Args, request: &Request, places: &[Place]) -> Result<Exit, Stop> {
     let mut shown: Option<Shown> = None;
-    loop {
-        let mut moments = Vec::new();
-        for place in places {
-            moments.push(watch::now(&place.connection, &place.scope).await?);
-        }
-        let started = Instant::now();
+    let followed: Vec<Followed<'_>> =
+        places.iter().map(|place| Followed { connection: &place.connection, scope: &place.scope }).collect();
+    following::follow(session, &followed, async |session, _| {
         let (sights, _) = look_everywhere(session, places, request, None).await?;
         if shown.is_none() {
             check_names(request, &sights)?;
         }
-        show_changes(session, args, request, &sights, &mut shown)?;
-        session.terminal.flush()?;
-        // A large cluster changes all the time: reading it takes at most a fifth of the time.
-        tokio::time::sleep(WATCH_PAUSE.max(started.elapsed() * 4)).await;
-        let changes =
-            places.iter().zip(&moments).map(|(place, moment)| Box::pin(watch::changed(&place.connection, &place.scope, moment)));
-        let (result, ..) = futures::future::select_all(changes).await;
-        result?;
-    }
+        show_changes(session, args, request, &sights, &mut shown)
+    })
+    .await
 }
 
 /// What the last round of `--watch` showed.

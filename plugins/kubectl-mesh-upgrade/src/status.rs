@@ -7,11 +7,10 @@ mod model;
 mod page;
 mod prom;
 
-use std::time::{Duration, Instant};
-
 use clap::{Args, ValueEnum};
 use mesh::cluster::{Scope, watch};
 use mesh::finding::Severity;
+use mesh::following::{self, Followed, Round};
 use mesh::health;
 use mesh::needs::Needs;
 use mesh::session::Session;
@@ -26,9 +25,6 @@ use owo_colors::OwoColorize;
 use crate::output::{write_json, write_yaml};
 use crate::status::model::{NoSuchRevision, Status, status};
 use crate::survey::{self, Survey, scope, survey};
-
-/// The least time between two looks of `--watch`.
-const WATCH_PAUSE: Duration = Duration::from_secs(1);
 
 /// Arguments of `status`.
 #[derive(Args, Clone, Debug)]
@@ -150,44 +146,54 @@ fn tell(session: &mut Session, survey: &Survey, status: &Status, args: &StatusAr
 async fn follow(session: &mut Session, args: &StatusArgs) -> Result<Exit, Stop> {
     let connection = session.connect().await?;
     let scope = scope(session, args.namespace.as_deref());
-    let is_drawn = session.terminal.out_audience == Audience::Person && args.output != Output::Json;
     let mut shown: Option<Vec<String>> = None;
-    loop {
-        let moment = watch::now(&connection, &scope).await?;
-        let started = Instant::now();
+    following::follow(session, &[Followed { connection: &connection, scope: &scope }], async |session, round| {
         let survey = survey(session, args.namespace.as_deref()).await?;
         let status = decide(&survey, args)?;
-        let advisor = session.advisor();
-        let mut page = if args.output == Output::Json {
-            vec![document::document(&survey, &status, &advisor).to_string()]
-        } else {
-            lines(&survey, &status, args, &advisor, &session.terminal)
-        };
-        // What stderr says is gone with the next drawing, so the next command stands on the page.
-        let foot = if is_drawn { foot(session, &survey, &status, args) } else { Vec::new() };
-        page.extend(foot.iter().cloned());
-        if shown.as_ref() != Some(&page) {
-            if is_drawn {
-                let drawing = if shown.is_none() { page::Drawing::First } else { page::Drawing::Again };
-                session.terminal.out.write_all(page::redrawn(&page, foot.len(), drawing, session.terminal.height).as_bytes())?;
-            } else {
-                if shown.is_some() && args.output != Output::Json {
-                    writeln!(session.terminal.out)?;
-                }
-                for line in &page {
-                    writeln!(session.terminal.out, "{line}")?;
-                }
-            }
-            session.terminal.flush()?;
-            if shown.is_none() && !is_drawn {
-                tell(session, &survey, &status, args)?;
-            }
-            shown = Some(page);
-        }
-        // A large cluster changes all the time: reading it takes at most a fifth of the time.
-        tokio::time::sleep(WATCH_PAUSE.max(started.elapsed() * 4)).await;
-        watch::changed(&connection, &scope, &moment).await?;
+        show_page(session, args, &survey, &status, round, &mut shown)
+    })
+    .await
+}
+
+/// Shows what is new. A page that is drawn takes away what stderr said of trouble, which is over.
+fn show_page(
+    session: &mut Session,
+    args: &StatusArgs,
+    survey: &Survey,
+    status: &Status,
+    round: Round,
+    shown: &mut Option<Vec<String>>,
+) -> Result<(), Stop> {
+    let is_drawn = session.terminal.out_audience == Audience::Person && args.output != Output::Json;
+    let advisor = session.advisor();
+    let mut page = if args.output == Output::Json {
+        vec![document::document(survey, status, &advisor).to_string()]
+    } else {
+        lines(survey, status, args, &advisor, &session.terminal)
+    };
+    // What stderr says is gone with the next drawing, so the next command stands on the page.
+    let foot = if is_drawn { foot(session, survey, status, args) } else { Vec::new() };
+    page.extend(foot.iter().cloned());
+    if shown.as_ref() == Some(&page) && !(is_drawn && round == Round::AfterTrouble) {
+        return Ok(());
     }
+    if is_drawn {
+        let drawing = if shown.is_none() { page::Drawing::First } else { page::Drawing::Again };
+        session.terminal.out.write_all(page::redrawn(&page, foot.len(), drawing, session.terminal.height).as_bytes())?;
+    } else {
+        if shown.is_some() && args.output != Output::Json {
+            writeln!(session.terminal.out)?;
+        }
+        for line in &page {
+            writeln!(session.terminal.out, "{line}")?;
+        }
+    }
+    session.terminal.flush()?;
+    if shown.is_none() && !is_drawn {
+        tell(session, survey, status, args)?;
+    }
+    *shown = Some(page);
+    Ok(())
 }
 
 /// The last lines of a page: how much is wrong besides, and the next command.

@@ -51,8 +51,6 @@ pub enum Cause {
     Refused(String),
     /// A PodDisruptionBudget does not allow an eviction now: the server's message. It answers 429 too, and is not busy.
     DisruptionBudget(String),
-    /// The user interrupted the command while it waited.
-    Interrupted,
     /// Any other answer that is no success: code and message.
     Server(u16, String),
     /// The answer or the file cannot be understood.
@@ -67,12 +65,7 @@ impl Cause {
     pub fn is_tolerable(&self) -> bool {
         !matches!(
             self,
-            Cause::Configuration(_)
-                | Cause::Credentials(_)
-                | Cause::Unreachable(_)
-                | Cause::Tls(_)
-                | Cause::Unauthorized
-                | Cause::Interrupted
+            Cause::Configuration(_) | Cause::Credentials(_) | Cause::Unreachable(_) | Cause::Tls(_) | Cause::Unauthorized
         )
     }
 
@@ -211,7 +204,6 @@ impl fmt::Display for Failure {
             Cause::Conflict(why) => write!(formatter, "somebody else changed it: {why}"),
             Cause::Refused(why) => write!(formatter, "refused: {why}"),
             Cause::DisruptionBudget(why) => write!(formatter, "the server answered 429: {why}"),
-            Cause::Interrupted => formatter.write_str("interrupted"),
             Cause::Server(code, why) => write!(formatter, "the server answered {code}: {why}"),
         }
     }

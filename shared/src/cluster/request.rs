@@ -35,6 +35,16 @@ pub(crate) async fn send(
     connection.waiting.patiently(Repetition::Harmless, || try_once(connection, request.clone(), what)).await
 }
 
+/// As [`send`], without waiting.
+pub(crate) async fn send_once(
+    connection: &Connection,
+    request: http::Request<Vec<u8>>,
+    accept: Accept,
+    what: &str,
+) -> Result<http::Response<Body>, Failure> {
+    try_once(connection, accepting(request, accept), what).await
+}
+
 /// Sends a request, waits for a server that is busy or away as far as the request may be repeated, and gives the body of the answer,
 /// whole.
 pub(crate) async fn answer(

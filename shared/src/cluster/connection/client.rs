@@ -1,5 +1,7 @@
 //! The HTTP client: the client library's, but for when bytes leave.
 
+use std::time::Duration;
+
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper_timeout::TimeoutConnector;
@@ -12,6 +14,16 @@ use tower::util::BoxService;
 use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 use tower_http::ServiceExt as _;
 use tower_http::decompression::DecompressionLayer;
+
+/// How long a connection is silent before its other end is asked for a sign of life: client-go's time (`http2ReadIdleTimeout`,
+/// k8s.io/apimachinery/pkg/util/net/http.go).
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// How long until it is asked again.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often it is asked before it is given up.
+const KEEPALIVE_RETRIES: u32 = 3;
 
 /// What the library builds from a configuration.
 type Service = BoxService<Request<Body>, Response<Box<DynBody>>, BoxError>;
@@ -30,6 +42,10 @@ fn builder(config: Config) -> Result<ClientBuilder<Service>, kube::Error> {
     let mut sockets = HttpConnector::new();
     sockets.enforce_http(false);
     sockets.set_nodelay(true);
+    // A connection whose other end is gone without a word ends by itself, also below requests that may be silent for long.
+    sockets.set_keepalive(Some(KEEPALIVE));
+    sockets.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    sockets.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
     let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(sockets)?);
     connector.set_connect_timeout(config.connect_timeout);
     connector.set_write_timeout(config.write_timeout);
