@@ -1,12 +1,11 @@
 //! Carrying out the plan of a tag: proof, question, writes, a look at what was written, proof again; and putting everything back
 //! when one of them fails.
 
-use std::time::Duration;
-
 use crate::change::{Action, Change, without_server_fields};
-use crate::cluster::apply::{self, Persistence, carry_out, put_back};
+use crate::cluster::apply::{self, Persistence, carry_out, is_uncertain, put_back};
 use crate::cluster::proof::{self, Proof, prove};
-use crate::cluster::{Pods, Scope, look, read};
+use crate::cluster::wait::{Look, Patience, Waited};
+use crate::cluster::{Scope, read, read_installation};
 use crate::installation::{Installation, label, name};
 use crate::labels;
 use crate::needs::Needs;
@@ -23,16 +22,6 @@ use crate::terminal::stop::Stop;
 use crate::terminal::writing::{DryRun, WritingArgs};
 use owo_colors::OwoColorize;
 use serde_json::Value;
-
-/// How long to wait before each look at whether a tag is answered as it was written.
-const PATIENCE: [Duration; 6] = [
-    Duration::from_millis(20),
-    Duration::from_millis(100),
-    Duration::from_millis(300),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(3),
-];
 
 /// Where and how a plan is carried out.
 pub struct Execution<'a> {
@@ -59,13 +48,12 @@ impl Execution<'_> {
         let proves_before = self.prove_target(plan, session).await?;
         tell_proof(&proves_before, &mut session.terminal)?;
         session.ask(&question(plan), Consent::from_flag(self.writing.yes)).await?;
-        let before = session.interruption.writes().mark();
-        let written = self.write(plan, before, session).await?;
+        let written = self.write(plan, session).await?;
         if let Err(stop) = self.verify(plan, session).await {
-            return Err(self.take_back(&written, before, stop, session).await);
+            return Err(self.take_back(&written, stop, session).await);
         }
         self.tell_done(plan, session)?;
-        let objects: Vec<Value> = written.iter().filter_map(|(_, object)| object.clone()).collect();
+        let objects: Vec<Value> = written.changes.iter().filter_map(|(_, object)| object.clone()).collect();
         self.print_objects(&objects, &mut session.terminal)?;
         Ok(Exit::Done)
     }
@@ -120,7 +108,8 @@ impl Execution<'_> {
         let namespace = self.control_plane_namespace(revision);
         let found = places(snapshot, name(webhook), &[revision], &[&namespace, "default"]);
         let proof = prove(&*session.connect().await?, &found).await?;
-        check(proof, revision, &format!("the injector {} of revision {revision}", name(webhook))).map(Some)
+        let proved = check(proof, revision, &format!("the injector {} of revision {revision}", name(webhook)));
+        Ok(Some(proved.map_err(unproved_refusal)?))
     }
 
     fn control_plane_namespace(&self, revision: &str) -> String {
@@ -130,19 +119,23 @@ impl Execution<'_> {
 
     /// Writes everything in its order. What fails is put back; an interruption leaves what was written, which is a state
     /// from which the same command goes on.
-    async fn write(&self, plan: &TagPlan, before: usize, session: &mut Session) -> Result<Vec<(Change, Option<Value>)>, Stop> {
+    async fn write<'p>(&self, plan: &'p TagPlan, session: &mut Session) -> Result<Written<'p>, Stop> {
         let connection = session.connect().await?;
-        let mut written: Vec<(Change, Option<Value>)> = Vec::new();
+        let mut written = Written { plan, since: session.interruption.writes().mark(), changes: Vec::new() };
         for change in &plan.changes {
-            session.if_interrupted(unfinished(plan, written.len()));
-            let change = after_earlier(change, &written);
+            session.if_interrupted(unfinished(plan, written.changes.len()));
+            let change = after_earlier(change, &written.changes);
             match carry_out(&connection, &change, Persistence::Stored).await {
                 Ok(object) => {
                     writeln!(session.terminal.err, "{} {}", past(change.action()), change.subject)?;
-                    written.push((change, object));
+                    written.changes.push((change, object));
                 }
                 Err(failure) => {
-                    return Err(self.take_back(&written, before, Stop::Failure(failure), session).await);
+                    // It may have happened all the same: whoever puts it back looks first.
+                    if is_uncertain(&failure.cause) {
+                        written.changes.push((change, None));
+                    }
+                    return Err(self.take_back(&written, Stop::Failure(failure), session).await);
                 }
             }
         }
@@ -150,15 +143,17 @@ impl Execution<'_> {
         Ok(written)
     }
 
-    /// Puts back what was written since the moment `before`, the last first, and says so. An interruption does not end it half-way.
-    async fn take_back(&self, written: &[(Change, Option<Value>)], before: usize, stop: Stop, session: &mut Session) -> Stop {
+    /// Puts back what was written, the last first, and says so. An interruption does not end it half-way.
+    async fn take_back(&self, written: &Written<'_>, stop: Stop, session: &mut Session) -> Stop {
         let _whole = session.interruption.writes().piece();
         let connection = match session.connect().await {
             Ok(connection) => connection,
             Err(stop) => return stop,
         };
+        // All of it within one budget: what a server that is away has not taken then is named.
+        let connection = connection.for_one_budget();
         let mut left = Vec::new();
-        for (change, _) in written.iter().rev() {
+        for (change, _) in written.changes.iter().rev() {
             match put_back(&connection, change).await {
                 Ok(()) => {
                     // The stop tells the cause; a stream that is gone can be told nothing.
@@ -168,9 +163,9 @@ impl Execution<'_> {
             }
         }
         if left.is_empty() {
-            session.interruption.writes().put_back_since(before);
+            session.interruption.writes().put_back_since(written.since);
             return match stop {
-                Stop::Failure(failure) if written.is_empty() => Stop::Failure(failure),
+                Stop::Failure(failure) if written.changes.is_empty() => Stop::Failure(failure),
                 Stop::Failure(failure) => Stop::Message(format!("{failure}\n  Everything that was written before was put back.")),
                 other => other,
             };
@@ -181,14 +176,19 @@ impl Execution<'_> {
             Stop::Refused(refusal) => refusal.reason,
             other => return other,
         };
-        Stop::Partly(Refusal::new(reason, "the same command continues; kubectl mesh-tag list shows what there is").with(left))
+        let back = match &written.plan.previous {
+            Some(previous) => format!("set {} --revision {previous} --overwrite", written.plan.tag),
+            None => format!("remove {}", written.plan.tag),
+        };
+        let back = session.advisor().plugin("mesh-tag", &back);
+        let reason = format!("{reason}; not everything that was written before could be put back");
+        Stop::Partly(Refusal::new(reason, format!("the same command continues; {back} goes back")).with(left))
     }
 
     /// Reads back what was written, and shows by a dry-run pod that the tag is answered by its revision.
     async fn verify(&self, plan: &TagPlan, session: &mut Session) -> Result<(), Stop> {
         let connection = session.connect().await?;
-        let sight = look(&connection, session.istio_namespace(), Pods::Labelled).await?;
-        let installation = &sight.installation;
+        let installation = read_installation(&connection, session.istio_namespace()).await?;
         let webhook = installation.tag_webhooks(&plan.tag).next();
         let points_to = webhook.and_then(|webhook| label(webhook, labels::REVISION));
         if points_to != plan.revision.as_deref() {
@@ -198,16 +198,13 @@ impl Execution<'_> {
         let (Some(webhook), Some(revision)) = (webhook, &plan.revision) else { return Ok(()) };
         let namespace = self.control_plane_namespace(revision);
         let found = places(&installation.snapshot, name(webhook), &[&plan.tag], &[&namespace, "default"]);
-        let mut told = Err(Stop::Message(String::new()));
-        // API servers learn of a changed webhook a moment later than etcd.
-        for pause in PATIENCE {
-            tokio::time::sleep(pause).await;
-            told = check(prove(&connection, &found).await?, revision, &format!("tag {}", plan.tag));
-            if told.is_ok() {
-                break;
-            }
+        let who = format!("tag {}", plan.tag);
+        let look =
+            || async { Ok(check(prove(&connection, &found).await?, revision, &who).map_or_else(Look::NotYet, Look::Done)) };
+        match Patience::learning().wait(look).await? {
+            Waited::Done(proof) => tell_proof(&Some(proof), &mut session.terminal),
+            Waited::TimedOut(why) => Err(unproved_refusal(why).into()),
         }
-        tell_proof(&Some(told?), &mut session.terminal)
     }
 
     fn tell_done(&self, plan: &TagPlan, session: &mut Session) -> Result<(), Stop> {
@@ -256,6 +253,15 @@ pub fn labelling_needs(places: &[Scope]) -> Needs {
     places.iter().map(read::needs).fold(apply::relabel_needs(None, Resource::Namespaces), Needs::and)
 }
 
+/// What was written of a plan.
+struct Written<'p> {
+    plan: &'p TagPlan,
+    /// The moment before the first write.
+    since: usize,
+    /// Each change, and the object as the API server has it since; the last one may not have happened.
+    changes: Vec<(Change, Option<Value>)>,
+}
+
 /// A change of an object that was written before, on the state that it has since then.
 fn after_earlier(change: &Change, written: &[(Change, Option<Value>)]) -> Change {
     let mut change = change.clone();
@@ -293,9 +299,9 @@ fn question(plan: &TagPlan) -> String {
     }
 }
 
-/// A proof is worth only what was proved: anything else is a refusal.
-fn check(proof: Proof, revision: &str, who: &str) -> Result<String, Stop> {
-    let refusal = match proof {
+/// A proof is worth only what was proved: anything else is a reason to refuse.
+fn check(proof: Proof, revision: &str, who: &str) -> Result<String, String> {
+    Err(match proof {
         Proof::Injected { revision: found, namespace } if found == revision => {
             return Ok(format!("{who} injects: proved by a dry-run pod in namespace {namespace}"));
         }
@@ -307,8 +313,11 @@ fn check(proof: Proof, revision: &str, who: &str) -> Result<String, Stop> {
         }
         Proof::Refused(why) => format!("{who} refuses pods: {why}"),
         Proof::Untried(why) => format!("whether {who} injects could not be proved: {why}"),
-    };
-    Err(Refusal::new(refusal, "kubectl mesh-tag list shows what is wrong").into())
+    })
+}
+
+fn unproved_refusal(why: String) -> Refusal {
+    Refusal::new(why, "kubectl mesh-tag list shows what is wrong")
 }
 
 fn tell_proof(proof: &Option<String>, terminal: &mut Terminal) -> Result<(), Stop> {

@@ -20,12 +20,16 @@ pub enum Fate {
     Pass,
     /// It is answered with this status and a `Status` that says so.
     Status(u16),
+    /// It is answered with this status and asked to wait: the value of `Retry-After`.
+    Busy(u16, &'static str),
     /// Nobody answers, and the connection stays.
     Silence,
     /// The connection is closed without an answer.
     Close,
     /// The answer begins, and then nothing more comes.
     Stall,
+    /// The head of the answer comes at once, and then nothing more: a watch whose other end is gone without a word.
+    FallSilent,
     /// The answer begins, and then the connection is closed.
     Cut,
     /// The API server does what is asked, and the connection is closed without its answer.
@@ -162,8 +166,9 @@ fn serve(mut client: TcpStream, upstream: Option<&(String, u32)>, seen: &Mutex<V
             Ok(())
         }
         Fate::Close => Ok(()),
-        Fate::Status(code) => client.write_all(status(code).as_bytes()),
-        Fate::Pass | Fate::Stall | Fate::Cut | Fate::Lose | Fate::Hang => match upstream {
+        Fate::Status(code) => client.write_all(status(code, None).as_bytes()),
+        Fate::Busy(code, wait) => client.write_all(status(code, Some(wait)).as_bytes()),
+        Fate::Pass | Fate::FallSilent | Fate::Stall | Fate::Cut | Fate::Lose | Fate::Hang => match upstream {
             Some((upstream, page)) => {
                 let head = head.replacen("limit=500", &format!("limit={page}"), 1);
                 forward(&mut client, upstream, &head, &body, fate, held)
@@ -193,7 +198,7 @@ fn read_body(client: &mut TcpStream, head: &str) -> Option<Vec<u8>> {
     Some(body)
 }
 
-fn status(code: u16) -> String {
+fn status(code: u16, wait: Option<&str>) -> String {
     let body = format!(
         r#"{{"kind":"Status","apiVersion":"v1","status":"Failure","message":"spoilt","reason":"{}","code":{code}}}"#,
         if code == 410 {
@@ -205,8 +210,9 @@ fn status(code: u16) -> String {
         }
     );
     let length = body.len();
+    let wait = wait.map_or(String::new(), |wait| format!("Retry-After: {wait}\r\n"));
     format!(
-        "HTTP/1.1 {code} Spoilt\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        "HTTP/1.1 {code} Spoilt\r\nContent-Type: application/json\r\n{wait}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     )
 }
 
@@ -228,6 +234,12 @@ fn forward(
     server.write_all(body)?;
     if fate == Fate::Pass {
         return std::io::copy(&mut server, client).map(|_| ());
+    }
+    if fate == Fate::FallSilent {
+        let head = read_head(&mut server).unwrap_or_default();
+        client.write_all(head.as_bytes())?;
+        thread::sleep(Duration::from_secs(60));
+        return Ok(());
     }
     let mut answer = Vec::new();
     server.read_to_end(&mut answer)?;

@@ -7,9 +7,9 @@ use mesh::change::Subject;
 use mesh::cluster::apply::relabel as relabel_object;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
-use mesh::cluster::raw::{read_list, read_object};
+use mesh::cluster::raw::read_object;
 use mesh::cluster::read::installation_needs;
-use mesh::cluster::{Scope, Unobserved, read, read_installation};
+use mesh::cluster::{List, Scope, Unobserved, read, read_installation};
 use mesh::execution;
 use mesh::installation::{Installation, label, name};
 use mesh::labels;
@@ -79,7 +79,7 @@ pub async fn attach(session: &mut Session, args: &AttachArgs) -> Result<Exit, St
     if !args.namespaces.overwrite {
         check_free(&changes, &args.target)?;
     }
-    relabel(session, &args.namespaces, changes, &format!("follows {}", args.target)).await
+    relabel(session, &args.namespaces, changes, &wanted, &format!("follows {}", args.target)).await
 }
 
 /// Lets namespaces follow nothing.
@@ -89,19 +89,18 @@ pub async fn detach(session: &mut Session, args: &DetachArgs) -> Result<Exit, St
     let wanted = BTreeMap::from([(labels::REVISION, None), (labels::INJECTION, None)]);
     let changes = changes(namespaces, &wanted);
     check_owners(&changes)?;
-    relabel(session, &args.namespaces, changes, "follows nothing").await
+    relabel(session, &args.namespaces, changes, &wanted, "follows nothing").await
 }
 
 /// The namespaces that are meant, whole. When one of them is not there, none is changed.
 async fn find_namespaces(connection: &Connection, args: &NamespacesArgs) -> Result<Vec<Value>, Stop> {
-    let path = Resource::Namespaces.path(None);
     if let Some(selector) = &args.selector {
         if !args.names.is_empty() {
             return Err(Stop::Usage("give names or -l, not both".to_owned()));
         }
         let selector: LabelSelector =
             selector.parse().map_err(|error: mesh::object::InvalidSelector| Stop::Usage(error.to_string()))?;
-        let all = read_list(connection, &path, "listing namespaces").await?;
+        let all = List::of(Resource::Namespaces).whole(connection).await?;
         let labels_of = |namespace: &Value| -> StringMap {
             serde_json::from_value(namespace["metadata"]["labels"].clone()).unwrap_or_default()
         };
@@ -209,7 +208,13 @@ fn check_free(changes: &[Relabelling], target: &str) -> Result<(), Refusal> {
 }
 
 /// Writes the labels, namespace by namespace, and says what is stale then.
-async fn relabel(session: &mut Session, args: &NamespacesArgs, changes: Vec<Relabelling>, what: &str) -> Result<Exit, Stop> {
+async fn relabel(
+    session: &mut Session,
+    args: &NamespacesArgs,
+    changes: Vec<Relabelling>,
+    wanted: &BTreeMap<&'static str, Option<String>>,
+    what: &str,
+) -> Result<Exit, Stop> {
     let connection = session.connect().await?;
     let mut done = Vec::new();
     for (number, change) in changes.iter().enumerate() {
@@ -242,9 +247,52 @@ async fn relabel(session: &mut Session, args: &NamespacesArgs, changes: Vec<Rela
     if args.dry_run == DryRun::None {
         let reason = "all labels are set, and what changes with them was not looked at";
         session.if_interrupted(Refusal::new(reason, session.advisor().plugin("mesh-proxyver", "-A")));
+        read_back(&connection, &changes, wanted).await?;
         tell_stale(session, &done).await?;
     }
     Ok(Exit::Done)
+}
+
+/// Reads every namespace back: a GitOps tool, a webhook or somebody else may have changed its labels at once.
+async fn read_back(
+    connection: &Connection,
+    changes: &[Relabelling],
+    wanted: &BTreeMap<&'static str, Option<String>>,
+) -> Result<(), Stop> {
+    let mut different = Vec::new();
+    for change in changes {
+        let subject = Subject::new(Resource::Namespaces, None, name(&change.namespace));
+        let found = read_object(connection, &subject).await;
+        different.extend(found.map_or_else(
+            |failure| vec![format!("{subject}: not known: {failure}")],
+            |found| differences(&change.namespace, found.as_ref(), wanted).map(|line| format!("{subject} {line}")).collect(),
+        ));
+    }
+    if different.is_empty() {
+        return Ok(());
+    }
+    let reason = "the labels were written, and then read back they are not all as they were written: somebody else, such as a \
+                  GitOps tool or a webhook, changes them";
+    Err(Stop::Partly(Refusal::new(reason, "change them in their source; then the same command").with(different)))
+}
+
+/// What of a namespace is not as it was to be, as it is now.
+fn differences<'a>(
+    before: &Value,
+    found: Option<&'a Value>,
+    wanted: &'a BTreeMap<&'static str, Option<String>>,
+) -> impl Iterator<Item = String> + use<'a> {
+    let is_same = found.is_some_and(|found| found["metadata"]["uid"] == before["metadata"]["uid"]);
+    let gone = (!is_same).then(|| "is not there any more, or was made anew".to_owned());
+    let labels = found.filter(|_| is_same).into_iter().flat_map(|found| {
+        wanted.iter().filter_map(|(key, value)| match (label(found, key), value.as_deref()) {
+            (has, wanted) if has == wanted => None,
+            (Some(has), Some(wanted)) => Some(format!("has {key}={has}, not {key}={wanted}")),
+            (Some(has), None) => Some(format!("has {key}={has} again")),
+            (None, _) => Some(format!("has no label {key} any more")),
+        })
+    });
+    gone.into_iter().chain(labels)
 }
 
 async fn write(connection: &Connection, change: &Relabelling, dry_run: DryRun) -> Result<(), Failure> {
@@ -294,4 +342,29 @@ async fn tell_stale(session: &mut Session, namespaces: &[String]) -> Result<(), 
     let states: Vec<&str> = states.into_iter().collect();
     let states = if states == ["stale,orphaned"] { String::new() } else { format!(" --state {}", states.join(",")) };
     session.tell_next(&session.advisor().plugin("mesh-upgrade", &format!("restart {place}{states}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn labels_that_are_not_as_they_were_written_are_named() {
+        let namespace = |uid: &str, labels: Value| json!({"metadata": {"name": "shop", "uid": uid, "labels": labels}});
+        let before = namespace("1", json!({"istio-injection": "enabled"}));
+        let wanted = BTreeMap::from([(labels::REVISION, Some("1-28-2".to_owned())), (labels::INJECTION, None)]);
+        let check = |found: Option<Value>, expected: &[&str]| {
+            assert_eq!(differences(&before, found.as_ref(), &wanted).collect::<Vec<_>>(), expected);
+        };
+        check(Some(namespace("1", json!({"istio.io/rev": "1-28-2", "team": "shop"}))), &[]);
+        check(
+            Some(namespace("1", json!({"istio.io/rev": "1-26-0", "istio-injection": "enabled"}))),
+            &["has istio-injection=enabled again", "has istio.io/rev=1-26-0, not istio.io/rev=1-28-2"],
+        );
+        check(Some(namespace("1", json!({}))), &["has no label istio.io/rev any more"]);
+        check(Some(namespace("2", json!({"istio.io/rev": "1-28-2"}))), &["is not there any more, or was made anew"]);
+        check(None, &["is not there any more, or was made anew"]);
+    }
 }

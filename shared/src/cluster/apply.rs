@@ -12,7 +12,7 @@ use super::connection::Connection;
 use super::failure::{Cause, Failure};
 use super::raw::{parse, read_object};
 use super::request::answer_once;
-use super::wait::{Repetition, Trouble};
+use super::wait::Repetition;
 use crate::change::{Action, Change, Subject, without_server_fields};
 use crate::needs::{GroupResource, Needs};
 use crate::object::Resource;
@@ -310,7 +310,7 @@ impl Write {
         persistence: Persistence,
         has_happened: &dyn Fn(Option<&Value>) -> bool,
     ) -> Result<Option<Value>, Failure> {
-        let mut trouble = Trouble::default();
+        let mut trouble = connection.waiting.trouble();
         let mut is_first = true;
         loop {
             let failure = match self.send(connection, persistence, Repetition::WhereNothingWasDone).await {

@@ -232,6 +232,12 @@ fn unavailable(unavailable: Unavailable) -> Failure {
 }
 
 impl Connection {
+    /// The same connection for several requests that together wait for the server no longer than one would.
+    #[must_use]
+    pub fn for_one_budget(&self) -> Connection {
+        Connection { waiting: self.waiting.for_one_budget(), ..self.clone() }
+    }
+
     /// Notes the API server's time, which each of its answers has.
     pub(super) fn note_time(&self, headers: &http::HeaderMap) {
         let date = headers.get(http::header::DATE).and_then(|date| date.to_str().ok());

@@ -49,6 +49,8 @@ pub struct Waiting {
     has_answered: Arc<AtomicBool>,
     announced: Arc<Mutex<Option<Instant>>>,
     announce: Option<Arc<Announce>>,
+    /// When waiting ends for all requests together, where they have one budget.
+    until: Option<Instant>,
 }
 
 /// Takes one line for the user.
@@ -66,6 +68,17 @@ impl Waiting {
         Waiting { announce: Some(Arc::new(announce)), ..self }
     }
 
+    /// All requests together wait no longer than one would.
+    #[must_use]
+    pub fn for_one_budget(&self) -> Waiting {
+        Waiting { until: Some(Instant::now() + BUDGET), ..self.clone() }
+    }
+
+    /// What is remembered of a request that fails.
+    pub(super) fn trouble(&self) -> Trouble {
+        Trouble { until: self.until, since: None, failures: 0, waited: Duration::ZERO }
+    }
+
     /// Notes that the server has given a useful answer.
     pub(super) fn note_answer(&self) {
         self.has_answered.store(true, Ordering::Relaxed);
@@ -79,7 +92,7 @@ impl Waiting {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let mut trouble = Trouble::default();
+        let mut trouble = self.trouble();
         loop {
             let failure = match call().await {
                 Ok(answer) => return Ok(answer),
@@ -118,8 +131,10 @@ fn announcement(failure: &Failure) -> String {
 }
 
 /// A request that has failed, and may succeed yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Trouble {
+    /// When it is given up at the latest.
+    until: Option<Instant>,
     /// When it failed first.
     since: Option<Instant>,
     /// How often it has failed.
@@ -160,7 +175,8 @@ impl Trouble {
             Some(asked) => asked.min(LONGEST_PAUSE),
             None => own,
         };
-        let left = BUDGET.checked_sub(now.duration_since(since))?;
+        let deadline = self.until.map_or(since + BUDGET, |until| until.min(since + BUDGET));
+        let left = deadline.saturating_duration_since(now);
         if left.is_zero() {
             return None;
         }
@@ -299,7 +315,7 @@ mod tests {
 
     /// The pauses until it is given up, when every try fails so at once.
     fn pauses(failure: &Failure, repetition: Repetition, has_answered: bool) -> Vec<Duration> {
-        let mut trouble = Trouble::default();
+        let mut trouble = Waiting::default().trouble();
         let mut now = Instant::now();
         let mut pauses = Vec::new();
         while let Some(pause) = trouble.next(failure, repetition, has_answered, now) {
@@ -370,6 +386,17 @@ mod tests {
         waiting.patiently(Repetition::Harmless, call).await.unwrap();
         assert_eq!(begun.elapsed().as_secs(), 4);
         assert_eq!(*said.lock().unwrap(), ["listing pods: the server asks to wait (429): waiting up to 120 s"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_share_a_budget_wait_no_longer_than_one() {
+        let waiting = Waiting::default().for_one_budget();
+        let begun = Instant::now();
+        for _ in 0..3 {
+            let call = || async { Err::<(), Failure>(busy(503, Some(5))) };
+            assert_eq!(waiting.patiently(Repetition::Harmless, call).await.unwrap_err().cause, busy(503, None).cause);
+        }
+        assert_eq!(begun.elapsed(), BUDGET);
     }
 
     #[tokio::test(start_paused = true)]
