@@ -49,11 +49,11 @@ fn a_dead_connection_is_noticed_and_what_is_true_is_shown() -> Result<()> {
     let session = plugins(&["mesh-proxyver", "mesh-upgrade"])?.through(&interceptor)?;
     let mut table = session.start(["mesh-proxyver", "-n", "lost", "-w", "--request-timeout=1s"])?;
     let mut status = session.start(["mesh-upgrade", "status", "-n", "lost", "-w", "--request-timeout=1s"])?;
-    table.wait_for("deployment/web     sidecar   current")?;
+    table.wait_for("sidecar   current")?;
     status.wait_for("lost")?;
     cluster.api().patch("/api/v1/namespaces/lost", &json!({"metadata": {"labels": {"istio.io/rev": "1-28-2"}}}))?;
     // Nobody tells of it. A connection that is silent for too long is not trusted.
-    table.wait_for("deployment/web     sidecar   stale")?;
+    table.wait_for("sidecar   stale")?;
     status.wait_for("kubectl mesh-upgrade restart")?;
     for running in [&table, &status] {
         ensure!(running.stderr().contains("nothing was heard for 31 s"), "{}", running.stderr());
@@ -87,14 +87,14 @@ fn watching_goes_on_while_a_server_is_away() -> Result<()> {
     })?;
     let session = plugin("mesh-proxyver")?.through(&interceptor)?;
     let mut table = session.start(["mesh-proxyver", "-n", "away", "-w"])?;
-    table.wait_for("deployment/web     sidecar   current")?;
+    table.wait_for("sidecar   current")?;
     is_away.store(true, Ordering::SeqCst);
     cluster.api().patch("/api/v1/namespaces/away", &json!({"metadata": {"labels": {"istio.io/rev": "1-28-2"}}}))?;
     cluster.wait("a word about the server", Duration::from_secs(60), || {
         Ok(table.stderr().contains("the server answered 503").then_some(()))
     })?;
     is_away.store(false, Ordering::SeqCst);
-    table.wait_for("deployment/web     sidecar   stale")?;
+    table.wait_for("sidecar   stale")?;
     ensure!(table.stderr().contains("looking again"), "{}", table.stderr());
     table.interrupt()?;
     table.finish()?;

@@ -92,6 +92,8 @@ enum End {
     Event,
     /// The server ended it, as it was asked to, and nothing has happened until this version.
     Over(String),
+    /// For so long nothing came at all.
+    Silent(Duration),
 }
 
 /// An event of a watch: one a line.
@@ -121,6 +123,9 @@ impl Watch<'_> {
             match self.once(&version).await {
                 Ok(End::Event) => return Ok(Woken::Changed),
                 Ok(End::Over(newest)) => version = newest,
+                Ok(End::Silent(limit)) => {
+                    return Ok(Woken::Lost(format!("{}: nothing was heard for {} s", self.what, limit.as_secs())));
+                }
                 Err(failure) if failure.cause == Cause::Expired => return Ok(Woken::Changed),
                 Err(failure) if failure.cause.is_passing() => return Ok(Woken::Lost(failure.to_string())),
                 Err(failure) if failure.cause.is_tolerable() => {
@@ -148,10 +153,7 @@ impl Watch<'_> {
         .map_err(|error| Failure::new(self.what.clone(), Cause::Other(error.to_string())))?;
         let longest = LENGTH + self.connection.request_timeout.unwrap_or(GRACE).min(GRACE);
         let heard = self.hear(request, version);
-        tokio::time::timeout(longest, heard).await.unwrap_or_else(|_| {
-            let why = format!("nothing was heard for {} s", longest.as_secs());
-            Err(Failure::new(self.what.clone(), Cause::Unreachable(why)))
-        })
+        tokio::time::timeout(longest, heard).await.unwrap_or(Ok(End::Silent(longest)))
     }
 
     async fn hear(&self, request: http::Request<Vec<u8>>, version: &str) -> Result<End, Failure> {
