@@ -170,10 +170,9 @@ impl Session {
     /// # Errors
     /// As [`crate::cluster::connection::ConnectionArgs::connect`].
     pub async fn connect_to(&self, context: Option<&str>) -> Result<Connection, Failure> {
-        let mut connection = self.flags.connection.connect(context, &self.user_agent).await?;
+        let mut connection = self.flags.connection.connect(context, &self.user_agent, &self.interruption).await?;
         let notices = Notices::of(&self.terminal);
         connection.waiting = connection.waiting.announcing(move |line| notices.write(line));
-        connection.interruption = self.interruption.clone();
         Ok(connection)
     }
 

@@ -8,6 +8,7 @@ mod orphans;
 mod permissions;
 mod plan;
 mod precheck;
+mod programs;
 mod restart;
 mod rollback;
 mod start;

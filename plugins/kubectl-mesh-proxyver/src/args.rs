@@ -193,6 +193,9 @@ impl Args {
         if !self.filename.is_empty() && !self.common.connection.context.is_empty() {
             return Err(Stop::Usage("-f reads files and --context a cluster: give one of them".to_owned()));
         }
+        if self.save.as_ref().is_some_and(|path| path.as_os_str().is_empty() || path.as_os_str() == "-") {
+            return Err(Stop::Usage("--save needs the name of a file: standard output holds the report".to_owned()));
+        }
         if self.save.is_some() && self.common.connection.context.len() > 1 {
             return Err(Stop::Usage("--save takes one cluster at a time: give one --context".to_owned()));
         }

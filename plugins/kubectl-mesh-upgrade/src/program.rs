@@ -99,7 +99,7 @@ impl Program {
     fn command(self, connection: &Connection, arguments: &[impl AsRef<str>]) -> Result<tokio::process::Command, Refusal> {
         let mut command = tokio::process::Command::new(self.name());
         command.args(arguments.iter().map(AsRef::as_ref)).stdout(Stdio::piped()).stderr(Stdio::piped());
-        connection.private_kubeconfig()?.lead(&mut command);
+        connection.private_kubeconfig()?.lead(&mut command)?;
         Ok(command)
     }
 

@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use kube::{Client, Config};
 
 use self::credentials::{Credentials, Unavailable};
+use self::exec::Patience;
 pub use self::private_kubeconfig::{PrivateKubeconfig, remove_private_files};
 use self::resolved::{Environment, Resolved};
 use self::warnings::{Warnings, warning_texts};
@@ -164,8 +165,13 @@ impl ConnectionArgs {
     /// # Errors
     /// [`Cause::Configuration`] when the kubeconfig and the flags do not say where to connect or name what does not exist,
     /// [`Cause::Credentials`] and [`Cause::Tls`] when what they name cannot be used.
-    pub async fn connect(&self, context: Option<&str>, user_agent: &str) -> Result<Connection, Failure> {
-        self.connect_in(&Environment::read(), context, user_agent).await
+    pub async fn connect(
+        &self,
+        context: Option<&str>,
+        user_agent: &str,
+        interruption: &Interruption,
+    ) -> Result<Connection, Failure> {
+        self.connect_in(&Environment::read(interruption), context, user_agent).await
     }
 
     async fn connect_in(
@@ -178,7 +184,9 @@ impl ConnectionArgs {
         let mut config = resolved.config(environment).map_err(configuration)?;
         self.patch(&mut config, user_agent).map_err(configuration)?;
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        let credentials = Credentials::of(&resolved, environment, self.request_timeout.0).map_err(unavailable)?;
+        let interruption = environment.interruption.clone();
+        let patience = Patience { limit: self.request_timeout.0, interruption: interruption.clone() };
+        let credentials = Credentials::of(&resolved, environment, &patience).map_err(unavailable)?;
         let client = credentials.client(config).await.map_err(unavailable)?;
         let client = client.map_err(|error| Failure::from_kube(LOADING, error))?;
         Ok(Connection {
@@ -189,7 +197,7 @@ impl ConnectionArgs {
             namespace: resolved.namespace.clone(),
             request_timeout: self.request_timeout.0,
             waiting: Waiting::default(),
-            interruption: Interruption::default(),
+            interruption,
             warnings: Arc::default(),
             skew: Arc::default(),
             resolved: Arc::new(resolved),

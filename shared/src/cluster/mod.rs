@@ -15,6 +15,7 @@ pub mod proof;
 mod protobuf;
 pub mod raw;
 pub mod read;
+mod replacement;
 pub mod replica_sets;
 mod request;
 mod save;

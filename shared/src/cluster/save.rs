@@ -3,14 +3,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::failure::{Cause, Failure};
 use super::list::{Begin, List, Observer};
+use super::replacement::replace;
 use crate::injector_config::{InjectorConfig, MeshConfig, annotated_image};
 use crate::labels;
 use crate::object::{
@@ -44,13 +44,15 @@ impl Observer for Saved {
 
 impl Saved {
     /// Writes all of it as a List, an object a line, sorted.
+    ///
+    /// # Errors
+    /// When it cannot be written; what was there before is there still.
     pub fn write(&self, path: &Path) -> Result<(), Failure> {
         let failure = |error: io::Error| Failure::new(format!("writing {}", path.display()), Cause::Other(error.to_string()));
-        let mut file = BufWriter::new(File::create(path).map_err(failure)?);
-        self.write_to(&mut file).and_then(|()| file.flush()).map_err(failure)
+        replace(path, |out| self.write_to(out)).map_err(failure)
     }
 
-    fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
+    fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(b"{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[")?;
         for (place, object) in self.objects.borrow().values().enumerate() {
             out.write_all(if place == 0 { b"\n" } else { b",\n" })?;

@@ -137,7 +137,8 @@ impl<'a> Engine<'a> {
         // Its output is told with ours, and never mixed into data.
         gate.arg("-c").arg(command).stdout(Stdio::null());
         // It asks the cluster that is restarted, whatever its own kubeconfig says by now.
-        self.connection.private_kubeconfig().map_err(Stop::Partly)?.lead(&mut gate);
+        let private = self.connection.private_kubeconfig();
+        private.and_then(|private| private.lead(&mut gate)).map_err(Stop::Partly)?;
         gate.env("MESH_WAVE", before.number.to_string()).env("MESH_WAVE_NAME", &before.name);
         let outcome = match tokio::time::timeout(self.limits.gate_timeout, child::run(gate, &self.connection.interruption)).await
         {

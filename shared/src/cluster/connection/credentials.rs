@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 use tower::BoxError;
 
 use super::client;
-use super::exec::{Issued, Plugin};
+use super::exec::{Issued, Patience, Plugin};
 use super::resolved::{Environment, Resolved};
 
 /// How long a token file's content is used before it is read again: a minute less ten seconds, as `NewCachedFileTokenSource`.
@@ -60,11 +60,7 @@ impl From<String> for Unavailable {
 impl Credentials {
     /// The user's: a password, else a token file, else a token, else the client certificate alone, else a program
     /// (`HTTPWrappersForConfig` of k8s.io/client-go/transport, `UpdateTransportConfig` of its exec plugin).
-    pub(super) fn of(
-        resolved: &Resolved,
-        environment: &Environment,
-        limit: Option<Duration>,
-    ) -> Result<Credentials, Unavailable> {
+    pub(super) fn of(resolved: &Resolved, environment: &Environment, patience: &Patience) -> Result<Credentials, Unavailable> {
         let user = &resolved.user;
         let token = user.token.as_ref().map(|token| token.expose_secret().to_owned());
         if user.username.is_some() || user.password.is_some() {
@@ -85,7 +81,7 @@ impl Credentials {
         match &user.exec {
             Some(exec) if !has_certificate => {
                 let command = exec.command.as_deref().unwrap_or_default();
-                let plugin = Plugin::new(exec, resolved, environment.input, limit);
+                let plugin = Plugin::new(exec, resolved, environment.input, patience);
                 let plugin = plugin.map_err(|why| Unavailable { what: Some(running(command)), why, hint: None })?;
                 Ok(Credentials::Plugin(Box::new(plugin)))
             }

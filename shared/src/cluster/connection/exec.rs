@@ -1,5 +1,6 @@
 //! Credential plugins: programs that print a token or a client certificate, run as k8s.io/client-go/plugin/pkg/client/auth/exec does.
 
+use std::io;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -7,8 +8,11 @@ use jiff::Timestamp;
 use kube::config::{ExecAuthCluster, ExecConfig, ExecInteractiveMode};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::process::Command;
 
 use super::resolved::{Input, Resolved};
+use crate::child;
+use crate::interruption::Interruption;
 
 /// How long a person may take to log in, when a plugin can ask on the terminal.
 const PERSON: Duration = Duration::from_secs(5 * 60);
@@ -20,6 +24,14 @@ pub(super) struct Plugin {
     cluster: Option<ExecAuthCluster>,
     input: Input,
     limit: Option<Duration>,
+    interruption: Interruption,
+}
+
+/// How long a plugin is waited for, and who ends it sooner.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Patience {
+    pub(super) limit: Option<Duration>,
+    pub(super) interruption: Interruption,
 }
 
 /// What a plugin printed.
@@ -49,11 +61,11 @@ struct Status {
 }
 
 impl Plugin {
-    /// The plugin of a user; `limit` is the longest time without an answer.
+    /// The plugin of a user.
     ///
     /// # Errors
     /// What kubectl refuses too (`validateAuthInfo`, `newAuthenticator`, `isInteractive` of k8s.io/client-go).
-    pub(super) fn new(exec: &ExecConfig, resolved: &Resolved, input: Input, limit: Option<Duration>) -> Result<Plugin, String> {
+    pub(super) fn new(exec: &ExecConfig, resolved: &Resolved, input: Input, patience: &Patience) -> Result<Plugin, String> {
         if exec.command.as_deref().is_none_or(str::is_empty) {
             return Err("it has no command".to_owned());
         }
@@ -69,7 +81,8 @@ impl Plugin {
         }
         let cluster = exec.provide_cluster_info.then(|| ExecAuthCluster::try_from(&resolved.cluster));
         let cluster = cluster.transpose().map_err(|error| error.to_string())?;
-        Ok(Plugin { config: exec.clone(), cluster, input, limit })
+        let Patience { limit, interruption } = patience.clone();
+        Ok(Plugin { config: exec.clone(), cluster, input, limit, interruption })
     }
 
     /// The name of its file.
@@ -92,7 +105,7 @@ impl Plugin {
     /// # Errors
     /// Why there are no credentials. What the plugin prints to stdout is never repeated: it may be a token.
     pub(super) async fn run(&self) -> Result<Issued, String> {
-        let mut command = tokio::process::Command::new(self.command());
+        let mut command = Command::new(self.command());
         command.args(self.config.args.iter().flatten()).kill_on_drop(true).stdout(Stdio::piped());
         for variable in self.config.env.iter().flatten() {
             if let (Some(name), Some(value)) = (variable.get("name"), variable.get("value")) {
@@ -108,17 +121,21 @@ impl Plugin {
         if self.may_ask() {
             command.stdin(Stdio::inherit()).stderr(Stdio::inherit());
         } else {
-            command.stdin(Stdio::null()).stderr(Stdio::piped());
+            command.stderr(Stdio::piped());
         }
-        let child = command.spawn().map_err(|error| format!("unable to run auth exec: {error}"))?;
         let limit = self.limit.map(|limit| if self.may_ask() { limit.max(PERSON) } else { limit });
         let output = match limit {
-            Some(limit) => tokio::time::timeout(limit, child.wait_with_output())
+            Some(limit) => tokio::time::timeout(limit, self.output(command))
                 .await
                 .map_err(|_| format!("it did not end within {} s; --request-timeout gives it longer", limit.as_secs_f64()))?,
-            None => child.wait_with_output().await,
+            None => self.output(command).await,
         };
         self.understood(&output.map_err(|error| format!("unable to run auth exec: {error}"))?)
+    }
+
+    /// One that may ask has to stay in the terminal's foreground process group; any other ends with all that it has started.
+    async fn output(&self, mut command: Command) -> io::Result<Output> {
+        if self.may_ask() { command.output().await } else { child::run(command, &self.interruption).await }
     }
 
     fn understood(&self, output: &Output) -> Result<Issued, String> {

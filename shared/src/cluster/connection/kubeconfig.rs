@@ -10,6 +10,7 @@ use kube::config::{AuthInfo, Cluster, Kubeconfig};
 use serde_json::{Map, Value};
 
 use super::resolved::Environment;
+use crate::yaml;
 
 /// More than any kubeconfig: a file that never ends is not read for ever.
 const LARGEST: u64 = 16 * 1024 * 1024;
@@ -110,43 +111,16 @@ fn is_forbidden(character: char) -> bool {
     !matches!(character, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fefe}' | '\u{ff00}'..='\u{fffd}' | '\u{10000}'..)
 }
 
-/// Only the first document counts for kubectl.
-fn first_document(text: &str) -> &str {
-    let mut has_begun = false;
-    let mut length = 0;
-    for line in text.split_inclusive('\n') {
-        let is_marker = |marker: &str| {
-            line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
-        };
-        if has_begun && (is_marker("---") || is_marker("...")) {
-            return &text[..length];
-        }
-        let trimmed = line.trim();
-        has_begun |= is_marker("---") || !(trimmed.is_empty() || trimmed.starts_with(['#', '%']));
-        length += line.len();
-    }
-    text
-}
-
 /// The entries of a file's text. Nothing of the text stands in an error: it may be a token.
 pub(super) fn parse(text: &str) -> Result<Kubeconfig, String> {
-    let document = first_document(text);
-    let options = serde_saphyr::options! {
-        // As the reader of kubectl has it, which is the reader of JSON.
-        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
-        with_snippet: false,
-    };
-    let value: Option<Value> = match document.trim().is_empty() {
-        true => None,
-        false => serde_saphyr::from_str_with_options(document, options).map_err(|error| match error.location() {
-            Some(location) => format!("line {} of it is no YAML that can be read", location.line()),
-            None => "it is no YAML that can be read".to_owned(),
-        })?,
-    };
+    let value = yaml::value(text).map_err(|broken| match broken.line {
+        Some(line) => format!("line {line} of it is no YAML that can be read"),
+        None => "it is no YAML that can be read".to_owned(),
+    })?;
     let mut root = match value {
-        None | Some(Value::Null) => return Ok(Kubeconfig::default()),
-        Some(Value::Object(root)) => root,
-        Some(_) => return Err("it is no YAML mapping".to_owned()),
+        Value::Null => return Ok(Kubeconfig::default()),
+        Value::Object(root) => root,
+        _ => return Err("it is no YAML mapping".to_owned()),
     };
     root.retain(|_, value| !value.is_null());
     check_kind(&root)?;

@@ -36,6 +36,7 @@ pub fn remove_private_files() {
 #[derive(Debug)]
 pub struct PrivateKubeconfig {
     folder: TempDir,
+    content: Vec<u8>,
 }
 
 impl Drop for PrivateKubeconfig {
@@ -56,21 +57,26 @@ impl PrivateKubeconfig {
     ///
     /// The names: pkg/cli/environment.go of helm.sh/helm; istioctl/cmd/root.go of istio.io/istio; clientcmd/client_config.go and
     /// rest/config.go (`InClusterConfig`) of k8s.io/client-go.
-    pub fn lead(&self, command: &mut tokio::process::Command) {
+    ///
+    /// # Errors
+    /// A [`Refusal`] when an earlier program has changed the file, and it cannot be written again.
+    pub fn lead(&self, command: &mut tokio::process::Command) -> Result<(), Refusal> {
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(leads_elsewhere) {
                 command.env_remove(name);
             }
         }
         command.env("KUBECONFIG", self.path());
+        if std::fs::read(self.path()).is_ok_and(|found| found == self.content) {
+            return Ok(());
+        }
+        std::fs::remove_file(self.path()).or_else(is_gone).and_then(|()| self.write()).map_err(|error| unwritten(&error))
     }
 
-    fn write(kubeconfig: &Kubeconfig) -> io::Result<PrivateKubeconfig> {
+    fn new(kubeconfig: &Kubeconfig) -> io::Result<PrivateKubeconfig> {
         let mut builder = tempfile::Builder::new();
         builder.prefix("kubectl-mesh-");
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        for_this_user_only(&mut builder, &mut options);
+        folders_for_this_user_only(&mut builder);
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_absolute());
         let folder = match runtime.map(|runtime| builder.tempdir_in(runtime)) {
             Some(Ok(folder)) => folder,
@@ -79,25 +85,49 @@ impl PrivateKubeconfig {
         if let Ok(mut folders) = FOLDERS.lock() {
             folders.push(folder.path().to_owned());
         }
-        let private = PrivateKubeconfig { folder };
-        let mut file = options.open(private.path())?;
         // JSON is YAML that no two readers of YAML read differently.
-        serde_json::to_writer_pretty(&mut file, kubeconfig)?;
-        file.flush()?;
+        let private = PrivateKubeconfig { folder, content: serde_json::to_vec_pretty(kubeconfig)? };
+        private.write()?;
         Ok(private)
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        files_for_this_user_only(&mut options);
+        options.open(self.path())?.write_all(&self.content)
     }
 }
 
+fn is_gone(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+fn unwritten(error: &io::Error) -> Refusal {
+    let folder = std::env::temp_dir();
+    let reason = format!("the connection cannot be written for other programs: {}: {error}", folder.display());
+    Refusal::new(reason, "make room in that folder, or name another one in TMPDIR")
+}
+
 #[cfg(unix)]
-fn for_this_user_only(folder: &mut tempfile::Builder<'_, '_>, file: &mut OpenOptions) {
-    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+fn folders_for_this_user_only(folder: &mut tempfile::Builder<'_, '_>) {
+    use std::os::unix::fs::PermissionsExt;
     folder.permissions(std::fs::Permissions::from_mode(0o700));
+}
+
+#[cfg(unix)]
+fn files_for_this_user_only(file: &mut OpenOptions) {
+    use std::os::unix::fs::OpenOptionsExt;
     file.mode(0o600);
 }
 
 /// Folders below the user's own are the user's own there.
 #[cfg(not(unix))]
-fn for_this_user_only(_: &mut tempfile::Builder<'_, '_>, _: &mut OpenOptions) {}
+fn folders_for_this_user_only(_: &mut tempfile::Builder<'_, '_>) {}
+
+/// As the folder that they are in.
+#[cfg(not(unix))]
+fn files_for_this_user_only(_: &mut OpenOptions) {}
 
 fn leads_elsewhere(name: &str) -> bool {
     const NAMES: [&str; 4] = ["HELM_NAMESPACE", "KUBERNETES_MASTER", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"];
@@ -117,14 +147,7 @@ impl Connection {
             let reason = format!("other programs cannot be given this connection: {why}; nothing was changed");
             Refusal::new(reason, "choose another user with --user or --context")
         })?;
-        let written = PrivateKubeconfig::write(&kubeconfig).map_err(|error| {
-            let folder = std::env::temp_dir();
-            let reason = format!(
-                "the connection cannot be written for other programs: {}: {error}; nothing was changed",
-                folder.display()
-            );
-            Refusal::new(reason, "make room in that folder, or name another one in TMPDIR")
-        })?;
+        let written = PrivateKubeconfig::new(&kubeconfig).map_err(|error| unwritten(&error))?;
         check_read_back(&self.resolved, &written.path()).map_err(|why| {
             let reason = format!("other programs cannot be given this connection: {why}; nothing was changed");
             Refusal::new(reason, "choose another user with --user or --context")

@@ -13,6 +13,7 @@ use kube::config::{AuthInfo, Cluster, Context};
 use super::ConnectionArgs;
 use super::kubeconfig::load;
 use super::proxy::Proxies;
+use crate::interruption::Interruption;
 
 /// What the process's surroundings say about the way to a cluster.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +23,8 @@ pub(super) struct Environment {
     pub(super) home: Option<PathBuf>,
     pub(super) proxies: Proxies,
     pub(super) input: Input,
+    /// What ends the programs that are run for credentials.
+    pub(super) interruption: Interruption,
 }
 
 /// Who writes to stdin.
@@ -33,12 +36,13 @@ pub(super) enum Input {
 }
 
 impl Environment {
-    pub(super) fn read() -> Environment {
+    pub(super) fn read(interruption: &Interruption) -> Environment {
         Environment {
             kubeconfig: std::env::var_os("KUBECONFIG"),
             home: std::env::home_dir(),
             proxies: Proxies::from_environment(),
             input: if io::stdin().is_terminal() { Input::Person } else { Input::Program },
+            interruption: interruption.clone(),
         }
     }
 }

@@ -124,6 +124,22 @@ async fn nobody_else_can_read_it_and_it_goes_with_the_connection() {
 }
 
 #[tokio::test]
+async fn what_one_program_has_made_of_the_file_is_nothing_to_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let connection = connection(folder.path(), "", "token: mine", &[]).await;
+    let private = connection.private_kubeconfig().unwrap();
+    let whole = std::fs::read(private.path()).unwrap();
+    let spoil: [&dyn Fn(&Path); 2] =
+        [&|path| std::fs::write(path, "current-context: other").unwrap(), &|path| std::fs::remove_file(path).unwrap()];
+    for spoil in spoil {
+        spoil(&private.path());
+        private.lead(&mut tokio::process::Command::new("true")).unwrap();
+        assert_eq!(std::fs::read(private.path()).unwrap(), whole);
+        assert_eq!(std::fs::metadata(private.path()).unwrap().mode() & 0o7777, 0o600);
+    }
+}
+
+#[tokio::test]
 async fn what_a_file_cannot_say_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let plain = connection(folder.path(), "", "token: mine", &["-s", "http://127.0.0.1:1"]).await;

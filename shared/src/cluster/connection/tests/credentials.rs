@@ -109,9 +109,15 @@ async fn a_token_that_has_expired_is_renewed_before_it_is_shown() {
 
 #[tokio::test]
 async fn a_plugin_that_hangs_does_not_hang_us() {
-    let (_folder, path) = with_plugin("http://127.0.0.1:1", "sleep 60", "");
+    let (folder, path) = with_plugin("http://127.0.0.1:1", "sleep 60 & echo $! > child; wait", "");
     let began = Instant::now();
     let told = message(&path, &["--request-timeout", "300ms"]).await;
     assert!(told.contains("login.sh: it did not end within 0.3 s; --request-timeout gives it longer"), "{told}");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let child: i32 = std::fs::read_to_string(folder.path().join("child")).unwrap().trim().parse().unwrap();
+    let child = rustix::process::Pid::from_raw(child).unwrap();
+    while rustix::process::test_kill_process(child).is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(20), "what it has started goes on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
