@@ -97,7 +97,7 @@ impl Snapshot {
 
     /// What to tell of the lists that are not there: what depends on them is not known.
     pub fn unread_findings(&self) -> impl Iterator<Item = &Finding> {
-        self.findings.iter().filter(|finding| matches!(finding.code, "forbidden" | "unread"))
+        self.findings.iter().filter(|finding| matches!(finding.code, "forbidden" | "unread" | "undecodable"))
     }
 
     /// The control planes of a revision, in whichever namespace.

@@ -20,7 +20,7 @@ use super::failure::{Cause, Failure};
 use super::request::{Accept, send};
 use crate::change::Subject;
 use crate::needs::{GroupResource, Needs};
-use crate::object::{Object, Resource};
+use crate::object::{Metadata, Object, Resource};
 
 /// How many objects are asked for at a time: kubectl's `--chunk-size`.
 const PAGE: u32 = 500;
@@ -119,14 +119,30 @@ enum Form {
     JsonMetadata,
 }
 
+/// The metadata of an item that cannot be decoded whole.
+fn metadata_of(item: &Item<'_>) -> Option<Metadata> {
+    match item {
+        Item::Protobuf(bytes) => Object::metadata_from_protobuf(bytes),
+        Item::Json { text, .. } => Object::metadata_from_json(text.as_bytes()),
+    }
+}
+
+/// How messages begin that are about an object of which perhaps only the metadata is known: `web-1 -n shop: `.
+pub(crate) fn named(metadata: Option<&Metadata>) -> String {
+    metadata.filter(|metadata| !metadata.name.is_empty()).map_or_else(String::new, |metadata| {
+        let place = if metadata.namespace.is_empty() { String::new() } else { format!(" -n {}", metadata.namespace) };
+        format!("{}{place}: ", metadata.name)
+    })
+}
+
 /// Sees the objects of lists on their way in: to fold them into a snapshot, to count, or to keep them for a file.
 pub trait Observer {
     /// An object has arrived.
     fn object(&self, object: &Object);
     /// The same object as it came, where it came as JSON.
     fn whole(&self, _resource: Resource, _json: &str) {}
-    /// An object has arrived that cannot be decoded: why.
-    fn undecodable(&self, _list: &List, _why: &str) {}
+    /// An object has arrived that cannot be decoded: its metadata, where at least that can be read, and why.
+    fn undecodable(&self, _list: &List, _metadata: Option<&Metadata>, _why: &str) {}
     /// A list begins again: what came of it so far no longer counts.
     fn restart(&self, list: &List, begin: Begin);
 }
@@ -327,7 +343,7 @@ impl List {
             }
             match self.decoded(&item) {
                 Some(Ok(object)) => observer.object(&object),
-                Some(Err(why)) => observer.undecodable(self, &why),
+                Some(Err(why)) => observer.undecodable(self, metadata_of(&item).as_ref(), &why),
                 None => {}
             }
         };
@@ -441,8 +457,8 @@ impl Observer for Objects {
         self.found.borrow_mut().push(object.clone());
     }
 
-    fn undecodable(&self, _list: &List, why: &str) {
-        *self.undecodable.borrow_mut() = Some(why.to_owned());
+    fn undecodable(&self, _list: &List, metadata: Option<&Metadata>, why: &str) {
+        *self.undecodable.borrow_mut() = Some(format!("{}{why}", named(metadata)));
     }
 
     fn restart(&self, _list: &List, _begin: Begin) {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::connection::Connection;
 use super::failure::{Cause, Failure};
-use super::list::{Begin, List, Observer};
+use super::list::{Begin, List, Observer, named};
 use super::request::get;
 use super::scope::{Scope, WORKLOADS};
 use crate::census::{Census, CensusBuilder};
@@ -19,7 +19,7 @@ use crate::finding::{Finding, Severity};
 use crate::installation::{DEFAULT_VALIDATOR, Installation, label, name, namespace};
 use crate::labels;
 use crate::needs::Needs;
-use crate::object::{Object, Resource};
+use crate::object::{Metadata, Object, Resource};
 use crate::snapshot::{Detail, Origin, Snapshot, SnapshotBuilder, Unread, UnreadCause};
 
 /// Sees nothing: for those who only want the result.
@@ -174,8 +174,8 @@ impl Observer for Counting {
         }
     }
 
-    fn undecodable(&self, _list: &List, why: &str) {
-        *self.undecodable.borrow_mut() = Some(why.to_owned());
+    fn undecodable(&self, _list: &List, metadata: Option<&Metadata>, why: &str) {
+        *self.undecodable.borrow_mut() = Some(format!("{}{why}", named(metadata)));
     }
 
     fn restart(&self, _list: &List, _begin: Begin) {
@@ -412,21 +412,12 @@ impl<O: Observer> Observer for Reading<'_, O> {
         self.builder.borrow_mut().add(object);
     }
 
-    fn undecodable(&self, list: &List, why: &str) {
+    fn undecodable(&self, list: &List, metadata: Option<&Metadata>, why: &str) {
         let Some(resource) = list.resource() else { return };
+        let (unread, finding) = undecodable(resource, list.namespace(), metadata, why);
         let mut builder = self.builder.borrow_mut();
-        builder.unread(Unread {
-            resource,
-            namespace: list.namespace().map(str::to_owned),
-            cause: UnreadCause::Failed(format!("an object could not be decoded: {why}")),
-        });
-        builder.finding(Finding {
-            severity: Severity::Error,
-            code: "undecodable",
-            subject: resource.to_string(),
-            message: format!("an object could not be decoded: {why}"),
-            advice: format!("kubectl get {resource} -A -o json, and report what is odd about it"),
-        });
+        builder.unread(unread);
+        builder.finding(finding);
     }
 
     fn restart(&self, list: &List, begin: Begin) {
@@ -447,5 +438,71 @@ impl<O: Observer> Observer for Reading<'_, O> {
             message: message.to_owned(),
             advice: String::new(),
         });
+    }
+}
+
+/// What follows from an object that cannot be decoded, in a list of this namespace or of all. What names it tells how far the doubt
+/// goes; without that it goes as far as the list.
+fn undecodable(resource: Resource, list: Option<&str>, metadata: Option<&Metadata>, why: &str) -> (Unread, Finding) {
+    let metadata = metadata.filter(|metadata| !metadata.name.is_empty());
+    let namespace = metadata.map(|metadata| metadata.namespace.as_str()).filter(|namespace| !namespace.is_empty()).or(list);
+    let place = namespace.map_or_else(String::new, |namespace| format!(" -n {namespace}"));
+    let unread = Unread {
+        resource,
+        namespace: namespace.map(str::to_owned),
+        cause: UnreadCause::Failed(format!("{}an object could not be decoded: {why}", named(metadata))),
+    };
+    let object = metadata.map(|metadata| metadata.name.as_str());
+    let get = match object {
+        Some(name) => format!("kubectl get {resource} {name}{place} -o json"),
+        None => format!("kubectl get {resource} -A -o json"),
+    };
+    let finding = Finding {
+        severity: Severity::Error,
+        code: "undecodable",
+        subject: object.map_or_else(|| resource.to_string(), |name| format!("{resource}/{name}{place}")),
+        message: format!("an object could not be decoded: {why}"),
+        advice: format!("{get}, and report what is odd about it"),
+    };
+    (unread, finding)
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::object::Pod;
+
+    /// A pod in protobuf of which only the metadata makes sense.
+    fn broken_pod() -> Vec<u8> {
+        let metadata = Metadata { name: "web-1".to_owned(), namespace: "shop".to_owned(), ..Metadata::default() };
+        let mut bytes = Pod { metadata: Some(metadata), ..Pod::default() }.encode_to_vec();
+        // Field 2, the specification, with one byte that begins a field and ends before it.
+        bytes.extend([0x12, 0x01, 0x0a]);
+        bytes
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_decoded_is_named_and_puts_its_namespace_in_doubt() {
+        let bytes = broken_pod();
+        assert!(matches!(Object::from_protobuf(Resource::Pods, &bytes), Some(Err(_))));
+        let metadata = Object::metadata_from_protobuf(&bytes);
+        let (unread, finding) = undecodable(Resource::Pods, None, metadata.as_ref(), "why");
+        assert_eq!(unread.namespace.as_deref(), Some("shop"));
+        assert_eq!(finding.subject, "pods/web-1 -n shop");
+        assert!(finding.advice.starts_with("kubectl get pods web-1 -n shop -o json"), "{}", finding.advice);
+        let json = br#"{"metadata": {"name": "web-1", "namespace": "shop"}, "spec": 7}"#;
+        assert!(Object::from_json(Resource::Pods, json).is_err());
+        assert_eq!(Object::metadata_from_json(json), metadata);
+    }
+
+    #[test]
+    fn without_a_name_the_whole_list_is_in_doubt() {
+        assert_eq!(Object::metadata_from_protobuf(&[0x0a, 0x7f]), None);
+        let (unread, finding) = undecodable(Resource::Pods, None, None, "why");
+        assert_eq!((unread.namespace, finding.subject.as_str()), (None, "pods"));
+        let (unread, _) = undecodable(Resource::Pods, Some("shop"), None, "why");
+        assert_eq!(unread.namespace.as_deref(), Some("shop"));
     }
 }

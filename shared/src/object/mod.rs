@@ -178,6 +178,27 @@ impl Object {
         })
     }
 
+    /// The metadata of an object that cannot be decoded whole, from protobuf: what names it is mostly still readable.
+    pub fn metadata_from_protobuf(bytes: &[u8]) -> Option<Metadata> {
+        /// Any object: its metadata is field 1, and the rest is passed over.
+        #[derive(Clone, PartialEq, prost::Message)]
+        struct Named {
+            #[prost(message, optional, tag = "1")]
+            metadata: Option<Metadata>,
+        }
+        use prost::Message;
+        Named::decode(bytes).ok()?.metadata
+    }
+
+    /// The metadata of an object that cannot be read whole, from JSON.
+    pub fn metadata_from_json(json: &[u8]) -> Option<Metadata> {
+        #[derive(serde::Deserialize)]
+        struct Named {
+            metadata: Metadata,
+        }
+        serde_json::from_slice::<Named>(json).ok().map(|named| named.metadata)
+    }
+
     /// As JSON with `apiVersion` and `kind`, as a List holds it.
     pub fn to_json(&self) -> serde_json::Value {
         let mut value = each_kind!(self, object => serde_json::to_value(object)).expect("these types have only string keys");

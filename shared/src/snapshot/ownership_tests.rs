@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Detail, Origin, SnapshotBuilder, Unread, UnreadCause};
 use crate::object::{Object, Resource};
+use crate::state::State;
 use crate::workload::Restart;
 
 /// An object of a kind that snapshots read.
@@ -131,4 +132,16 @@ fn what_an_operator_controls_is_restarted_in_its_way_or_not_at_all() {
         restart(&[strimzi, postgres]),
         ["cluster.postgresql.cnpg.io/pg by CloudNativePG", "strimzipodset.core.strimzi.io/events by Strimzi"]
     );
+}
+
+#[test]
+fn a_pod_that_could_not_be_decoded_leaves_no_workload_of_its_namespace_current() {
+    let mut builder = SnapshotBuilder::new(Origin::Cluster, Detail::Workloads);
+    builder.add(&workload("StatefulSet", "db", "db", json!([])));
+    builder.add(&pod("db-0", controller("apps/v1", "StatefulSet", "db", "db")));
+    let cause = UnreadCause::Failed("db-1 -n shop: an object could not be decoded".to_owned());
+    builder.unread(Unread { resource: Resource::Pods, namespace: Some("shop".to_owned()), cause });
+    let verdicts = crate::verdict::verdicts(&builder.build(), &std::collections::HashMap::new());
+    let states: Vec<State> = verdicts.iter().map(|verdict| verdict.state).collect();
+    assert_eq!(states, [State::Unknown]);
 }
