@@ -46,7 +46,8 @@ pub struct Change {
 /// Stands for the name of the tag.
 const TAG: &str = "TAG";
 
-const CHANGES: [Change; 6] = [
+/// Every command that changes something.
+pub const CHANGES: [Change; 6] = [
     Change {
         prepare: &[],
         command: &["set", TAG, "--revision", NEW, "--yes"],
@@ -98,7 +99,8 @@ const CHANGES: [Change; 6] = [
 /// A tag with two namespaces, and what there is before the change.
 pub struct Stage<'a> {
     cluster: &'a Cluster,
-    change: &'a Change,
+    /// What it is about.
+    pub change: &'a Change,
     session: Session,
     tag: String,
     namespaces: [Namespace<'a>; 2],
@@ -109,7 +111,7 @@ pub struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     /// With a tag of its own, beside other stages.
-    fn beside_others(cluster: &'a Cluster, change: &'a Change) -> Result<Self> {
+    pub fn beside_others(cluster: &'a Cluster, change: &'a Change) -> Result<Self> {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let tag = format!("trial-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let saved = || Saved::of_tag(cluster, &tag);
@@ -142,7 +144,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Everything is as before the change.
-    fn reset(&self) -> Result<()> {
+    pub fn reset(&self) -> Result<()> {
         self.saved.restore(self.cluster)?;
         let followed = self.change.follows.replace(TAG, &self.tag);
         for namespace in &self.namespaces {
@@ -152,12 +154,12 @@ impl<'a> Stage<'a> {
     }
 
     /// `WORDS` with the names of the stage.
-    fn line(&self, words: &[&str]) -> Vec<String> {
+    pub fn line(&self, words: &[&str]) -> Vec<String> {
         words.iter().map(|word| word.replace(TAG, &self.tag)).collect()
     }
 
     /// Runs `mesh-tag WORDS`, uninterrupted.
-    fn run(&self, words: &[&str]) -> Result<Output> {
+    pub fn run(&self, words: &[&str]) -> Result<Output> {
         self.session.run_file(FILE, self.line(words))
     }
 
@@ -168,7 +170,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Everything is as before the change (0) or after it (1): the tag in all its objects, and what new pods get.
-    fn is(&self, side: usize) -> Result<()> {
+    pub fn is(&self, side: usize) -> Result<()> {
         TagObjects::of(self.cluster, &self.tag)?.is_whole(self.change.tag[side])?;
         let wanted = self.change.pods[side];
         // The API server learns of a webhook that has changed a moment later.
@@ -193,7 +195,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Leaves nothing: the API server gets slow with hundreds of webhooks.
-    fn clear(self) -> Result<()> {
+    pub fn clear(self) -> Result<()> {
         TagObjects::of(self.cluster, &self.tag)?.delete(self.cluster)?;
         for namespace in &self.namespaces {
             self.cluster.api().delete(&format!("/api/v1/namespaces/{}", namespace.name()))?;
@@ -203,7 +205,7 @@ impl<'a> Stage<'a> {
 }
 
 /// The plugin without kubectl before it, which would take as long again.
-const FILE: &str = "kubectl-mesh_tag";
+pub const FILE: &str = "kubectl-mesh_tag";
 
 /// One call of one command, and what becomes of it.
 #[derive(Clone, Debug)]

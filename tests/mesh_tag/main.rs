@@ -4,6 +4,7 @@ mod attach;
 mod bad_input;
 mod concurrency;
 mod default_tag;
+mod endings;
 mod flaws;
 mod gateways;
 mod generate;

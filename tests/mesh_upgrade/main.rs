@@ -2,6 +2,7 @@
 
 mod complete;
 mod dump;
+mod endings;
 mod identity;
 mod operators;
 mod orphans;

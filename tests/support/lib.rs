@@ -9,6 +9,7 @@ pub mod address;
 pub mod api;
 mod argo;
 pub mod cluster;
+pub mod hold;
 pub mod intercept;
 pub mod istio;
 pub mod kubeconfig;

@@ -300,7 +300,8 @@ impl Running {
         let _ = self.child.wait();
     }
 
-    fn signal(&self, signal: libc::c_int) -> Result<()> {
+    /// Sends a signal to it and to all that it started and that is in its process group.
+    pub fn signal(&self, signal: libc::c_int) -> Result<()> {
         let group = libc::pid_t::try_from(self.child.id()).context("a process id that fits")?;
         #[expect(unsafe_code, reason = "std has no signals")]
         // SAFETY: the child leads its own group and has not been waited for, so the id is still its own.
