@@ -20,6 +20,9 @@ use crate::writes::Writes;
 /// (`timeoutSeconds` of admissionregistration.k8s.io/v1).
 const PATIENCE: Duration = Duration::from_secs(40);
 
+/// How long a command may take to end once nothing is under way. Programs that it runs have time to end meanwhile.
+const STUCK: Duration = Duration::from_secs(8);
+
 /// Whether the user has asked to stop. Every clone is the same one.
 #[derive(Clone, Debug, Default)]
 pub struct Interruption(Arc<Shared>);
@@ -87,6 +90,7 @@ impl Interruption {
         }
         if has_written {
             self.0.requested.notify_waiters();
+            self.leave_when_stuck();
             return;
         }
         if self.0.writes.are_allowed() {
@@ -94,6 +98,23 @@ impl Interruption {
             let _ = writeln!(io::stderr(), "interrupted: nothing was changed");
         }
         self.leave(child::GRACE);
+    }
+
+    /// Ends the process once nothing has been under way for a while, and it is still there: it waits for somebody to take its
+    /// output, and would do so for ever.
+    fn leave_when_stuck(&self) {
+        const PAUSE: Duration = Duration::from_millis(100);
+        let watched = self.clone();
+        let watch = move || {
+            let mut idle = Duration::ZERO;
+            while idle < STUCK {
+                std::thread::sleep(PAUSE);
+                idle = if watched.0.writes.is_settled() { idle + PAUSE } else { Duration::ZERO };
+            }
+            watched.leave(child::GRACE)
+        };
+        // Where no thread can be had, a second signal does the same.
+        let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(watch);
     }
 
     /// Ends the process, and what it has started. `grace` is how long programs have to end by themselves.

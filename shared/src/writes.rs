@@ -94,6 +94,12 @@ impl Writes {
         were_begun
     }
 
+    /// Whether no change is under way.
+    pub fn is_settled(&self) -> bool {
+        let state = self.state();
+        state.pieces == 0 && state.entries.iter().all(|entry| entry.fate != Fate::UnderWay)
+    }
+
     /// Waits until no change is under way.
     pub async fn are_settled(&self) {
         loop {
@@ -101,11 +107,8 @@ impl Writes {
             tokio::pin!(ended);
             // From here on no end is missed, however early it comes.
             ended.as_mut().enable();
-            {
-                let state = self.state();
-                if state.pieces == 0 && state.entries.iter().all(|entry| entry.fate != Fate::UnderWay) {
-                    return;
-                }
+            if self.is_settled() {
+                return;
             }
             ended.await;
         }

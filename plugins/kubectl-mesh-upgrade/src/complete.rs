@@ -119,6 +119,8 @@ pub async fn run(session: &mut Session, args: &CompleteArgs) -> Result<Exit, Sto
     match &removal {
         Removal::Helm { release, namespace } => {
             let words = ["uninstall", release, "--namespace", namespace, "--wait"].map(str::to_owned);
+            let reason = format!("helm was ended while it removed revision {}", args.remove);
+            session.if_interrupted(Refusal::new(reason, "the same command continues"));
             Program::Helm.run(session, &connection, &words).await?;
         }
         Removal::Objects(changes) => delete(session, changes).await?,

@@ -75,7 +75,14 @@ impl Program {
         let Some(writing) = writing else {
             return Err(Stop::Message(format!("this command only reads; {line} was not run")));
         };
-        let output = self.output(connection, arguments).await?;
+        let output = match self.output(connection, arguments).await {
+            Ok(output) => output,
+            Err(stop) => {
+                // It could not be started.
+                writing.undone();
+                return Err(stop);
+            }
+        };
         // What one that failed has done is not known.
         if output.status.success() {
             writing.done();

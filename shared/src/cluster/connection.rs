@@ -157,7 +157,8 @@ impl ConnectionArgs {
 
     /// The namespace of a context, or of the current one, as kubectl takes it: `default` where nothing names another.
     pub fn context_namespace(&self, context: Option<&str>) -> String {
-        Resolved::new(self, &Environment::read(), context).map_or_else(|_| "default".to_owned(), |resolved| resolved.namespace)
+        Resolved::new(self, &Environment::read(&Interruption::default()), context)
+            .map_or_else(|_| "default".to_owned(), |resolved| resolved.namespace)
     }
 
     /// Connects to a context, or to the current one. Nothing is sent yet, but for what a credential plugin does by itself.

@@ -4,8 +4,8 @@ use std::io;
 
 use owo_colors::OwoColorize;
 
-use super::Terminal;
 use super::exit::Exit;
+use super::{Audience, Terminal};
 use crate::cluster::failure::Failure;
 use crate::refusal::{Refusal, RefusalCause};
 use crate::writes::Writes;
@@ -120,6 +120,7 @@ fn unreported(exit: Exit, writes: &Writes, terminal: &mut Terminal) -> Exit {
 
 fn tell(stop: &Stop, command: &str, terminal: &mut Terminal) -> io::Result<()> {
     let (error, hint) = (terminal.err_styles.error, terminal.err_styles.hint);
+    let is_person = terminal.err_audience == Audience::Person;
     let err = if terminal.err.error().is_some() { &mut terminal.out } else { &mut terminal.err };
     let mut refusal = |word: &str, refusal: &Refusal| -> io::Result<()> {
         writeln!(err, "{} {}", format_args!("{word}:").style(error), refusal.reason)?;
@@ -132,6 +133,8 @@ fn tell(stop: &Stop, command: &str, terminal: &mut Terminal) -> io::Result<()> {
         Stop::Refused(why) if why.cause == RefusalCause::NotFound => refusal("error", why),
         Stop::Refused(why) => refusal("refused", why),
         Stop::Partly(why) => refusal("partly done", why),
+        // On a terminal `^C` stands at the beginning of the line, or how far the command had come.
+        Stop::Interrupted(why) if is_person => refusal("\r\x1b[Kinterrupted", why),
         Stop::Interrupted(why) => refusal("interrupted", why),
         Stop::Usage(message) => {
             writeln!(err, "{} {message}\nSee '{command} --help' for help and examples.", "error:".style(error))
