@@ -23,6 +23,8 @@ pub mod control_plane;
 pub mod execution;
 pub mod finding;
 pub mod following;
+#[cfg(test)]
+mod fuzz;
 pub mod health;
 pub mod image;
 pub mod injection;

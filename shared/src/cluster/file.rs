@@ -45,6 +45,16 @@ pub fn read_files(paths: &[PathBuf], detail: Detail, observer: &impl Observer) -
     Ok(reading.builder.build())
 }
 
+/// Reads one text into a snapshot, as a file of this name.
+#[cfg(test)]
+pub(crate) fn read_bytes(name: &str, bytes: &[u8]) -> Result<Snapshot, Failure> {
+    let builder = SnapshotBuilder::new(Origin::Files, Detail::Workloads);
+    let observer = Whole::default();
+    let mut reading = Reading { builder, observer: &observer, known: Known::default(), objects: 0 };
+    reading.document_stream(name, bytes)?;
+    Ok(reading.builder.build())
+}
+
 /// Reads what is installed from files, whole.
 ///
 /// # Errors

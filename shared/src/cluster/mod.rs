@@ -8,11 +8,11 @@ pub mod discovery;
 pub mod failure;
 mod file;
 pub mod inventory;
-mod json_stream;
+pub(crate) mod json_stream;
 mod list;
 pub mod probe;
 pub mod proof;
-mod protobuf;
+pub(crate) mod protobuf;
 pub mod raw;
 pub mod read;
 mod replacement;
@@ -23,6 +23,8 @@ mod scope;
 pub mod wait;
 pub mod watch;
 
+#[cfg(test)]
+pub(crate) use file::read_bytes;
 pub use file::{read_files, read_installation_files};
 pub use list::{Begin, Found, GroupVersionResource, List, Observer};
 pub use read::{Pods, Sight, Unobserved, look, read, read_installation};

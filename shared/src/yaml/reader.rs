@@ -163,6 +163,13 @@ impl<R: Read> Reader<R> {
         let anchor = event.anchor_id();
         let value = match event {
             Event::Scalar(text, style, _, tag) => {
+                let mut text = text.into_owned();
+                if style == ScalarStyle::Literal {
+                    // The parser names the line of the first text, or of the header when there is none.
+                    let empty = text.len() - text.trim_start_matches('\n').len();
+                    let first_line = if empty == text.len() { line + 1 } else { line.saturating_sub(empty) };
+                    self.notes.borrow_mut().restore_separators(&mut text, first_line);
+                }
                 let scalar = resolve(scalar_tag(tag.as_deref(), style), &text);
                 scalar.and_then(|scalar| scalar.into_value()).map_err(|why| self.broken(line, &why))?
             }
@@ -385,6 +392,30 @@ mod tests {
         ] {
             assert_eq!(value(text), Ok(expected.clone()), "{text}");
         }
+    }
+
+    #[test]
+    fn what_kubectl_prints_is_what_it_read() {
+        // ConfigMaps with all that YAML may take for something else, as kubectl 1.35 printed them with -o yaml and -o json.
+        let printed = value(include_str!("../fuzz/kubectl.yaml")).unwrap();
+        // It prints U+0085 as a line break, and nothing brings that back.
+        let expected = include_str!("../fuzz/kubectl.json").replace("\\u0085", "\\n");
+        let expected: Value = serde_json::from_str(&expected).unwrap();
+        let items = |list: &Value| list["items"].as_array().unwrap().clone();
+        for (printed, expected) in items(&printed).iter().zip(&items(&expected)) {
+            assert_eq!(printed, expected);
+        }
+        assert_eq!(printed, expected);
+    }
+
+    #[test]
+    fn separators_of_lines_and_paragraphs_end_lines_in_blocks_only() {
+        // go-yaml writes the line behind such a separator with an indentation of its own.
+        let text = "a: |\n  one\u{2028}  two\n  three\u{2029}  \u{2028}  four\nb:\n  c: |-\n    x\u{85}    y |\n    z\u{2028}    w\nd: 'p\u{2028}q'\ne: p\u{2028}q\n";
+        let expected = json!({
+            "a": "one\u{2028}two\nthree\u{2029}\u{2028}four\n", "b": {"c": "x\ny |\nz\u{2028}w"}, "d": "p\u{2028}q", "e": "p\u{2028}q",
+        });
+        assert_eq!(value(text), Ok(expected));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(super) struct Notes {
     pub(super) fault: Option<(usize, String)>,
     /// The last lines that have `{{`, counted from 1.
     template_lines: VecDeque<usize>,
+    /// Separators of lines and paragraphs (U+2028, U+2029) that were given as line breaks, each with the line that it ends.
+    separators: VecDeque<(usize, char)>,
     /// How many bytes were read since the present object began, in whole pieces.
     read: usize,
 }
@@ -31,6 +33,25 @@ impl Notes {
     /// What comes now belongs to another object.
     pub(super) fn begin_object(&mut self) {
         self.read = 0;
+    }
+
+    /// Puts separators back into a literal block, whose content begins on this line.
+    pub(super) fn restore_separators(&mut self, text: &mut String, first_line: usize) {
+        self.separators.retain(|(line, _)| *line >= first_line);
+        let breaks = text.matches('\n').count();
+        if self.separators.iter().all(|(line, _)| *line >= first_line + breaks) {
+            return;
+        }
+        let mut line = first_line;
+        let restore = |character: char| {
+            if character != '\n' {
+                return character;
+            }
+            line += 1;
+            let separator = self.separators.iter().find(|(ended, _)| *ended == line - 1);
+            separator.map_or(character, |(_, separator)| *separator)
+        };
+        *text = text.chars().map(restore).collect();
     }
 
     /// Whether the line, or the one before or behind it, has `{{`.
@@ -47,6 +68,7 @@ pub(super) struct Characters<R> {
     is_at_end: bool,
     line: usize,
     before: char,
+    block: BlockScalars,
     notes: Rc<RefCell<Notes>>,
 }
 
@@ -60,6 +82,7 @@ impl<R: Read> Characters<R> {
             is_at_end: false,
             line: 1,
             before: '\n',
+            block: BlockScalars::default(),
             notes: Rc::clone(&notes),
         };
         (characters, notes)
@@ -132,6 +155,17 @@ impl<R: Read> Iterator for Characters<R> {
             Err(why) => return self.fail(why),
         };
         match character {
+            // YAML 1.1 breaks lines here, and kubectl prints them so in the blocks of texts with several lines; anywhere
+            // else it escapes them.
+            '\u{85}' | '\u{2028}' | '\u{2029}' if self.block.is_inside() => {
+                if character != '\u{85}' {
+                    self.notes.borrow_mut().separators.push_back((self.line, character));
+                }
+                self.line += 1;
+                self.block.take('\n');
+                self.before = '\n';
+                return Some(Ok('\n'));
+            }
             '\n' => self.line += 1,
             '{' if self.before == '{' => {
                 let mut notes = self.notes.borrow_mut();
@@ -150,6 +184,54 @@ impl<R: Read> Iterator for Characters<R> {
             _ => {}
         }
         self.before = character;
+        self.block.take(character);
         Some(Ok(character))
+    }
+}
+
+/// Follows where block scalars begin and end, as far as a look at lines can tell: behind a line that ends in `|` or `>`, as
+/// long as lines are indented more than that one.
+#[derive(Debug, Default)]
+struct BlockScalars {
+    /// The blanks at the beginning of the line, and whether there is more in it.
+    indentation: usize,
+    has_content: bool,
+    /// The last word of the line, as far as it can be the header of a block.
+    word: String,
+    /// The indentation of the line with the header.
+    inside: Option<usize>,
+}
+
+impl BlockScalars {
+    const fn is_inside(&self) -> bool {
+        self.inside.is_some()
+    }
+
+    fn take(&mut self, character: char) {
+        match character {
+            '\n' => {
+                let is_header = self.word.starts_with(['|', '>'])
+                    && self.word[1..].bytes().all(|byte| matches!(byte, b'+' | b'-' | b'1'..=b'9'));
+                if is_header && self.inside.is_none() {
+                    self.inside = Some(self.indentation);
+                }
+                self.indentation = 0;
+                self.has_content = false;
+                self.word.clear();
+            }
+            '\r' => {}
+            ' ' if self.has_content => self.word.clear(),
+            ' ' => self.indentation += 1,
+            character => {
+                if !self.has_content && self.inside.is_some_and(|outside| self.indentation <= outside) {
+                    self.inside = None;
+                }
+                self.has_content = true;
+                // A longer word is no header, and need not be kept.
+                if self.word.len() <= 4 {
+                    self.word.push(character);
+                }
+            }
+        }
     }
 }
