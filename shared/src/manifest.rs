@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::object::naming;
 use crate::yaml;
 
 /// One object.
@@ -86,7 +87,10 @@ fn wrong(object: &Value) -> Option<String> {
         [("apiVersion", &object["apiVersion"]), ("kind", &object["kind"]), ("metadata.name", &object["metadata"]["name"])]
             .into_iter()
             .find(|(_, value)| is_missing(value));
-    missing.map(|(field, _)| format!("it is no object of Kubernetes: it has no {field}"))
+    match missing {
+        Some((field, _)) => Some(format!("it is no object of Kubernetes: it has no {field}")),
+        None => naming::wrong(object).map(|why| format!("it is no object of Kubernetes: {why}")),
+    }
 }
 
 #[cfg(test)]

@@ -21,8 +21,9 @@ use super::list::Observer;
 use super::read::Whole;
 use crate::finding::{Finding, Severity};
 use crate::installation::Installation;
-use crate::object::{Object, Resource};
+use crate::object::{Object, Resource, naming};
 use crate::snapshot::{Detail, Origin, Snapshot, SnapshotBuilder, Unread, UnreadCause};
+use crate::terminal::shown;
 use crate::yaml::{BrokenYaml, Member, Reader};
 
 /// Reads every file, folder and `-` (standard input) into one snapshot.
@@ -229,7 +230,12 @@ impl<O: Observer> Reading<'_, O> {
             self.unattributed(place, "it has no kind, nor does the List name one before its items");
             return Ok(());
         }
-        if let Some(resource) = Resource::of_kind(&api_version, &kind) {
+        if !naming::is_kind(&kind) || !(api_version.is_empty() || naming::is_api_version(&api_version)) {
+            self.unattributed(
+                place,
+                &format!("{} is no kind of Kubernetes", shown::visible(&format!("{kind} of {api_version}"))),
+            );
+        } else if let Some(resource) = Resource::of_kind(&api_version, &kind) {
             self.known_kind(resource, json, place);
         }
         Ok(())
@@ -261,7 +267,6 @@ impl<O: Observer> Reading<'_, O> {
             return self.broken(resource, place, &format!("it is nested deeper than {DEEPEST} levels"));
         }
         match Object::from_json(resource, json.as_bytes()) {
-            Ok(object) if object.metadata().name.is_empty() => self.broken(resource, place, "it has no name"),
             Ok(object) => match self.known.appearance(&object, json) {
                 Appearance::First => self.add(&object, json),
                 Appearance::Again => {

@@ -116,7 +116,10 @@ impl ListDecoder {
 
     fn envelope_field(&mut self, bytes: &[u8]) -> Result<Option<usize>, String> {
         let Some(field) = field(bytes)? else { return Ok(None) };
-        if field.number == UNKNOWN_RAW && field.is_delimited {
+        if matches!(field.number, UNKNOWN_TYPE | UNKNOWN_RAW) && !field.is_delimited {
+            return Err(format!("field {} of the answer is of another type", field.number));
+        }
+        if field.number == UNKNOWN_RAW {
             if std::mem::replace(&mut self.has_list, true) {
                 return Err("the answer has two lists".to_owned());
             }
@@ -124,7 +127,7 @@ impl ListDecoder {
             return Ok(Some(field.begin));
         }
         let Some(content) = content(bytes, &field)? else { return Ok(None) };
-        if field.number == UNKNOWN_TYPE && field.is_delimited {
+        if field.number == UNKNOWN_TYPE {
             let TypeMeta { kind } = TypeMeta::decode(content).map_err(|error| error.to_string())?;
             if !kind.ends_with("List") {
                 return Err(format!("the answer is a {kind}, not a list"));
@@ -307,6 +310,9 @@ mod tests {
         );
         assert!(why(&[MAGIC, &[0xff; 11]].concat()).contains("longer than 64 bits"));
         assert!(why(&[MAGIC, &[2 << 3 | 2, 2, 2 << 3 | 2, 0x80, 0x80]].concat()).contains("longer than its list"));
+        for number in [UNKNOWN_TYPE, UNKNOWN_RAW] {
+            assert!(why(&[MAGIC, &[(number << 3) as u8, 1]].concat()).contains("of another type"));
+        }
         for wire_type in [3, 4, 6, 7] {
             assert!(why(&[MAGIC, &[9 << 3 | wire_type]].concat()).contains("wire type"), "{wire_type}");
         }

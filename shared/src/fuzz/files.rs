@@ -51,7 +51,7 @@ fn json_and_yaml_and_any_order_give_the_same_verdicts() {
         let text = if is_list {
             yaml::text(&list(objects)).map_err(TestCaseError::fail)?
         } else {
-            let documents: Result<Vec<String>, String> = objects.iter().map(|object| yaml::text(object)).collect();
+            let documents: Result<Vec<String>, String> = objects.iter().map(yaml::text).collect();
             documents.map_err(TestCaseError::fail)?.join("---\n")
         };
         if !objects.is_empty() {

@@ -6,9 +6,12 @@ mod apps;
 mod core;
 mod labels;
 mod metadata;
+pub mod naming;
 mod pod;
 mod resource;
 mod selector;
+
+use std::fmt;
 
 pub use admission::{ClientConfig, MatchCondition, Rule, ServiceReference, Webhook, WebhookConfiguration};
 pub use apps::{
@@ -45,6 +48,30 @@ pub enum Object {
     ConfigMap(ConfigMap),
     ProxyConfig(ProxyConfig),
     Gateway(Gateway),
+}
+
+/// Why bytes are no object of their kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undecodable(String);
+
+impl fmt::Display for Undecodable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Undecodable {}
+
+impl From<serde_json::Error> for Undecodable {
+    fn from(error: serde_json::Error) -> Undecodable {
+        Undecodable(error.to_string())
+    }
+}
+
+impl From<prost::DecodeError> for Undecodable {
+    fn from(error: prost::DecodeError) -> Undecodable {
+        Undecodable(error.to_string())
+    }
 }
 
 /// Runs the same expression on whichever kind an [`Object`] is.
@@ -127,9 +154,12 @@ impl Object {
     }
 
     /// Reads one object of a known kind from JSON.
-    pub fn from_json(resource: Resource, json: &[u8]) -> serde_json::Result<Object> {
+    ///
+    /// # Errors
+    /// When it is no JSON, is shaped otherwise, or has a name that no object of Kubernetes can have.
+    pub fn from_json(resource: Resource, json: &[u8]) -> Result<Object, Undecodable> {
         use serde_json::from_slice;
-        Ok(match resource {
+        let object = match resource {
             Resource::Pods => Object::Pod(from_slice(json)?),
             Resource::Namespaces => Object::Namespace(from_slice(json)?),
             Resource::MutatingWebhookConfigurations => Object::MutatingWebhookConfiguration(from_slice(json)?),
@@ -145,13 +175,14 @@ impl Object {
             Resource::ConfigMaps => Object::ConfigMap(from_slice(json)?),
             Resource::ProxyConfigs => Object::ProxyConfig(from_slice(json)?),
             Resource::Gateways => Object::Gateway(from_slice(json)?),
-        })
+        };
+        object.checked()
     }
 
     /// Reads one object of a known kind from protobuf. `None` for kinds that are only read as JSON.
-    pub fn from_protobuf(resource: Resource, bytes: &[u8]) -> Option<Result<Object, prost::DecodeError>> {
+    pub fn from_protobuf(resource: Resource, bytes: &[u8]) -> Option<Result<Object, Undecodable>> {
         use prost::Message;
-        Some(match resource {
+        let object = match resource {
             Resource::Pods => Pod::decode(bytes).map(Object::Pod),
             Resource::Deployments => Deployment::decode(bytes).map(Object::Deployment),
             Resource::StatefulSets => StatefulSet::decode(bytes).map(Object::StatefulSet),
@@ -159,23 +190,47 @@ impl Object {
             Resource::ReplicaSets => ReplicaSet::decode(bytes).map(Object::ReplicaSet),
             Resource::Jobs => Job::decode(bytes).map(Object::Job),
             _ => return None,
-        })
+        };
+        Some(object.map_err(Undecodable::from).and_then(Object::checked))
     }
 
     /// Reads a `PartialObjectMetadata` from protobuf: an object of a known kind of which only the metadata is there. `None`
     /// for kinds that are never read so.
-    pub fn from_partial_metadata(resource: Resource, bytes: &[u8]) -> Option<Result<Object, prost::DecodeError>> {
+    pub fn from_partial_metadata(resource: Resource, bytes: &[u8]) -> Option<Result<Object, Undecodable>> {
         use prost::Message;
         // k8s.io/apimachinery/pkg/apis/meta/v1/generated.proto: the metadata is field 1, as in every object.
         let metadata = || Pod::decode(bytes).map(|partial| partial.metadata.unwrap_or_default());
-        Some(match resource {
+        let object = match resource {
             Resource::Pods => Pod::decode(bytes).map(Object::Pod),
             Resource::Namespaces => metadata().map(|metadata| Object::Namespace(Namespace { metadata })),
-            Resource::ReplicaSets => {
-                metadata().map(|metadata| Object::ReplicaSet(ReplicaSet { metadata: Some(metadata), spec: None }))
-            }
             _ => return None,
-        })
+        };
+        Some(object.map_err(Undecodable::from).and_then(Object::checked))
+    }
+
+    /// The object, if its names are names.
+    fn checked(mut self) -> Result<Object, Undecodable> {
+        let mut none = Metadata::default();
+        let metadata = match &mut self {
+            Object::Pod(object) => object.metadata.as_mut(),
+            Object::Deployment(object) => object.metadata.as_mut(),
+            Object::StatefulSet(object) => object.metadata.as_mut(),
+            Object::DaemonSet(object) => object.metadata.as_mut(),
+            Object::ReplicaSet(object) => object.metadata.as_mut(),
+            Object::Job(object) => object.metadata.as_mut(),
+            Object::Rollout(object) => object.metadata.as_mut(),
+            Object::Namespace(object) => Some(&mut object.metadata),
+            Object::MutatingWebhookConfiguration(object) | Object::ValidatingWebhookConfiguration(object) => {
+                Some(&mut object.metadata)
+            }
+            Object::Service(object) => Some(&mut object.metadata),
+            Object::EndpointSlice(object) => Some(&mut object.metadata),
+            Object::ConfigMap(object) => Some(&mut object.metadata),
+            Object::ProxyConfig(object) => Some(&mut object.metadata),
+            Object::Gateway(object) => Some(&mut object.metadata),
+        };
+        naming::check(metadata.unwrap_or(&mut none)).map_err(Undecodable)?;
+        Ok(self)
     }
 
     /// The metadata of an object that cannot be decoded whole, from protobuf: what names it is mostly still readable.
