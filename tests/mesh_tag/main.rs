@@ -2,6 +2,7 @@
 
 mod attach;
 mod bad_input;
+mod busy;
 mod concurrency;
 mod default_tag;
 mod endings;

@@ -1,5 +1,6 @@
 //! `kubectl mesh-upgrade`, end to end on real clusters.
 
+mod busy;
 mod complete;
 mod dump;
 mod endings;

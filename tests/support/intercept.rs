@@ -1,6 +1,7 @@
 //! A server between the plugin and an API server, which sees every request and can spoil some: for what no healthy API
 //! server does on demand.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -55,6 +56,25 @@ impl Call {
     /// Whether it may change something.
     pub fn is_write(&self) -> bool {
         self.method != "GET" && !self.target.contains("dryRun=All")
+    }
+}
+
+/// Gives each request that is meant this fate when it comes the first time, and lets it pass when it is asked again: in one run of
+/// a command every read and every write of it fails once. Counts how many did.
+pub fn once_each(
+    fate: Fate,
+    count: Arc<AtomicUsize>,
+    is_meant: impl Fn(&Call) -> bool + Send + Sync,
+) -> impl Fn(&Call) -> Fate + Send + Sync {
+    let seen = Mutex::new(BTreeSet::new());
+    move |call| {
+        let path = call.target.split('?').next().unwrap_or_default();
+        let request = (call.method.clone(), path.to_owned(), call.is_write());
+        if !is_meant(call) || !seen.lock().expect("no holder panics").insert(request) {
+            return Fate::Pass;
+        }
+        count.fetch_add(1, Ordering::SeqCst);
+        fate
     }
 }
 

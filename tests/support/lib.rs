@@ -28,7 +28,7 @@ use std::io::Write;
 
 pub use api::Api;
 pub use cluster::{Cluster, Options};
-pub use intercept::{Call, Fate, Interceptor};
+pub use intercept::{Call, Fate, Interceptor, once_each};
 pub use istio::{Installer, Revision};
 pub use kubeconfig::Kubeconfig;
 pub use plugin::{Output, Running, Session, plugin, plugins};
