@@ -291,8 +291,8 @@ fn helm_changes_the_cluster_that_was_looked_at_and_only_what_was_named() -> Resu
     let session = session.without_env("HELM_KUBECONTEXT");
     session.shell("kubectl config use-context staging")?;
     let asked = session.shell(&format!(
-        "(until grep -qs 'Remove revision' asked; do sleep 0.1; done; kubectl config use-context prod > /dev/null; echo y; sleep 1) \
-         | timeout 170 script --quiet --return --flush --log-out asked --command 'kubectl {}' /dev/null",
+        "(for try in $(seq 1200); do grep -qs 'Remove revision' asked && break; sleep 0.1; done; kubectl config use-context prod > /dev/null; echo y; sleep 1) \
+         | timeout 170 script --quiet --return --flush --log-out asked --command 'kubectl {}'",
         REMOVE.join(" ")
     ))?;
     ensure!(asked.code == Some(0), "{}", asked.transcript());

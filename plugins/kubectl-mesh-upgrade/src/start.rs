@@ -56,7 +56,7 @@ pub struct StartArgs {
     #[arg(short, long = "filename", value_name = "FILE", required_unless_present = "with")]
     pub filename: Option<PathBuf>,
 
-    /// Let this program install it, with the arguments behind --; what is refused and proved is the same
+    /// Let this program install it, with the arguments behind --, on the cluster that is checked; what is refused and proved is the same
     #[arg(long, value_name = "PROGRAM", value_enum, conflicts_with_all = ["filename", "carry_mesh_config"], requires = "arguments")]
     pub with: Option<Program>,
 
