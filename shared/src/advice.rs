@@ -70,6 +70,13 @@ impl From<Command> for Advice {
     }
 }
 
+/// Only for a literal: the tests read all of them, and none of them is a command.
+impl From<&'static str> for Advice {
+    fn from(text: &'static str) -> Advice {
+        if text.is_empty() { Advice::none() } else { Advice::say(text) }
+    }
+}
+
 /// What runs a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Program {
@@ -192,6 +199,15 @@ impl Command {
     #[must_use]
     pub fn namespace(self, namespace: &str) -> Command {
         if namespace.is_empty() { self } else { self.flag("-n", namespace) }
+    }
+
+    /// About an object as findings name it: `configmaps/istio -n istio-system`.
+    #[must_use]
+    pub fn object(self, subject: &str) -> Command {
+        match subject.rsplit_once(" -n ") {
+            Some((object, namespace)) => self.value(object).namespace(namespace),
+            None => self.value(subject),
+        }
     }
 
     /// That asks no cluster.

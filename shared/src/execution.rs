@@ -1,11 +1,13 @@
 //! Carrying out the plan of a tag: proof, question, writes, a look at what was written, proof again; and putting everything back
 //! when one of them fails.
 
+use crate::advice::{Advice, Command};
 use crate::change::{Action, Change, without_server_fields};
 use crate::cluster::apply::{self, Persistence, carry_out, is_uncertain, put_back};
 use crate::cluster::proof::{self, Proof, prove};
 use crate::cluster::wait::{Look, Patience, Waited};
 use crate::cluster::{Scope, read, read_installation};
+use crate::health::repoint;
 use crate::installation::{Installation, label, name};
 use crate::labels;
 use crate::needs::Needs;
@@ -176,13 +178,14 @@ impl Execution<'_> {
             Stop::Refused(refusal) => refusal.reason,
             other => return other,
         };
+        let tag = &written.plan.tag;
         let back = match &written.plan.previous {
-            Some(previous) => format!("set {} --revision {previous} --overwrite", written.plan.tag),
-            None => format!("remove {}", written.plan.tag),
+            Some(previous) => repoint(tag, previous),
+            None => Command::mesh_tag("remove").value(tag),
         };
-        let back = session.advisor().plugin("mesh-tag", &back);
         let reason = format!("{reason}; not everything that was written before could be put back");
-        Stop::Partly(Refusal::new(reason, format!("the same command continues; {back} goes back")).with(left))
+        let advice = Advice::say("the same command continues; ").and_run(back).and_say(" goes back");
+        Stop::Partly(Refusal::new(reason, advice).with(left))
     }
 
     /// Reads back what was written, and shows by a dry-run pod that the tag is answered by its revision.
@@ -208,7 +211,6 @@ impl Execution<'_> {
     }
 
     fn tell_done(&self, plan: &TagPlan, session: &mut Session) -> Result<(), Stop> {
-        let advisor = session.advisor();
         let err = &mut session.terminal.err;
         match (&plan.revision, &plan.previous) {
             (None, _) => writeln!(err, "Tag {} was removed.", plan.tag)?,
@@ -218,16 +220,14 @@ impl Execution<'_> {
             (Some(revision), _) => writeln!(err, "Tag {} points to revision {revision}.", plan.tag)?,
         }
         let next = match &plan.revision {
-            Some(_) if plan.effect.stale_after > 0 => {
-                Some(advisor.plugin("mesh-upgrade", &format!("restart {}", place(&plan.effect.namespaces))))
-            }
+            Some(_) if plan.effect.stale_after > 0 => Some(placed(Command::mesh_upgrade("restart"), &plan.effect.namespaces)),
             Some(_) if plan.effect.namespaces.is_empty() && plan.effect.proxies == 0 => {
-                Some(advisor.plugin("mesh-tag", &format!("attach {} NAMESPACE", plan.tag)))
+                Some(Command::mesh_tag("attach").value(&plan.tag).words("NAMESPACE"))
             }
             _ => None,
         };
         if let Some(next) = next {
-            session.tell_next(&next)?;
+            session.tell_next(next)?;
         }
         Ok(())
     }
@@ -317,7 +317,7 @@ fn check(proof: Proof, revision: &str, who: &str) -> Result<String, String> {
 }
 
 fn unproved_refusal(why: String) -> Refusal {
-    Refusal::new(why, "kubectl mesh-tag list shows what is wrong")
+    Refusal::new(why, Advice::run(Command::mesh_tag("list")).and_say(" shows what is wrong"))
 }
 
 fn tell_proof(proof: &Option<String>, terminal: &mut Terminal) -> Result<(), Stop> {
@@ -349,9 +349,9 @@ const fn past(action: Action) -> &'static str {
 }
 
 /// The flag that reaches these namespaces.
-fn place(namespaces: &[String]) -> String {
+fn placed(command: Command, namespaces: &[String]) -> Command {
     match namespaces {
-        [one] => format!("-n {one}"),
-        _ => "-A".to_owned(),
+        [one] => command.namespace(one),
+        _ => command.words("-A"),
     }
 }

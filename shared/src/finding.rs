@@ -1,6 +1,11 @@
 //! Findings: facts that a user should see beside the answer.
 
+mod code;
+
 use std::fmt;
+
+pub use self::code::Code;
+use crate::advice::Advice;
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,12 +40,12 @@ impl fmt::Display for Severity {
 pub struct Finding {
     /// How much it matters.
     pub severity: Severity,
-    /// Stable name of this sort of finding, in kebab-case; never changes its meaning.
-    pub code: &'static str,
+    /// What sort of finding it is.
+    pub code: Code,
     /// The object that it is about: `resource/name`, with its namespace behind it where it has one.
     pub subject: String,
     /// The fact, as a sentence fragment without a full stop.
     pub message: String,
     /// What to do about it: a command where one exists. May be empty.
-    pub advice: String,
+    pub advice: Advice,
 }

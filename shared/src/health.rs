@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::advice::{Advice, Command};
 use crate::control_plane::{Read, UNREVISIONED};
-use crate::finding::{Finding, Severity};
+use crate::finding::{Code, Finding, Severity};
 use crate::injection::answering_revision;
 use crate::injector::{FailurePolicy, Injector, Match, Target};
 use crate::labels;
@@ -30,15 +31,15 @@ pub fn findings(snapshot: &Snapshot) -> Vec<Finding> {
         if let Read::Broken(why) = &control_plane.injector_config {
             findings.push(Finding {
                 severity: Severity::Error,
-                code: "injector-config",
+                code: Code::InjectorConfig,
                 subject: format!("configmaps -n {}", control_plane.namespace),
                 message: format!("the injector ConfigMap of revision {} cannot be read: {why}", control_plane.revision),
-                advice: format!(
-                    "kubectl -n {} get configmap -l {}={} -o yaml",
-                    control_plane.namespace,
-                    labels::REVISION,
-                    control_plane.revision
-                ),
+                advice: Command::kubectl("")
+                    .namespace(&control_plane.namespace)
+                    .words("get configmap")
+                    .flag("-l", format!("{}={}", labels::REVISION, control_plane.revision))
+                    .words("-o yaml")
+                    .into(),
             });
         }
     }
@@ -59,8 +60,8 @@ pub(crate) fn fault_of(snapshot: &Snapshot, injector: &Injector) -> Option<Findi
     };
     let revision = fault.revision.as_deref().unwrap_or(UNREVISIONED);
     let advice = match &injector.tag {
-        Some(tag) => format!("kubectl mesh-tag set {tag} --revision REVISION --overwrite, to a revision that is ready"),
-        None => format!("kubectl get deployments,services -A -l {}={revision}", labels::REVISION),
+        Some(tag) => Advice::run(repoint(tag, "REVISION")).and_say(", to a revision that is ready"),
+        None => Command::kubectl("get deployments,services -A").flag("-l", format!("{}={revision}", labels::REVISION)).into(),
     };
     Some(Finding {
         severity: Severity::Error,
@@ -80,10 +81,10 @@ fn split(snapshot: &Snapshot, injector: &Injector) -> Option<Finding> {
         let other = by_service.filter_map(|facts| facts.revision.as_deref()).find(|revision| *revision != label)?;
         Some(Finding {
             severity: Severity::Error,
-            code: "split",
+            code: Code::Split,
             subject: subject(injector),
             message: format!("the tag's webhook points to revision {label}, its service to {other}: both own its gateways"),
-            advice: format!("kubectl mesh-tag set {tag} --revision {label} --overwrite"),
+            advice: repoint(tag, label).into(),
         })
     })
 }
@@ -95,12 +96,12 @@ pub(crate) fn answers_for_another(snapshot: &Snapshot, injector: &Injector) -> O
     let (label, answers) = (injector.revision.as_deref()?, facts.revision.as_deref()?);
     let is_here = snapshot.control_planes_of(label).next().is_some();
     let advice = match &injector.tag {
-        Some(tag) => format!("kubectl mesh-tag set {tag} --revision {} --overwrite", if is_here { label } else { answers }),
-        None => "point both to the same revision".to_owned(),
+        Some(tag) => repoint(tag, if is_here { label } else { answers }).into(),
+        None => "point both to the same revision".into(),
     };
     (label != answers).then(|| Finding {
         severity: Severity::Error,
-        code: "split",
+        code: Code::Split,
         subject: subject(injector),
         message: format!("its label says revision {label}, its service {} belongs to {answers}", service.name),
         advice,
@@ -109,33 +110,32 @@ pub(crate) fn answers_for_another(snapshot: &Snapshot, injector: &Injector) -> O
 
 /// What is odd about the labels by which a namespace asks for injection.
 fn namespace_labels(snapshot: &Snapshot, name: &str, namespace: &Labels) -> Option<Finding> {
+    let label = || Command::kubectl("label namespace").value(name);
     let (injection, revision) = (namespace.value(labels::INJECTION), namespace.value(labels::REVISION));
-    let finding = |code, message, advice| {
+    let finding = |code, message, advice: Advice| {
         Some(Finding { severity: Severity::Warning, code, subject: format!("namespaces/{name}"), message, advice })
     };
     match (injection, revision) {
         (Some(injection), Some(revision)) => finding(
-            "both-labels",
+            Code::BothLabels,
             format!("{}={injection} is stronger than {}={revision}", labels::INJECTION, labels::REVISION),
-            format!("kubectl label namespace {name} {}-", labels::INJECTION),
+            label().value(format!("{}-", labels::INJECTION)).into(),
         ),
         (None, Some("")) => finding(
-            "empty-revision",
+            Code::EmptyRevision,
             format!("its label {} is empty: nothing is injected", labels::REVISION),
-            format!("kubectl label namespace {name} {}=REVISION --overwrite", labels::REVISION),
+            label().value(format!("{}=REVISION", labels::REVISION)).words("--overwrite").into(),
         ),
         (None, Some(revision)) if !is_served(snapshot, namespace) => finding(
-            "no-injector",
+            Code::NoInjector,
             format!("no injector serves {}={revision}: new pods get no proxy", labels::REVISION),
-            format!(
-                "kubectl label namespace {name} {}=REVISION --overwrite, with a revision or tag that is here",
-                labels::REVISION
-            ),
+            Advice::run(label().value(format!("{}=REVISION", labels::REVISION)).words("--overwrite"))
+                .and_say(", with a revision or tag that is here"),
         ),
         (Some("enabled"), None) if !is_served(snapshot, namespace) => finding(
-            "no-injector",
+            Code::NoInjector,
             format!("no injector serves {}=enabled: new pods get no proxy", labels::INJECTION),
-            format!("kubectl label namespace {name} {}- {}=REVISION", labels::INJECTION, labels::REVISION),
+            label().value(format!("{}-", labels::INJECTION)).value(format!("{}=REVISION", labels::REVISION)).into(),
         ),
         _ => None,
     }
@@ -149,11 +149,17 @@ fn is_served(snapshot: &Snapshot, namespace: &Labels) -> bool {
 fn not_in_file(resource: Resource) -> Finding {
     Finding {
         severity: Severity::Warning,
-        code: "not-in-file",
+        code: Code::NotInFile,
         subject: resource.to_string(),
         message: format!("the input has no {resource}, so what depends on them is unknown"),
-        advice: format!("kubectl get {resource} -A -o json, and give that file too with -f"),
+        advice: Advice::run(Command::kubectl("get").value(resource.to_string()).words("-A -o json"))
+            .and_say(", and give that file too with -f"),
     }
+}
+
+/// The command that lets a tag point to a revision, whatever it points to now.
+pub(crate) fn repoint(tag: &str, revision: &str) -> Command {
+    Command::mesh_tag("set").value(tag).flag("--revision", revision).words("--overwrite")
 }
 
 fn subject(injector: &Injector) -> String {

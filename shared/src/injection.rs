@@ -5,6 +5,7 @@
 //! ([`Injected::image`]). Sources: pkg/kube/inject/inject.go and webhook.go, pilot/pkg/model/proxy_config.go.
 
 use crate::control_plane::{ControlPlane, Read, Readiness, UNREVISIONED};
+use crate::finding::Code;
 use crate::injector::{FailurePolicy, Injector, Match, Target};
 use crate::injector_config::{InjectorConfig, Policy, Template as InjectionTemplate, annotated_image};
 use crate::labels;
@@ -198,8 +199,8 @@ fn asked_injector<'a>(snapshot: &'a Snapshot, namespace: &str, template: &Templa
 /// What is wrong with the way to an injector's istiod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Stable code of the finding.
-    pub code: &'static str,
+    /// The code of the finding.
+    pub code: Code,
     /// In words.
     pub why: String,
     /// The revision that should answer, where known.
@@ -214,16 +215,16 @@ pub fn answering_revision(snapshot: &Snapshot, injector: &Injector) -> Result<St
     let revision = by_label.clone().unwrap_or_else(|| UNREVISIONED.to_owned());
     let Target::Service(service) = &injector.target else { return Ok(revision) };
     if !injector.has_ca_bundle {
-        return Err(fault("no-ca-bundle", "it has no caBundle: the API server cannot verify its istiod".to_owned()));
+        return Err(fault(Code::NoCaBundle, "it has no caBundle: the API server cannot verify its istiod".to_owned()));
     }
     let Some(facts) = snapshot.services.get(&(service.namespace.clone(), service.name.clone())) else {
         if snapshot.unread(Resource::Services, &service.namespace).is_some() {
             return match snapshot.readiness(&revision) {
-                Readiness::NotReady => Err(fault("no-endpoints", format!("revision {revision} has no ready control plane"))),
+                Readiness::NotReady => Err(fault(Code::NoEndpoints, format!("revision {revision} has no ready control plane"))),
                 _ => Ok(revision),
             };
         }
-        return Err(fault("no-service", format!("service {} -n {} does not exist", service.name, service.namespace)));
+        return Err(fault(Code::NoService, format!("service {} -n {} does not exist", service.name, service.namespace)));
     };
     let revision = facts.revision.clone().unwrap_or(revision);
     if facts.is_external {
@@ -236,7 +237,7 @@ pub fn answering_revision(snapshot: &Snapshot, injector: &Injector) -> Result<St
     match readiness {
         Readiness::NotReady => {
             let why = format!("service {} -n {} has no ready endpoints", service.name, service.namespace);
-            Err(Fault { code: "no-endpoints", why, revision: Some(revision) })
+            Err(Fault { code: Code::NoEndpoints, why, revision: Some(revision) })
         }
         _ => Ok(revision),
     }

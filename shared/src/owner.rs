@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::advice::Program;
 use crate::labels;
 
 /// Who owns an object.
@@ -71,9 +72,9 @@ impl Owner {
 impl fmt::Display for Owner {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Owner::Istioctl => formatter.write_str("istioctl install"),
-            Owner::IstioctlTag => formatter.write_str("istioctl tag set"),
-            Owner::Mesh => formatter.write_str("kubectl mesh-tag"),
+            Owner::Istioctl => write!(formatter, "{} install", Program::Istioctl),
+            Owner::IstioctlTag => write!(formatter, "{} tag set", Program::Istioctl),
+            Owner::Mesh => write!(formatter, "{}", Program::MeshTag),
             Owner::Helm { release, namespace } => write!(formatter, "Helm release {release} in namespace {namespace}"),
             Owner::Sail { kind, name } => write!(formatter, "the Sail operator's {kind} {name}"),
             Owner::Controller { api_version, kind, name } => write!(formatter, "{kind} {name} ({api_version})"),

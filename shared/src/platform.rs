@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::advice::{Advice, Command, Program};
 use crate::owner::Owner;
 
 /// A step of an upgrade that changes a control plane. Labels, tags and restarts are the user's own on every platform.
@@ -31,7 +32,7 @@ pub enum Way {
         namespace: String,
     },
     /// By the owner, and only there: the command, or what to do.
-    Elsewhere(String),
+    Elsewhere(Advice),
 }
 
 /// A platform.
@@ -162,14 +163,13 @@ impl Platform for Aks {
     }
 
     fn way(&self, step: Step, revision: &str) -> Way {
-        let cluster = "--resource-group GROUP --name CLUSTER";
+        let az = |words| Command::new(Program::Other("az"), words).words("--resource-group GROUP --name CLUSTER");
         Way::Elsewhere(match step {
-            Step::Start => format!(
-                "az aks mesh get-upgrades {cluster}, which lists the revisions that may follow {revision}, then \
-                 az aks mesh upgrade start {cluster} --revision REVISION"
-            ),
-            Step::Complete => format!("az aks mesh upgrade complete {cluster}, once nothing uses {revision}"),
-            Step::Rollback => format!("az aks mesh upgrade rollback {cluster}, once nothing uses {revision}"),
+            Step::Start => Advice::run(az("aks mesh get-upgrades"))
+                .and_say(format!(", which lists the revisions that may follow {revision}, then "))
+                .and_run(az("aks mesh upgrade start").words("--revision REVISION")),
+            Step::Complete => Advice::run(az("aks mesh upgrade complete")).and_say(format!(", once nothing uses {revision}")),
+            Step::Rollback => Advice::run(az("aks mesh upgrade rollback")).and_say(format!(", once nothing uses {revision}")),
         })
     }
 }
@@ -190,11 +190,13 @@ impl Platform for Sail {
 
     fn way(&self, step: Step, revision: &str) -> Way {
         Way::Elsewhere(match step {
-            Step::Start => "kubectl edit istio NAME: set spec.updateStrategy.type to RevisionBased, then spec.version".to_owned(),
+            Step::Start => Advice::run(Command::kubectl("edit istio NAME"))
+                .and_say(": set spec.updateStrategy.type to RevisionBased, then spec.version"),
             Step::Complete => {
-                format!("nothing to do: the operator removes {} {} once nothing uses revision {revision}", self.kind, self.name)
+                let (kind, name) = (&self.kind, &self.name);
+                Advice::say(format!("nothing to do: the operator removes {kind} {name} once nothing uses revision {revision}"))
             }
-            Step::Rollback => "kubectl edit istio NAME: set spec.version back".to_owned(),
+            Step::Rollback => Advice::run(Command::kubectl("edit istio NAME")).and_say(": set spec.version back"),
         })
     }
 }
@@ -215,11 +217,13 @@ impl Platform for Cisco {
 
     fn way(&self, step: Step, revision: &str) -> Way {
         let namespace = revision.rsplit_once('.').map_or("NAMESPACE", |(_, namespace)| namespace);
-        let resource = "istiocontrolplanes.servicemesh.cisco.com";
+        let kubectl = || Command::kubectl("").namespace(namespace);
         Way::Elsewhere(match step {
-            Step::Start => format!("kubectl -n {namespace} get {resource} -o yaml, and apply one of a newer version beside it"),
+            Step::Start => Advice::run(kubectl().words("get istiocontrolplanes.servicemesh.cisco.com -o yaml"))
+                .and_say(", and apply one of a newer version beside it"),
             Step::Complete | Step::Rollback => {
-                format!("kubectl -n {namespace} delete {resource} {}, once nothing uses {revision}", self.name)
+                Advice::run(kubectl().words("delete istiocontrolplanes.servicemesh.cisco.com").value(&self.name))
+                    .and_say(format!(", once nothing uses {revision}"))
             }
         })
     }
@@ -235,9 +239,12 @@ impl Platform for Gke {
     }
 
     fn way(&self, _step: Step, revision: &str) -> Way {
-        Way::Elsewhere(format!(
-            "Google moves {revision} by its release channel: gcloud container fleet mesh describe says where it is"
-        ))
+        let describe = Command::new(Program::Other("gcloud"), "container fleet mesh describe");
+        Way::Elsewhere(
+            Advice::say(format!("Google moves {revision} by its release channel: "))
+                .and_run(describe)
+                .and_say(" says where it is"),
+        )
     }
 }
 
@@ -255,9 +262,9 @@ impl Platform for GitOps {
 
     fn way(&self, step: Step, revision: &str) -> Way {
         Way::Elsewhere(match step {
-            Step::Start => format!("add the new revision's manifests to the repository of {}", self.owner),
+            Step::Start => Advice::say(format!("add the new revision's manifests to the repository of {}", self.owner)),
             Step::Complete | Step::Rollback => {
-                format!("take revision {revision} out of the repository of {}, once nothing uses it", self.owner)
+                Advice::say(format!("take revision {revision} out of the repository of {}, once nothing uses it", self.owner))
             }
         })
     }
@@ -276,7 +283,8 @@ impl Platform for Foreign {
     }
 
     fn way(&self, _step: Step, revision: &str) -> Way {
-        Way::Elsewhere(format!("{} owns the control plane of revision {revision}: change it there", self.owner))
+        let owner = &self.owner;
+        Way::Elsewhere(Advice::say(format!("{owner} owns the control plane of revision {revision}: change it there")))
     }
 }
 

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use clap::{CommandFactory, FromArgMatches};
 use owo_colors::OwoColorize;
 
+use crate::advice::Advice;
 use crate::cluster::Scope;
 use crate::cluster::connection::Connection;
 use crate::cluster::failure::Failure;
@@ -93,7 +94,7 @@ pub struct Session {
 pub fn entry<A: Arguments>(plugin: Plugin, run: impl AsyncFnOnce(&mut Session, &A) -> Result<Exit, Stop>) -> ExitCode {
     let (arguments, command): (A, String) = parse(std::env::args_os(), &format!("kubectl {}", plugin.name), plugin.examples);
     let flags = arguments.common().clone();
-    let terminal = Terminal::from_environment(flags.color);
+    let terminal = Terminal::from_environment(&flags);
     let user_agent = format!("kubectl-{}/{VERSION}", plugin.name.replace('-', "_"));
     let interruption = Interruption::listen();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -198,7 +199,7 @@ impl Session {
 
     /// Words commands in advice so that they reach the same cluster.
     pub fn advisor(&self) -> Advisor {
-        self.flags.advisor()
+        self.terminal.advisor.clone()
     }
 
     /// Answers `--explain-rbac`: the rules for everything that the command line may ask for.
@@ -213,9 +214,10 @@ impl Session {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn tell_next(&mut self, command: &str) -> Result<(), Stop> {
+    pub fn tell_next(&mut self, next: impl Into<Advice>) -> Result<(), Stop> {
+        let next = self.terminal.advisor.text(&next.into());
         let hint = self.terminal.err_styles.hint;
-        writeln!(self.terminal.err, "{} {command}", "Next:".style(hint))?;
+        writeln!(self.terminal.err, "{} {next}", "Next:".style(hint))?;
         Ok(())
     }
 }

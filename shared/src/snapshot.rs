@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub use builder::{Detail, Origin, SnapshotBuilder};
 
 use crate::control_plane::{ControlPlane, Readiness};
-use crate::finding::Finding;
+use crate::finding::{Code, Finding};
 use crate::injector::Injector;
 use crate::object::{Labels, ProxyConfig, Resource};
 use crate::workload::{Restart, Workload};
@@ -97,7 +97,7 @@ impl Snapshot {
 
     /// What to tell of the lists that are not there: what depends on them is not known.
     pub fn unread_findings(&self) -> impl Iterator<Item = &Finding> {
-        self.findings.iter().filter(|finding| matches!(finding.code, "forbidden" | "unread" | "undecodable"))
+        self.findings.iter().filter(|finding| matches!(finding.code, Code::Forbidden | Code::Unread | Code::Undecodable))
     }
 
     /// The control planes of a revision, in whichever namespace.

@@ -8,7 +8,7 @@ use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
 use mesh::cluster::probe::{agrees, completed, probe};
 use mesh::cluster::{Begin, List, Observer, Saved, Scope, read, read_files};
-use mesh::finding::{Finding, Severity};
+use mesh::finding::{Code, Finding, Severity};
 use mesh::injection::Injection;
 use mesh::object::Object;
 use mesh::session::Session;
@@ -144,24 +144,24 @@ fn workloads_to_probe<'a>(snapshot: &'a Snapshot, request: &Request, wanted: Pro
 fn difference(workload: &Workload, derived: &Injection, answer: &Injection) -> Finding {
     Finding {
         severity: Severity::Error,
-        code: "probe-differs",
+        code: Code::ProbeDiffers,
         subject: subject(workload),
         message: format!(
             "derived from the cluster's objects: {}; the API server's own answer: {}",
             words(derived),
             words(answer)
         ),
-        advice: "the answer is used; please report the difference".to_owned(),
+        advice: "the answer is used; please report the difference".into(),
     }
 }
 
 fn unanswered(workload: &Workload, why: &str) -> Finding {
     Finding {
         severity: Severity::Warning,
-        code: "probe-failed",
+        code: Code::ProbeFailed,
         subject: subject(workload),
         message: why.to_owned(),
-        advice: "the verdict without a probe is used".to_owned(),
+        advice: "the verdict without a probe is used".into(),
     }
 }
 

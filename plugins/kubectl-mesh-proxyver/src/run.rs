@@ -2,6 +2,7 @@
 
 use std::io;
 
+use mesh::advice::Command;
 use mesh::cluster::{Saved, Scope, probe, read, watch};
 use mesh::following::{self, Followed};
 use mesh::needs::Needs;
@@ -15,7 +16,7 @@ use owo_colors::OwoColorize;
 
 use crate::args::{Args, By, Output, Request};
 use crate::look::{Place, Sight, connect, look, look_at_files};
-use crate::render::{self, Columns, Invocation};
+use crate::render::{self, Columns, Invocation, Source};
 use crate::report::{ClusterPart, Report, Rows, report};
 
 /// What it may ask for.
@@ -122,10 +123,9 @@ fn show(session: &mut Session, args: &Args, request: &Request, sights: &[Sight])
     let advisor = session.advisor();
     print(session, args, &report, request, &advisor)?;
     session.terminal.flush()?;
-    let invocation = invocation(args, request, &session.command);
+    let invocation = invocation(args, request);
     say_when_empty(session, args, &report, request)?;
-    let styles = session.terminal.err_styles;
-    render::summary(&report, request, &invocation, &advisor, args.common.v, &styles, &mut session.terminal.err)?;
+    render::summary(&report, request, &invocation, args.common.v, &mut session.terminal)?;
     Ok(if args.exit_code && report.has_found(request) { Exit::Found } else { Exit::Done })
 }
 
@@ -171,6 +171,7 @@ fn print(session: &mut Session, args: &Args, report: &Report, request: &Request,
             } else {
                 render::args(&listed, advisor, out)?;
             }
+            say_how_to_connect(session, request.output)?;
             for row in others {
                 let advice = advisor.advice(row.cluster.as_deref(), &row.verdict);
                 let id = &row.verdict.workload;
@@ -186,6 +187,23 @@ fn print(session: &mut Session, args: &Args, report: &Report, request: &Request,
         Output::Prom => render::prom(report, out)?,
         Output::Junit => render::junit(report, advisor, out)?,
     }
+    Ok(())
+}
+
+/// What the lines on stdout leave out of the connection that was typed.
+fn say_how_to_connect(session: &mut Session, output: Output) -> Result<(), Stop> {
+    let advisor = session.advisor();
+    let reader = match output {
+        Output::Refs if advisor.is_connected_by_flags() => {
+            let restart = advisor.command(&Command::kubectl("rollout restart -f -"));
+            format!("These lines name no cluster: what reads them needs the connection too, as in {restart}")
+        }
+        Output::Args if advisor.has_secret() => {
+            "These lines leave out the token: xargs -L1 kubectl --token=\"${TOKEN:?}\" rollout restart".to_owned()
+        }
+        _ => return Ok(()),
+    };
+    writeln!(session.terminal.err, "{reader}")?;
     Ok(())
 }
 
@@ -250,9 +268,8 @@ fn show_changes(
                 changes.retain(|row| !last.rows().contains(row));
             } else {
                 say_when_empty(session, args, &report, request)?;
-                let invocation = invocation(args, request, &session.command);
-                let styles = session.terminal.err_styles;
-                render::summary(&report, request, &invocation, &advisor, args.common.v, &styles, &mut session.terminal.err)?;
+                let invocation = invocation(args, request);
+                render::summary(&report, request, &invocation, args.common.v, &mut session.terminal)?;
             }
             let header = if shown.is_none() { args.common.header() } else { Header::Hidden };
             changes.write(header, &mut session.terminal.out)?;
@@ -284,15 +301,18 @@ fn columns(args: &Args, request: &Request, report: &Report) -> Columns {
     }
 }
 
-fn invocation(args: &Args, request: &Request, command: &str) -> Invocation {
-    let mut place = args.common.advisor().typed_words();
-    if request.is_everywhere && args.filename.is_empty() {
-        place.push("-A".to_owned());
-    } else if let Some(namespace) = &args.namespace {
-        place.push(format!("-n {namespace}"));
-    }
-    if request.by == By::Pod {
-        place.push("--by pod".to_owned());
-    }
-    Invocation { command: command.to_owned(), place: place.join(" "), is_file: !args.filename.is_empty() }
+fn invocation(args: &Args, request: &Request) -> Invocation {
+    let again = Command::mesh_proxyver("");
+    let again = match &args.namespace {
+        _ if request.is_everywhere && args.filename.is_empty() => again.words("-A"),
+        Some(namespace) => again.namespace(namespace),
+        None => again,
+    };
+    let again = if request.by == By::Pod { again.words("--by pod") } else { again };
+    let source = match args.common.connection.contexts().len() {
+        _ if !args.filename.is_empty() => Source::Files,
+        0 | 1 => Source::Cluster,
+        _ => Source::Fleet,
+    };
+    Invocation { again, source }
 }

@@ -1,5 +1,6 @@
 //! `mesh-tag attach` and `detach`: the labels by which namespaces follow a tag or a revision.
 
+use mesh::advice::{Advice, Command};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
 
@@ -106,7 +107,9 @@ async fn find_namespaces(connection: &Connection, args: &NamespacesArgs) -> Resu
         };
         let found: Vec<Value> = all.into_iter().filter(|namespace| selector.matches(&labels_of(namespace)) == Ok(true)).collect();
         if found.is_empty() {
-            return Err(Refusal::not_found("no namespace has these labels", "kubectl get namespaces --show-labels").into());
+            return Err(
+                Refusal::not_found("no namespace has these labels", Command::kubectl("get namespaces --show-labels")).into()
+            );
         }
         return Ok(found);
     }
@@ -123,7 +126,7 @@ async fn find_namespaces(connection: &Connection, args: &NamespacesArgs) -> Resu
         return Ok(found);
     }
     let reason = "these namespaces do not exist; none was changed";
-    Err(Refusal::not_found(reason, "kubectl get namespaces").with(missing).into())
+    Err(Refusal::not_found(reason, Command::kubectl("get namespaces")).with(missing).into())
 }
 
 /// The names that were typed, with `-` replaced by those on standard input. `namespace/x`, as kubectl prints it, is x.
@@ -184,7 +187,8 @@ fn check_owners(changes: &[Relabelling]) -> Result<(), Refusal> {
     if owned.is_empty() {
         return Ok(());
     }
-    let advice = format!("change the labels {} and {} in the source of their owner", labels::REVISION, labels::INJECTION);
+    let (one, other) = (labels::REVISION, labels::INJECTION);
+    let advice = Advice::say(format!("change the labels {one} and {other} in the source of their owner"));
     Err(Refusal::new("these namespaces are not ours to change: their owner would put the labels back", advice).with(owned))
 }
 
@@ -246,7 +250,7 @@ async fn relabel(
     session.terminal.flush()?;
     if args.dry_run == DryRun::None {
         let reason = "all labels are set, and what changes with them was not looked at";
-        session.if_interrupted(Refusal::new(reason, session.advisor().plugin("mesh-proxyver", "-A")));
+        session.if_interrupted(Refusal::new(reason, Command::mesh_proxyver("-A")));
         read_back(&connection, &changes, wanted).await?;
         tell_stale(session, &done).await?;
     }
@@ -327,8 +331,7 @@ async fn tell_stale(session: &mut Session, namespaces: &[String]) -> Result<(), 
             }
         }
     }
-    let styles = session.terminal.err_styles;
-    findings::write(unread.iter().map(|finding| (None, finding)), session.flags.v, &styles, &mut session.terminal.err)?;
+    findings::write(unread.iter().map(|finding| (None, finding)), session.flags.v, &mut session.terminal)?;
     for (namespace, workloads) in &changing {
         let count = plural(workloads.len() as u64, "workload changes", "workloads change");
         let shown: Vec<String> = workloads.iter().take(5).map(|(state, workload)| format!("{workload} is {state}")).collect();
@@ -338,10 +341,11 @@ async fn tell_stale(session: &mut Session, namespaces: &[String]) -> Result<(), 
     let states: BTreeSet<&str> =
         changing.values().flatten().map(|(state, _)| if state.is_stale() { "stale,orphaned" } else { state.as_str() }).collect();
     let Some((first, _)) = changing.first_key_value() else { return Ok(()) };
-    let place = if changing.len() == 1 { format!("-n {first}") } else { "-A".to_owned() };
+    let restart = Command::mesh_upgrade("restart");
+    let restart = if changing.len() == 1 { restart.namespace(first) } else { restart.words("-A") };
     let states: Vec<&str> = states.into_iter().collect();
-    let states = if states == ["stale,orphaned"] { String::new() } else { format!(" --state {}", states.join(",")) };
-    session.tell_next(&session.advisor().plugin("mesh-upgrade", &format!("restart {place}{states}")))
+    let is_default = states == ["stale,orphaned"];
+    session.tell_next(if is_default { restart } else { restart.flag("--state", states.join(",")) })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `mesh-tag describe`.
 
+use mesh::advice::Command;
 use mesh::cluster::read::look_needs;
 use mesh::cluster::{Pods, Scope, Sight, look};
 use mesh::finding::Finding;
@@ -9,6 +10,7 @@ use mesh::refusal::Refusal;
 use mesh::session::{Session, VERSION};
 use mesh::tag::{Effect, Entry, EntryKind, Move, SetRequest, history, listing, plan_set};
 use mesh::terminal::Terminal;
+use mesh::terminal::advisor::Advisor;
 use mesh::terminal::document::{write_json, write_yaml};
 use mesh::terminal::exit::Exit;
 use mesh::terminal::findings;
@@ -48,19 +50,13 @@ pub async fn run(session: &mut Session, args: &DescribeArgs) -> Result<Exit, Sto
     let sight = look(&connection, session.istio_namespace(), Pods::All).await?;
     let description = describe(session, args, &sight)?;
     match args.output {
-        Output::Json => write_json(&document(&description), &mut session.terminal.out)?,
-        Output::Yaml => write_yaml(&document(&description), &mut session.terminal.out)?,
+        Output::Json => write_json(&document(&description, &session.advisor()), &mut session.terminal.out)?,
+        Output::Yaml => write_yaml(&document(&description, &session.advisor()), &mut session.terminal.out)?,
         Output::Name => writeln!(session.terminal.out, "{}", description.entry.name)?,
         Output::Table | Output::Wide => text(&description, &mut session.terminal)?,
     }
     session.terminal.flush()?;
-    let styles = session.terminal.err_styles;
-    findings::write(
-        description.findings.iter().map(|finding| (None, finding)),
-        session.flags.v,
-        &styles,
-        &mut session.terminal.err,
-    )?;
+    findings::write(description.findings.iter().map(|finding| (None, finding)), session.flags.v, &mut session.terminal)?;
     Ok(Exit::Done)
 }
 
@@ -78,7 +74,7 @@ fn describe(session: &Session, args: &DescribeArgs, sight: &Sight) -> Result<Des
             args.tag,
             if names.is_empty() { "none".to_owned() } else { names.join(", ") }
         );
-        return Err(Refusal::not_found(reason, session.advisor().plugin("mesh-tag", "list")).into());
+        return Err(Refusal::not_found(reason, Command::mesh_tag("list")).into());
     };
     let webhook = sight.installation.tag_webhooks(&args.tag).next();
     let is_tag = entry.kind == EntryKind::Tag;
@@ -194,12 +190,12 @@ fn or_none(text: &str) -> String {
     if text.is_empty() { "<none>".to_owned() } else { text.to_owned() }
 }
 
-fn document(description: &Description) -> Value {
+fn document(description: &Description, advisor: &Advisor) -> Value {
     let columns = Columns { with_cluster: false, with_stale: true, wide: true };
     let mut value = render::entry(&description.entry, columns);
     value["history"] = description.history.iter().map(|one| json!(one)).collect();
-    value["moves"] = description.moves.iter().map(possible_document).collect();
-    value["findings"] = description.findings.iter().map(findings::document).collect();
+    value["moves"] = description.moves.iter().map(|possible| possible_document(possible, advisor)).collect();
+    value["findings"] = description.findings.iter().map(|finding| findings::document(finding, advisor)).collect();
     let kind = value["kind"].take();
     value["of"] = kind;
     value["apiVersion"] = "kubectl-mesh/v1".into();
@@ -207,7 +203,7 @@ fn document(description: &Description) -> Value {
     value
 }
 
-fn possible_document(possible: &PossibleMove) -> Value {
+fn possible_document(possible: &PossibleMove, advisor: &Advisor) -> Value {
     let mut value = json!({"revision": possible.revision, "version": possible.version});
     match &possible.outcome {
         Ok((effect, writes)) => {
@@ -218,7 +214,8 @@ fn possible_document(possible: &PossibleMove) -> Value {
             value["writes"] = json!(writes);
         }
         Err(refusal) => {
-            value["refused"] = json!({"reason": refusal.reason, "details": refusal.details, "advice": refusal.advice})
+            value["refused"] =
+                json!({"reason": refusal.reason, "details": refusal.details, "advice": advisor.text(&refusal.advice)})
         }
     }
     value

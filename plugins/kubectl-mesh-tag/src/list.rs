@@ -1,6 +1,7 @@
 //! `mesh-tag list`.
 
 use futures::future::join_all;
+use mesh::advice::Command;
 use mesh::cluster::read::look_needs;
 use mesh::cluster::{Pods, Scope, Sight, look};
 use mesh::health;
@@ -78,8 +79,8 @@ fn print(session: &mut Session, args: &ListArgs, clusters: &[ClusterTags]) -> Re
             let styles = session.terminal.out_styles;
             render::table(clusters, columns, &styles).write(session.flags.header(), &mut session.terminal.out)?;
         }
-        Output::Json => write_json(&render::document(clusters, columns), &mut session.terminal.out)?,
-        Output::Yaml => write_yaml(&render::document(clusters, columns), &mut session.terminal.out)?,
+        Output::Json => write_json(&render::document(clusters, columns, &session.advisor()), &mut session.terminal.out)?,
+        Output::Yaml => write_yaml(&render::document(clusters, columns, &session.advisor()), &mut session.terminal.out)?,
         Output::Name => {
             for entry in clusters.iter().flat_map(|tags| &tags.entries) {
                 writeln!(session.terminal.out, "{}", entry.name)?;
@@ -94,23 +95,13 @@ fn print(session: &mut Session, args: &ListArgs, clusters: &[ClusterTags]) -> Re
         })
         .chain(clusters.iter().flat_map(|tags| tags.findings.iter().map(|finding| (tags.cluster.as_deref(), finding.clone()))))
         .collect();
-    let styles = session.terminal.err_styles;
-    findings::write(
-        faults.iter().map(|(cluster, finding)| (*cluster, finding)),
-        session.flags.v,
-        &styles,
-        &mut session.terminal.err,
-    )?;
+    findings::write(faults.iter().map(|(cluster, finding)| (*cluster, finding)), session.flags.v, &mut session.terminal)?;
     if clusters.iter().all(|tags| !tags.has_mesh) {
         writeln!(session.terminal.err, "No mesh here: there is no injector and no control plane.")?;
     } else if clusters.iter().all(|tags| tags.entries.iter().all(|entry| entry.kind == mesh::tag::EntryKind::Revision)) {
-        let advisor = session.advisor();
         let example = clusters.iter().flat_map(|tags| &tags.entries).next().map_or("REVISION", |entry| entry.name.as_str());
-        writeln!(
-            session.terminal.err,
-            "No tags here. {}",
-            advisor.plugin("mesh-tag", &format!("set prod-stable --revision {example}"))
-        )?;
+        let set = Command::mesh_tag("set prod-stable").flag("--revision", example);
+        writeln!(session.terminal.err, "No tags here. {}", session.terminal.advisor.command(&set))?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ mod read;
 pub mod removal;
 mod uses;
 
+use mesh::advice::{Advice, Command};
 use std::collections::{BTreeSet, HashMap};
 
 use clap::{Args, ValueEnum};
@@ -126,7 +127,7 @@ pub async fn run(session: &mut Session, args: &CompleteArgs) -> Result<Exit, Sto
         Removal::Objects(changes) => delete(session, changes).await?,
     }
     let reason = format!("revision {} is removed, and whether the mesh works without it was not looked at", args.remove);
-    session.if_interrupted(Refusal::new(reason, session.advisor().plugin("mesh-tag", "list")));
+    session.if_interrupted(Refusal::new(reason, Command::mesh_tag("list")));
     conclude(session, args, &sight, &before).await
 }
 
@@ -205,7 +206,7 @@ impl Sight {
         let found = read::consists_of(&connection, revision, &self.namespace).await?;
         let changes = removal::removal(&self.installation, found, revision)?;
         if changes.is_empty() {
-            return Err(not_here(session, &self.survey.revisions, revision).into());
+            return Err(not_here(&self.survey.revisions, revision).into());
         }
         self.check_others(revision)?;
         Ok(Removal::Objects(changes))
@@ -217,7 +218,13 @@ impl Sight {
             return Ok(());
         }
         let reason = format!("revision {revision} is the only one: no other control plane is ready to take its place");
-        Err(Refusal::new(reason, "kubectl mesh-upgrade targets shows what is here; istioctl uninstall --purge ends the mesh"))
+        Err(Refusal::new(
+            reason,
+            Advice::run(Command::mesh_upgrade("targets"))
+                .and_say(" shows what is here; ")
+                .and_run(Command::istioctl("uninstall --purge"))
+                .and_say(" ends the mesh"),
+        ))
     }
 }
 
@@ -228,7 +235,8 @@ async fn check_release(connection: &Connection, sight: &Sight, removal: &Removal
     let Some(held) = Release::read(connection, release, namespace).await? else {
         let reason =
             format!("revision {} says that release {release} -n {namespace} of helm holds it, and there is none", args.remove);
-        return Err(Refusal::new(reason, format!("helm list --all --namespace {namespace} shows what there is")).into());
+        let list = Command::helm("list --all").flag("--namespace", namespace);
+        return Err(Refusal::new(reason, Advice::run(list).and_say(" shows what there is")).into());
     };
     Ok(held.check_removal(&args.remove, &sight.namespace, &sight.installation)?)
 }
@@ -257,22 +265,19 @@ fn namespace_of(survey: &Survey, revision: &str, hint: Option<&str>) -> Result<S
     }
 }
 
-fn not_here(session: &Session, revisions: &[Revision], revision: &str) -> Refusal {
+fn not_here(revisions: &[Revision], revision: &str) -> Refusal {
     let names: BTreeSet<&str> = revisions.iter().map(|found| found.name.as_str()).collect();
     let names = if names.is_empty() { "none".to_owned() } else { names.into_iter().collect::<Vec<_>>().join(", ") };
     Refusal::not_found(
         format!("revision {revision} is not here, nor anything of it: there are {names}"),
-        session.advisor().plugin("mesh-upgrade", "targets"),
+        Command::mesh_upgrade("targets"),
     )
 }
 
 /// Anything that uses it, or may, forbids its removal.
 fn check_uses(uses: &Uses, args: &CompleteArgs) -> Result<(), Refusal> {
     let revision = &args.remove;
-    let told = |found: &Use| {
-        let advice = if found.advice.is_empty() { Vec::new() } else { vec![format!("  {}", found.advice)] };
-        std::iter::once(format!("{} {}", found.subject, found.message)).chain(advice)
-    };
+    let told = |found: &&Use| (format!("{} {}", found.subject, found.message), found.advice.clone());
     let unknown = uses.unknown.iter().map(|why| format!("unknown: {why}"));
     let (proxies, others): (Vec<&Use>, Vec<&Use>) =
         uses.found.iter().partition(|found| matches!(found.kind, UseKind::Proxies(_)));
@@ -281,14 +286,12 @@ fn check_uses(uses: &Uses, args: &CompleteArgs) -> Result<(), Refusal> {
         return match args.abandon {
             Some(number) if proxies.is_empty() && number > 0 => Err(Refusal::new(
                 format!("no proxy runs revision {revision}, so {number} cannot be abandoned"),
-                format!("kubectl mesh-upgrade complete --remove {revision}"),
+                Command::mesh_upgrade("complete").flag("--remove", revision),
             )),
             _ => Ok(()),
         };
     }
-    let mut details: Vec<String> = proxies.iter().filter(|_| !is_abandoned).flat_map(|found| told(found)).collect();
-    details.extend(others.iter().flat_map(|found| told(found)));
-    details.extend(unknown);
+    let obstacles = proxies.iter().filter(|_| !is_abandoned).chain(&others).map(told).collect();
     let reason = match (args.abandon, uses.proxies()) {
         (Some(number), count) if !proxies.is_empty() && !is_abandoned => {
             format!("{number} proxies were to be abandoned, and {count} run revision {revision}")
@@ -300,11 +303,12 @@ fn check_uses(uses: &Uses, args: &CompleteArgs) -> Result<(), Refusal> {
         }
     };
     let advice = if others.is_empty() && uses.unknown.is_empty() {
-        format!("kubectl mesh-upgrade restart -A, or cut them off with --abandon {}", uses.proxies())
+        let cut_off = format!(", or cut them off with --abandon {}", uses.proxies());
+        Advice::run(Command::mesh_upgrade("restart -A")).and_say(cut_off)
     } else {
-        "mend each, then the same command".to_owned()
+        Advice::say("fix each, then the same command")
     };
-    Err(Refusal::new(reason, advice).with(details))
+    Err(Refusal::new(reason, advice).with_obstacles(obstacles).with(unknown.collect()))
 }
 
 fn announce(args: &CompleteArgs, removal: &Removal, terminal: &mut Terminal) -> Result<(), Stop> {
@@ -313,7 +317,8 @@ fn announce(args: &CompleteArgs, removal: &Removal, terminal: &mut Terminal) -> 
     }
     match removal {
         Removal::Helm { release, namespace } => {
-            writeln!(terminal.out, "helm uninstall {release} --namespace {namespace}")?;
+            let uninstall = Command::helm("uninstall").value(release).flag("--namespace", namespace);
+            writeln!(terminal.out, "{}", terminal.advisor.command(&uninstall))?;
         }
         Removal::Objects(changes) => {
             for change in changes {
@@ -330,7 +335,7 @@ fn print(args: &CompleteArgs, sight: &Sight, removal: &Removal, terminal: &mut T
         return Ok(());
     }
     let found = sight.uses.found.iter().map(
-        |found| json!({"kind": found.kind.as_str(), "subject": found.subject, "message": found.message, "advice": found.advice}),
+        |found| json!({"kind": found.kind.as_str(), "subject": found.subject, "message": found.message, "advice": terminal.advisor.text(&found.advice)}),
     );
     let items: Vec<Value> = match removal {
         Removal::Helm { release, namespace } => vec![json!({"release": release, "namespace": namespace})],
@@ -375,10 +380,9 @@ async fn conclude(session: &mut Session, args: &CompleteArgs, sight: &Sight, bef
     let installation = read_installation(&connection, session.istio_namespace()).await?;
     let mut lost = lost_injection(&connection, &installation.snapshot).await?;
     lost.extend(lost_validation(&connection, &sight.namespace, before).await?);
-    let advisor = session.advisor();
     if !lost.is_empty() {
         let reason = format!("revision {} is removed, and something is wrong now", args.remove);
-        return Err(Stop::Partly(Refusal::new(reason, advisor.plugin("mesh-tag", "list")).with(lost)));
+        return Err(Stop::Partly(Refusal::new(reason, Command::mesh_tag("list")).with(lost)));
     }
     let validated = match before {
         Validation::Works => "configuration is still validated",
@@ -389,6 +393,6 @@ async fn conclude(session: &mut Session, args: &CompleteArgs, sight: &Sight, bef
         let cut_off = plural(u64::from(number), "proxy is", "proxies are");
         writeln!(session.terminal.err, "{cut_off} cut off, and work until certificates run out.")?;
     }
-    session.tell_next(&advisor.plugin("mesh-upgrade", "status"))?;
+    session.tell_next(Command::mesh_upgrade("status"))?;
     Ok(Exit::Done)
 }

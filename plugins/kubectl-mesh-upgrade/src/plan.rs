@@ -3,6 +3,7 @@
 mod document;
 
 use clap::{Args, ValueEnum};
+use mesh::advice::Command;
 use mesh::change::Subject;
 use mesh::cluster::Scope;
 use mesh::cluster::connection::Connection;
@@ -53,7 +54,7 @@ pub async fn run(session: &mut Session, args: &PlanArgs) -> Result<Exit, Stop> {
     let cluster = cluster_id(&connection).await?;
     let selection = args.selection.select(session, &connection).await?;
     let unread = selection.snapshot.unread_findings().map(|finding| (None, finding));
-    findings::write(unread, session.flags.v, &session.terminal.err_styles, &mut session.terminal.err)?;
+    findings::write(unread, session.flags.v, &mut session.terminal)?;
     args.selection.tell_others(&selection.others, &mut session.terminal)?;
     let document = Plan::new(cluster, &selection.waves).document();
     match args.output {
@@ -65,8 +66,8 @@ pub async fn run(session: &mut Session, args: &PlanArgs) -> Result<Exit, Stop> {
     let waves = plural(selection.waves.len() as u64, "wave", "waves");
     writeln!(session.terminal.err, "{} in {waves}.", plural(count as u64, "workload", "workloads"))?;
     if count > 0 {
-        let next = session.advisor().plugin("mesh-upgrade", "restart --plan FILE");
-        session.tell_next(&next)?;
+        let next = Command::mesh_upgrade("restart --plan FILE");
+        session.tell_next(next)?;
     }
     Ok(Exit::Done)
 }

@@ -8,6 +8,7 @@ mod rules;
 mod target;
 
 use clap::{Args, ValueEnum};
+use mesh::advice::{Advice, Command};
 use mesh::cluster::Scope;
 use mesh::finding::{Finding, Severity};
 use mesh::needs::Needs;
@@ -87,16 +88,17 @@ pub async fn run(session: &mut Session, args: &PrecheckArgs) -> Result<Exit, Sto
 }
 
 fn print(session: &mut Session, facts: &Facts, findings: &[Finding], args: &PrecheckArgs) -> Result<(), Stop> {
+    let advisor = session.advisor();
     let out = &mut session.terminal.out;
     match args.output {
         Output::Table | Output::Wide => {
             let detail = if args.output == Output::Wide { render::Detail::WithAdvice } else { render::Detail::Brief };
             let told = findings.iter().filter(|finding| session.flags.v > 0 || finding.severity != Severity::Info);
-            render::table(told, detail, &session.terminal.out_styles).write(session.flags.header(), out)?;
+            render::table(told, detail, &advisor, &session.terminal.out_styles).write(session.flags.header(), out)?;
         }
-        Output::Json => write_json(&render::document(facts, findings), out)?,
-        Output::Yaml => write_yaml(&render::document(facts, findings), out)?,
-        Output::Junit => render::junit(findings, out)?,
+        Output::Json => write_json(&render::document(facts, findings, &advisor), out)?,
+        Output::Yaml => write_yaml(&render::document(facts, findings, &advisor), out)?,
+        Output::Junit => render::junit(findings, &advisor, out)?,
     }
     Ok(())
 }
@@ -120,26 +122,21 @@ fn verdict(session: &mut Session, facts: &Facts, findings: &[Finding]) -> Result
     }
     let blocking: Vec<&Finding> = findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
     if !blocking.is_empty() {
-        let lines = |finding: &&Finding| {
-            let advice = if finding.advice.is_empty() { Vec::new() } else { vec![format!("  {}", finding.advice)] };
-            std::iter::once(format!("{} ({})", finding.subject, finding.code)).chain(advice)
-        };
+        let line = |finding: &&Finding| (format!("{} ({})", finding.subject, finding.code), finding.advice.clone());
         let reason = format!("{} an upgrade to {}", plural_blocks(errors), target.description());
-        let flags = session.advisor().flags(None);
-        let again = format!("{} precheck --to {} {flags}", session.command, facts.target.revision_name());
-        return Err(Refusal::new(reason, format!("mend these, then {}", again.trim_end()))
-            .with(blocking.iter().flat_map(lines).collect())
+        let again = Command::mesh_upgrade("precheck").flag("--to", facts.target.revision_name());
+        return Err(Refusal::new(reason, Advice::say("fix these, then ").and_run(again))
+            .with_obstacles(blocking.iter().map(line).collect())
             .into());
     }
-    let advisor = session.advisor();
     let next = if target.is_in_place() {
-        format!("upgrade it the way it was installed, then {}", advisor.plugin("mesh-upgrade", "restart -A"))
+        Advice::say("upgrade it the way it was installed, then ").and_run(Command::mesh_upgrade("restart -A"))
     } else if target.is_installed {
-        advisor.plugin("mesh-upgrade", &format!("status --to {}", target.revision_name()))
+        Command::mesh_upgrade("status").flag("--to", target.revision_name()).into()
     } else {
-        advisor.plugin("mesh-upgrade", &format!("start --revision {} -f MANIFESTS", target.revision_name()))
+        Command::mesh_upgrade("start").flag("--revision", target.revision_name()).words("-f MANIFESTS").into()
     };
-    session.tell_next(&next)?;
+    session.tell_next(next)?;
     Ok(Exit::Done)
 }
 

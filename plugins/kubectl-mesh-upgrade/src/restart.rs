@@ -150,9 +150,8 @@ pub async fn run(session: &mut Session, args: &RestartArgs) -> Result<Exit, Stop
         Some(plan) => planned(session, plan, &connection).await?,
         None => args.selection.select(session, &connection).await?,
     };
-    let style = session.terminal.err_styles;
     let unread = selection.snapshot.unread_findings().map(|finding| (None, finding));
-    findings::write(unread, session.flags.v, &style, &mut session.terminal.err)?;
+    findings::write(unread, session.flags.v, &mut session.terminal)?;
     args.selection.tell_others(&selection.others, &mut session.terminal)?;
     if selection.waves.is_empty() {
         let nothing = match plan {

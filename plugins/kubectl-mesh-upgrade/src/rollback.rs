@@ -2,6 +2,7 @@
 
 mod plan;
 
+use mesh::advice::{Advice, Command};
 use std::collections::{BTreeMap, HashMap};
 
 use clap::Args;
@@ -107,12 +108,7 @@ pub async fn run(session: &mut Session, args: &RollbackArgs) -> Result<Exit, Sto
     };
     let sight = look(&connection, session.istio_namespace(), Pods::All).await?;
     let unread = sight.installation.snapshot.unread_findings().chain(survey.snapshot.unread_findings());
-    findings::write(
-        unread.map(|finding| (None, finding)),
-        session.flags.v,
-        &session.terminal.err_styles,
-        &mut session.terminal.err,
-    )?;
+    findings::write(unread.map(|finding| (None, finding)), session.flags.v, &mut session.terminal)?;
     let runners = runners(&verdicts(&survey.snapshot, &HashMap::new()), &survey.snapshot, &from);
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default().to_string();
     let namespaces = namespaces_of(&connection, &from).await?;
@@ -197,7 +193,7 @@ async fn restart(session: &mut Session, args: &RollbackArgs, from: &str) -> Resu
                 verdict.workload.qualified_name(),
                 verdict.workload.namespace,
                 args.to,
-                mesh::terminal::advisor::Advisor::default().text(&verdict.advice())
+                session.advisor().text(&verdict.advice())
             )),
         }
     }
@@ -219,14 +215,12 @@ async fn restart(session: &mut Session, args: &RollbackArgs, from: &str) -> Resu
 fn conclude(session: &mut Session, args: &RollbackArgs, from: &str, left: Vec<String>) -> Result<(), Stop> {
     if !left.is_empty() {
         let reason = format!("these still use revision {from}, and are not brought back from here");
-        let advice =
-            format!("mend each; then {}", session.advisor().plugin("mesh-upgrade", &format!("complete --remove {from}")));
+        let advice = Advice::say("fix each; then ").and_run(Command::mesh_upgrade("complete").flag("--remove", from));
         return Err(Stop::Partly(Refusal::new(reason, advice).with(left)));
     }
     writeln!(session.terminal.err, "Everything that followed revision {from} is back on {}.", args.to)?;
     if !args.remove {
-        let next = session.advisor().plugin("mesh-upgrade", &format!("complete --remove {from}"));
-        session.tell_next(&next)?;
+        session.tell_next(Command::mesh_upgrade("complete").flag("--remove", from))?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Which workloads are meant, and in which waves: what `plan` shows and `restart` does.
 
+use mesh::advice::Command;
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -136,7 +137,7 @@ impl SelectionArgs {
             let id = &verdict.workload;
             let is_stuck = matches!(verdict.state, State::Blocked | State::Unknown) || self.states.contains(&verdict.state);
             if is_stuck && verdict.state != State::Current {
-                let advice = mesh::terminal::advisor::Advisor::default().text(&verdict.advice());
+                let advice = terminal.advisor.text(&verdict.advice());
                 writeln!(
                     terminal.err,
                     "not restarted: {} -n {} is {}: {advice}",
@@ -296,7 +297,7 @@ fn check_named(named: &[Named], verdicts: &[Verdict]) -> Result<(), Refusal> {
     }
     let refusal = Refusal::not_found(
         "these workloads are not there, or no part of the mesh; nothing was restarted",
-        "kubectl mesh-proxyver -A",
+        Command::mesh_proxyver("-A"),
     );
     Err(refusal.with(missing.into_iter().collect()))
 }

@@ -8,6 +8,7 @@ mod installer;
 pub mod needs;
 mod plan;
 
+use mesh::advice::{Advice, Command};
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -193,14 +194,15 @@ pub async fn run(session: &mut Session, args: &StartArgs) -> Result<Exit, Stop> 
         session.ask(&question, Consent::from_flag(args.yes)).await?;
     }
     let back = running.map_or_else(
-        || "the same command continues".to_owned(),
+        || Advice::say("the same command continues"),
         |old| {
-            let back = session.advisor().plugin("mesh-upgrade", &format!("rollback --to {}", old.name));
-            format!("the same command continues, or {back} goes back; {} is as it was", old.name)
+            Advice::say("the same command continues, or ")
+                .and_run(Command::mesh_upgrade("rollback").flag("--to", &old.name))
+                .and_say(format!(" goes back; {} is as it was", old.name))
         },
     );
     if let Some(installer) = &installer {
-        session.if_interrupted(Refusal::new(format!("revision {revision} is not installed to its end"), back.as_str()));
+        session.if_interrupted(Refusal::new(format!("revision {revision} is not installed to its end"), back.clone()));
         installer.run(session).await?;
     }
     let written = Cell::new(0);
@@ -221,9 +223,8 @@ pub async fn run(session: &mut Session, args: &StartArgs) -> Result<Exit, Stop> 
     let result = result.await;
     match result {
         Ok(()) => {
-            let next = session.advisor().plugin("mesh-tag", &format!("set TAG --revision {revision}"));
             writeln!(session.terminal.err, "Revision {revision} is ready, beside what was here before.")?;
-            session.tell_next(&next)?;
+            session.tell_next(Command::mesh_tag("set TAG").flag("--revision", revision))?;
             Ok(Exit::Done)
         }
         Err(Unfinished { details }) => {
@@ -247,7 +248,8 @@ async fn rendered(args: &StartArgs, installer: Option<&Installer>) -> Result<Str
 
 fn refusal(revision: &str, obstacles: &[Obstacle]) -> Refusal {
     let reason = format!("revision {revision} is not started; nothing was changed");
-    Refusal::new(reason, "mend these, and render the manifests anew").with(obstacles.iter().flat_map(Obstacle::lines).collect())
+    let obstacles = obstacles.iter().map(Obstacle::line).collect();
+    Refusal::new(reason, "fix these, and render the manifests anew").with_obstacles(obstacles)
 }
 
 /// The revision that the mesh runs: the one with the most proxies, else the newest that is there.
@@ -337,8 +339,8 @@ fn overlaps(survey: &Survey, contents: &Contents, revision: &str) -> Vec<Obstacl
                     "its entry {} would answer for pods that {} of {} answers for",
                     injector.entry, other.entry, other.configuration
                 );
-                let advice =
-                    format!("render it with --set revision={revision} and without enableNamespacesByDefault or revisionTags");
+                let without = "without enableNamespacesByDefault or revisionTags";
+                let advice = Advice::say(format!("render it with --set revision={revision} and {without}"));
                 obstacles.push(Obstacle::new(subject.clone(), reason, advice));
             }
         }

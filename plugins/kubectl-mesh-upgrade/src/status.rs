@@ -128,15 +128,14 @@ fn lines(survey: &Survey, status: &Status, args: &StatusArgs, advisor: &Advisor,
 
 /// What stands on stderr: findings, and the next command.
 fn tell(session: &mut Session, survey: &Survey, status: &Status, args: &StatusArgs) -> Result<(), Stop> {
-    let styles = session.terminal.err_styles;
     let told = health::findings(&survey.snapshot);
-    findings::write(told.iter().map(|finding| (None, finding)), session.flags.v, &styles, &mut session.terminal.err)?;
+    findings::write(told.iter().map(|finding| (None, finding)), session.flags.v, &mut session.terminal)?;
     if survey.revisions.is_empty() {
         let place = if args.namespace.is_some() { " in this namespace; -A looks in all" } else { "" };
         writeln!(session.terminal.err, "No mesh here: there is no control plane and no proxy{place}.")?;
     }
-    if let Some(next) = status.next_command(&session.advisor(), args.namespace.as_deref()) {
-        session.tell_next(&next)?;
+    if let Some(next) = status.next_command(args.namespace.as_deref()) {
+        session.tell_next(next)?;
     }
     Ok(())
 }
@@ -204,10 +203,12 @@ fn foot(session: &Session, survey: &Survey, status: &Status, args: &StatusArgs) 
         let count = plural(faults as u64, "thing is", "things are");
         format!("{} {count} wrong besides: without -w they are told", "error:".style(styles.error))
     });
-    let next = status.next_command(&session.advisor(), args.namespace.as_deref());
-    let next = next.map(|next| format!("{} {next}", "Next:".style(styles.hint)));
-    let mut lines: Vec<String> =
-        faults.into_iter().chain(next).flat_map(|text| page::wrapped(&text, "      ", session.terminal.width)).collect();
+    let next = status.next_command(args.namespace.as_deref());
+    let width = session.terminal.width;
+    let lead = format!("{} ", "Next:".style(styles.hint));
+    let next = next.map(|next| page::wrapped_command(&lead, &session.terminal.advisor.words(&next), width));
+    let mut lines: Vec<String> = faults.into_iter().flat_map(|text| page::wrapped(&text, "      ", width)).collect();
+    lines.extend(next.into_iter().flatten());
     if !lines.is_empty() {
         lines.insert(0, String::new());
     }

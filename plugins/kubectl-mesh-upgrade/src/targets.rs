@@ -5,6 +5,7 @@ mod render;
 
 use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
+use mesh::advice::Command;
 use mesh::cluster::Scope;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
@@ -58,7 +59,8 @@ pub async fn run(session: &mut Session, args: &TargetsArgs) -> Result<Exit, Stop
     let releases = Releases::known();
     let today = survey.now.to_zoned(TimeZone::UTC).date();
     let targets = targets(&survey.revisions, releases, kubernetes, today);
-    let page = render::Page { survey: &survey, targets: &targets, releases, kubernetes, today };
+    let advisor = session.advisor();
+    let page = render::Page { advisor: &advisor, survey: &survey, targets: &targets, releases, kubernetes, today };
     match args.output {
         Output::Table => {
             render::table(&page, session.flags.header(), &session.terminal.out_styles, &mut session.terminal.out)?;
@@ -68,8 +70,7 @@ pub async fn run(session: &mut Session, args: &TargetsArgs) -> Result<Exit, Stop
     }
     session.terminal.flush()?;
     let told = health::findings(&survey.snapshot);
-    let styles = session.terminal.err_styles;
-    findings::write(told.iter().map(|finding| (None, finding)), session.flags.v, &styles, &mut session.terminal.err)?;
+    findings::write(told.iter().map(|finding| (None, finding)), session.flags.v, &mut session.terminal)?;
     if survey.revisions.is_empty() {
         writeln!(session.terminal.err, "No mesh here: there is no control plane and no proxy.")?;
         return Ok(Exit::Done);
@@ -77,8 +78,8 @@ pub async fn run(session: &mut Session, args: &TargetsArgs) -> Result<Exit, Stop
     if let Some(note) = end_of_knowledge(&targets, releases) {
         writeln!(session.terminal.err, "{note}")?;
     }
-    if let Some(next) = next_command(session, &targets) {
-        session.tell_next(&next)?;
+    if let Some(next) = next_command(&targets) {
+        session.tell_next(next)?;
     }
     Ok(Exit::Done)
 }
@@ -107,13 +108,12 @@ fn end_of_knowledge(targets: &[Target], releases: &Releases) -> Option<String> {
 
 /// From the oldest revision that proxies still run, to the best of what may come next: one that is here, one that is supported,
 /// the newest.
-fn next_command(session: &Session, targets: &[Target]) -> Option<String> {
+fn next_command(targets: &[Target]) -> Option<Command> {
     let possible = || targets.iter().filter(|target| target.verdict != Verdict::No && target.serves_proxies);
     let from = &possible().next()?.from;
     let best = possible().filter(|target| target.from == *from).max_by_key(|target| {
         (!target.here.is_empty(), target.is_supported == Some(true), target.verdict == Verdict::Yes, target.line)
     })?;
-    let advisor = session.advisor();
     let to = best.here.last().cloned().unwrap_or_else(|| format!("{}.{}", best.line.0, best.line.1));
-    Some(advisor.plugin("mesh-upgrade", &format!("precheck --to {to}")))
+    Some(Command::mesh_upgrade("precheck").flag("--to", to))
 }

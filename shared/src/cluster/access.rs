@@ -1,23 +1,24 @@
 //! What a user is told when a list is denied or breaks off: what it costs, and the rule that would grant it.
 
 use super::failure::{Cause, Failure};
-use crate::finding::{Finding, Severity};
+use crate::advice::Advice;
+use crate::finding::{Code, Finding, Severity};
 use crate::object::Resource;
 
 /// What a user is told when a list is not to be had: what it costs and the rule that would grant it.
 pub(super) fn finding(resource: Resource, namespace: Option<&str>, failure: &Failure) -> Finding {
     let place = namespace.map_or(String::new(), |namespace| format!(" in namespace {namespace}"));
     let (code, message) = match &failure.cause {
-        Cause::Forbidden => ("forbidden", format!("listing {resource}{place} is denied: {}", cost(resource))),
-        _ => ("unread", format!("{failure}: {}", cost(resource))),
+        Cause::Forbidden => (Code::Forbidden, format!("listing {resource}{place} is denied: {}", cost(resource))),
+        _ => (Code::Unread, format!("{failure}: {}", cost(resource))),
     };
     let advice = match &failure.cause {
-        Cause::Forbidden => format!(
+        Cause::Forbidden => Advice::say(format!(
             "grant it by the rule apiGroups: [{:?}], resources: [{}], verbs: [get, list]; --explain-rbac prints all that this command needs",
             resource.group(),
             resource.plural()
-        ),
-        _ => "run the command again".to_owned(),
+        )),
+        _ => "run the command again".into(),
     };
     Finding { severity: Severity::Warning, code, subject: resource.to_string(), message, advice }
 }

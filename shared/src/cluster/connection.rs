@@ -25,6 +25,7 @@ use self::resolved::{Environment, Resolved};
 use self::warnings::{Warnings, warning_texts};
 use super::failure::{Cause, Failure};
 use super::wait::Waiting;
+use crate::advice::Advice;
 use crate::interruption::Interruption;
 
 /// kubectl's connection flags.
@@ -237,7 +238,7 @@ fn configuration(why: String) -> Failure {
 fn unavailable(unavailable: Unavailable) -> Failure {
     let Unavailable { what, why, hint } = unavailable;
     let failure = Failure::new(what.unwrap_or_else(|| LOADING.to_owned()), Cause::Credentials(why));
-    Failure { hint: hint.or(failure.hint), ..failure }
+    Failure { hint: hint.map_or(failure.hint, Advice::say), ..failure }
 }
 
 impl Connection {

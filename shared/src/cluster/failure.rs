@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use prost::Message;
 use serde::Deserialize;
 
+use crate::advice::{Advice, Command};
+
 /// A failure that a user reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -17,7 +19,7 @@ pub struct Failure {
     /// Why it failed.
     pub cause: Cause,
     /// The next command, where there is one.
-    pub hint: Option<String>,
+    pub hint: Advice,
     /// How long the server asks to wait before the next try (`Retry-After`), where it does.
     pub retry_after: Option<Duration>,
 }
@@ -241,17 +243,19 @@ fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
 }
 
 /// What to do about it; the same for whatever was being done.
-fn hint(cause: &Cause) -> Option<String> {
-    let hint = match cause {
-        Cause::Configuration(_) => "kubectl config get-contexts shows what there is; --kubeconfig and --context choose",
-        Cause::Credentials(_) | Cause::Unauthorized => "log in again, or choose another user with --user or --context",
-        Cause::Unreachable(_) => "kubectl cluster-info shows which address is used; --context chooses another cluster",
-        Cause::Forbidden => "kubectl auth can-i --list shows what is allowed; --explain-rbac prints what is needed",
-        Cause::Timeout => "try again, or give it longer with --request-timeout=2m",
-        Cause::Tls(_) => "kubectl config view --minify shows the certificate authority in use",
-        _ => return None,
-    };
-    Some(hint.to_owned())
+fn hint(cause: &Cause) -> Advice {
+    match cause {
+        Cause::Configuration(_) => Advice::run(Command::kubectl("config get-contexts"))
+            .and_say(" shows what there is; --kubeconfig and --context choose"),
+        Cause::Credentials(_) | Cause::Unauthorized => "log in again, or choose another user with --user or --context".into(),
+        Cause::Unreachable(_) => Advice::run(Command::kubectl("cluster-info"))
+            .and_say(" shows which address is used; --context chooses another cluster"),
+        Cause::Forbidden => Advice::run(Command::kubectl("auth can-i --list"))
+            .and_say(" shows what is allowed; --explain-rbac prints what is needed"),
+        Cause::Timeout => "try again, or give it longer with --request-timeout=2m".into(),
+        Cause::Tls(_) => Advice::run(Command::kubectl("config view --minify")).and_say(" shows the certificate authority in use"),
+        _ => Advice::none(),
+    }
 }
 
 /// A server's words on one line, unable to do anything to a terminal.

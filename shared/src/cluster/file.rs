@@ -19,7 +19,8 @@ use super::failure::{Cause, Failure};
 use super::json_stream::{JsonStream, ListEnd, ListMetadata, Piece};
 use super::list::Observer;
 use super::read::Whole;
-use crate::finding::{Finding, Severity};
+use crate::advice::{Advice, Command};
+use crate::finding::{Code, Finding, Severity};
 use crate::installation::Installation;
 use crate::object::{Object, Resource, naming};
 use crate::snapshot::{Detail, Origin, Snapshot, SnapshotBuilder, Unread, UnreadCause};
@@ -69,10 +70,8 @@ pub fn read_installation_files(paths: &[PathBuf]) -> Result<Installation, Failur
     if let Some(entry) = entries.find(|entry| entry["sideEffects"].is_null()) {
         let why = format!("its entry {} is not whole: it was written by --save", entry["name"].as_str().unwrap_or_default());
         let mut failure = Failure::new("reading MutatingWebhookConfigurations", Cause::Decode(why));
-        failure.hint = Some(
-            "kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations,namespaces,services,deployments,configmaps -A -o yaml writes it"
-                .to_owned(),
-        );
+        let kinds = "mutatingwebhookconfigurations,validatingwebhookconfigurations,namespaces,services,deployments,configmaps";
+        failure.hint = Advice::run(Command::kubectl("get").value(kinds).words("-A -o yaml")).and_say(" writes it");
         return Err(failure);
     }
     Ok(installation)
@@ -303,16 +302,17 @@ impl<O: Observer> Reading<'_, O> {
             let what = if kind.is_empty() { "List".to_owned() } else { format!("list of {resource}") };
             self.builder.finding(Finding {
                 severity: Severity::Error,
-                code: "partial-list",
+                code: Code::PartialList,
                 subject: name.to_owned(),
                 message: format!(
                     "its {what} is only a part: {} items are there, and metadata.continue says that there are more",
                     end.items
                 ),
                 advice: if kind.is_empty() {
-                    "write the file anew with kubectl get -o json".to_owned()
+                    Advice::say("write the file anew with ").and_run(Command::kubectl("get KINDS -A -o json"))
                 } else {
-                    format!("kubectl get {resource} -A -o json writes all of them")
+                    Advice::run(Command::kubectl("get").value(resource.to_string()).words("-A -o json"))
+                        .and_say(" writes all of them")
                 },
             });
         }
@@ -336,10 +336,10 @@ impl<O: Observer> Reading<'_, O> {
     fn duplicate(&mut self, object: &Object, severity: Severity, how: &str) {
         self.builder.finding(Finding {
             severity,
-            code: "duplicate-object",
+            code: Code::DuplicateObject,
             subject: subject(object),
             message: how.to_owned(),
-            advice: "give each object once, from one moment".to_owned(),
+            advice: "give each object once, from one moment".into(),
         });
     }
 
@@ -364,10 +364,10 @@ impl<O: Observer> Reading<'_, O> {
     fn broken_object(&mut self, place: Place<'_>, what: &str, why: &str) {
         self.builder.finding(Finding {
             severity: Severity::Error,
-            code: "broken-object",
+            code: Code::BrokenObject,
             subject: place.file.to_owned(),
             message: format!("{what} cannot be read: {why}"),
-            advice: "write the file anew with kubectl get -o json".to_owned(),
+            advice: Advice::say("write the file anew with ").and_run(Command::kubectl("get KINDS -A -o json")),
         });
     }
 }
@@ -414,6 +414,6 @@ fn unreadable(name: &str, error: &io::Error) -> Failure {
 
 fn not_kubernetes(name: &str, why: &str) -> Failure {
     let mut failure = Failure::new(format!("reading {name}"), Cause::Decode(format!("it holds no Kubernetes objects: {why}")));
-    failure.hint = Some("write it with kubectl get KINDS -A -o json, or with --save".to_owned());
+    failure.hint = Advice::say("write it with ").and_run(Command::kubectl("get KINDS -A -o json")).and_say(", or with --save");
     failure
 }

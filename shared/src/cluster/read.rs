@@ -13,9 +13,10 @@ use super::failure::{Cause, Failure};
 use super::list::{Begin, List, Observer, named};
 use super::request::get;
 use super::scope::{Scope, WORKLOADS};
+use crate::advice::{Advice, Command};
 use crate::census::{Census, CensusBuilder};
 use crate::control_plane::revision_suffix;
-use crate::finding::{Finding, Severity};
+use crate::finding::{Code, Finding, Severity};
 use crate::installation::{DEFAULT_VALIDATOR, Installation, label, name, namespace};
 use crate::labels;
 use crate::needs::Needs;
@@ -433,10 +434,10 @@ impl<O: Observer> Observer for Reading<'_, O> {
         };
         builder.finding(Finding {
             severity: Severity::Info,
-            code: "list-restarted",
+            code: Code::ListRestarted,
             subject: resource.to_string(),
             message: message.to_owned(),
-            advice: String::new(),
+            advice: Advice::none(),
         });
     }
 }
@@ -453,16 +454,17 @@ fn undecodable(resource: Resource, list: Option<&str>, metadata: Option<&Metadat
         cause: UnreadCause::Failed(format!("{}an object could not be decoded: {why}", named(metadata))),
     };
     let object = metadata.map(|metadata| metadata.name.as_str());
+    let get = Command::kubectl("get").value(resource.to_string());
     let get = match object {
-        Some(name) => format!("kubectl get {resource} {name}{place} -o json"),
-        None => format!("kubectl get {resource} -A -o json"),
+        Some(name) => get.value(name).namespace(namespace.unwrap_or_default()),
+        None => get.words("-A"),
     };
     let finding = Finding {
         severity: Severity::Error,
-        code: "undecodable",
+        code: Code::Undecodable,
         subject: object.map_or_else(|| resource.to_string(), |name| format!("{resource}/{name}{place}")),
         message: format!("an object could not be decoded: {why}"),
-        advice: format!("{get}, and report what is odd about it"),
+        advice: Advice::run(get.words("-o json")).and_say(", and report what is odd about it"),
     };
     (unread, finding)
 }
@@ -491,7 +493,8 @@ mod tests {
         let (unread, finding) = undecodable(Resource::Pods, None, metadata.as_ref(), "why");
         assert_eq!(unread.namespace.as_deref(), Some("shop"));
         assert_eq!(finding.subject, "pods/web-1 -n shop");
-        assert!(finding.advice.starts_with("kubectl get pods web-1 -n shop -o json"), "{}", finding.advice);
+        let advice = crate::terminal::advisor::Advisor::default().text(&finding.advice);
+        assert!(advice.starts_with("kubectl get pods web-1 -n shop -o json"), "{advice}");
         let json = br#"{"metadata": {"name": "web-1", "namespace": "shop"}, "spec": 7}"#;
         assert!(Object::from_json(Resource::Pods, json).is_err());
         assert_eq!(Object::metadata_from_json(json), metadata);

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::failure::{Cause, Failure};
+use crate::advice::Advice;
 
 /// How long a request waits for a server that is busy or away, counted from its first failure. An API server that is restarted
 /// or moved to another machine is back within it.
@@ -187,11 +188,11 @@ impl Trouble {
 
     /// The failure, with how long it was waited for.
     pub(super) fn told(&self, failure: Failure) -> Failure {
-        if self.waited < ANNOUNCED || failure.hint.is_some() {
+        if self.waited < ANNOUNCED || !failure.hint.is_empty() {
             return failure;
         }
         let hint = format!("it was tried {} times in {} s; try again later", self.failures, self.waited.as_secs());
-        Failure { hint: Some(hint), ..failure }
+        Failure { hint: Advice::say(hint), ..failure }
     }
 }
 

@@ -8,6 +8,7 @@
 use serde_json::{Map, Value, json};
 
 use super::DEFAULT;
+use crate::advice::Command;
 use crate::control_plane::UNREVISIONED;
 use crate::installation::{annotation, label, name};
 use crate::labels;
@@ -53,7 +54,10 @@ pub(super) fn entries(canonical: &Value, tag: &str, present: &[&Value]) -> Resul
                 name(canonical),
                 labels::REVISION
             );
-            return Err(Refusal::new(reason, format!("kubectl get mutatingwebhookconfiguration {} -o yaml", name(canonical))));
+            return Err(Refusal::new(
+                reason,
+                Command::kubectl("get mutatingwebhookconfiguration").value(name(canonical)).words("-o yaml"),
+            ));
         }
         result.entries = by_revision;
         return Ok(result);

@@ -4,10 +4,11 @@ use serde_json::Value;
 
 use super::DEFAULT;
 use super::followers::{Followers, followers};
+use crate::advice::{Advice, Command};
 use crate::census::Census;
 use crate::control_plane::{ControlPlane, Readiness, UNREVISIONED};
-use crate::finding::{Finding, Severity};
-use crate::health::{answers_for_another, fault_of};
+use crate::finding::{Code, Finding, Severity};
+use crate::health::{answers_for_another, fault_of, repoint};
 use crate::injector::Injector;
 use crate::installation::{DEFAULT_VALIDATOR, Installation, label, name};
 use crate::labels;
@@ -52,14 +53,14 @@ pub struct Entry {
 /// Something wrong with a tag or revision.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fault {
-    /// Stable code.
-    pub code: &'static str,
+    /// What sort of fault it is.
+    pub code: Code,
     /// The object.
     pub subject: String,
     /// In words.
     pub message: String,
     /// What to do.
-    pub advice: String,
+    pub advice: Advice,
 }
 
 impl Fault {
@@ -128,10 +129,10 @@ fn revision_entry(installation: &Installation, census: &Census, revision: &str) 
     let has_default_tag = installation.tag_webhooks(DEFAULT).next().is_some();
     if revision == UNREVISIONED && is_deactivated && !has_default_tag {
         faults.push(Fault {
-            code: "deactivated",
+            code: Code::Deactivated,
             subject: webhooks.first().map_or_else(String::new, |webhook| subject(webhook)),
             message: "it was switched off for a default tag that is not there: istio-injection=enabled does nothing".to_owned(),
-            advice: "kubectl mesh-tag set default --revision REVISION".to_owned(),
+            advice: Command::mesh_tag("set default --revision REVISION").into(),
         });
     }
     faults.sort();
@@ -177,7 +178,7 @@ fn tag_faults(
 ) -> Vec<Fault> {
     let snapshot = &installation.snapshot;
     let mut faults: Vec<Fault> = webhooks.iter().flat_map(|webhook| webhook_faults(installation, webhook)).collect();
-    let mend = |revision: &str| format!("kubectl mesh-tag set {tag} --revision {revision} --overwrite");
+    let fix = |revision: &str| Advice::run(repoint(tag, revision));
     let target = revision.unwrap_or("REVISION");
     for service in services {
         let points_to = label(service, labels::REVISION);
@@ -186,34 +187,34 @@ fn tag_faults(
                 "the tag's webhook points to revision {target}, its Service to {}: the istiods of both take its gateways for theirs",
                 points_to.unwrap_or("none")
             );
-            faults.push(Fault { code: "split", subject: service_subject(service), message, advice: mend(target) });
+            faults.push(Fault { code: Code::Split, subject: service_subject(service), message, advice: fix(target) });
         }
         let known = points_to.is_some_and(|revision| snapshot.control_planes_of(revision).next().is_some());
         if !known && snapshot.unread(Resource::Services, "").is_none() {
             let message = format!("it points to revision {}, which has no control plane", points_to.unwrap_or("none"));
-            faults.push(Fault { code: "dangling", subject: service_subject(service), message, advice: mend("REVISION") });
+            faults.push(Fault { code: Code::Dangling, subject: service_subject(service), message, advice: fix("REVISION") });
         }
     }
     if webhooks.is_empty() && !followers.namespaces.is_empty() {
         let message = "the tag has a Service and no webhook: the namespaces that follow it get no proxies".to_owned();
         let subject = services.first().map_or_else(String::new, |service| service_subject(service));
-        faults.push(Fault { code: "no-webhook", subject, message, advice: mend(target) });
+        faults.push(Fault { code: Code::NoWebhook, subject, message, advice: fix(target) });
     }
     if webhooks.len() > 1 {
         let names: Vec<&str> = webhooks.iter().map(|webhook| name(webhook)).collect();
         let message = format!("the tag has several webhooks: {}", names.join(", "));
         faults.push(Fault {
-            code: "several-webhooks",
+            code: Code::SeveralWebhooks,
             subject: subject(webhooks[0]),
             message,
-            advice: "delete those that nobody needs".to_owned(),
+            advice: "delete those that nobody needs".into(),
         });
     }
     let is_revision = installation.revision_webhooks(tag).next().is_some() || snapshot.control_planes_of(tag).next().is_some();
     if is_revision && tag != DEFAULT {
         let message = format!("{tag} is the name of a revision too: its namespaces are injected by both");
         let subject = webhooks.first().map_or_else(String::new, |webhook| subject(webhook));
-        faults.push(Fault { code: "name-collision", subject, message, advice: format!("kubectl mesh-tag remove {tag}") });
+        faults.push(Fault { code: Code::NameCollision, subject, message, advice: Command::mesh_tag("remove").value(tag).into() });
     }
     if tag == DEFAULT {
         faults.extend(validator_faults(installation, revision));
@@ -229,13 +230,13 @@ fn validator_faults(installation: &Installation, revision: Option<&str>) -> Opti
         return None;
     }
     Some(Fault {
-        code: "default-validator",
+        code: Code::DefaultValidator,
         subject: format!("{}/{}", Resource::ValidatingWebhookConfigurations.plural(), name(validator)),
         message: format!(
             "configuration is validated by revision {}, not by that of the default tag",
             points_to.unwrap_or("none")
         ),
-        advice: format!("kubectl mesh-tag set default --revision {} --overwrite", revision.unwrap_or("REVISION")),
+        advice: repoint(DEFAULT, revision.unwrap_or("REVISION")).into(),
     })
 }
 
@@ -266,14 +267,12 @@ pub fn validator_findings(installation: &Installation) -> Vec<Finding> {
             };
             findings.push(Finding {
                 severity: Severity::Error,
-                code: "dangling-validator",
+                code: Code::DanglingValidator,
                 subject: format!("{}/{}", Resource::ValidatingWebhookConfigurations.plural(), name(validator)),
                 message: format!("service {service} -n {namespace} {fault}: Istio configuration that it validates is refused"),
                 advice: match name(validator) {
-                    DEFAULT_VALIDATOR => {
-                        "kubectl mesh-tag set default --revision REVISION --overwrite, to a revision that is ready".to_owned()
-                    }
-                    other => format!("kubectl get validatingwebhookconfiguration {other} -o yaml"),
+                    DEFAULT_VALIDATOR => Advice::run(repoint(DEFAULT, "REVISION")).and_say(", to a revision that is ready"),
+                    other => Command::kubectl("get validatingwebhookconfiguration").value(other).words("-o yaml").into(),
                 },
             });
         }
@@ -291,8 +290,8 @@ fn webhook_faults(installation: &Installation, webhook: &Value) -> Vec<Fault> {
         .collect();
     let mut faults: Vec<Fault> = Vec::new();
     for injector in &own {
-        faults.extend(fault_of(snapshot, injector).map(|finding| fault(finding, "dangling")));
-        faults.extend(answers_for_another(snapshot, injector).map(|finding| fault(finding, "label-differs")));
+        faults.extend(fault_of(snapshot, injector).map(|finding| fault(finding, Code::Dangling)));
+        faults.extend(answers_for_another(snapshot, injector).map(|finding| fault(finding, Code::LabelDiffers)));
     }
     let mut others: Vec<&str> = snapshot
         .injectors
@@ -304,18 +303,22 @@ fn webhook_faults(installation: &Installation, webhook: &Value) -> Vec<Fault> {
     others.dedup();
     if !others.is_empty() {
         faults.push(Fault {
-            code: "overlap",
+            code: Code::Overlap,
             subject: subject(webhook),
             message: format!("it selects pods that {} selects too: they are injected twice", others.join(" and ")),
-            advice: format!("kubectl get mutatingwebhookconfigurations {} {} -o yaml", name(webhook), others.join(" ")),
+            advice: Command::kubectl("get mutatingwebhookconfigurations")
+                .value(name(webhook))
+                .values(others)
+                .words("-o yaml")
+                .into(),
         });
     }
     faults
 }
 
 /// A finding of [`crate::health`] as a fault of a tag; what has nobody to answer is dangling, whatever is missing.
-fn fault(finding: Finding, code: &'static str) -> Fault {
-    let code = if finding.code == "no-ca-bundle" { finding.code } else { code };
+fn fault(finding: Finding, code: Code) -> Fault {
+    let code = if finding.code == Code::NoCaBundle { finding.code } else { code };
     Fault { code, subject: finding.subject, message: finding.message, advice: finding.advice }
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::advice::{Advice, Command, Program};
 use crate::change::Change;
 use crate::installation::{DEFAULT_VALIDATOR, name};
 use crate::owner::{Owner, owner_of};
@@ -22,36 +23,48 @@ pub(super) fn check(changes: &[Change], tag: &str, revision: Option<&str>) -> Re
 }
 
 /// How the owner of an object is told to change it.
-fn way(owner: &Owner, object: &str, tag: &str, revision: Option<&str>) -> String {
+fn way(owner: &Owner, object: &str, tag: &str, revision: Option<&str>) -> Advice {
     let target = revision.unwrap_or("REVISION");
+    let generate = || Command::mesh_tag("generate").value(tag).flag("--revision", target);
+    let upgrade = |release: &str, namespace: &str, values: String| {
+        let upgrade = Command::helm("upgrade").value(release).words("CHART").namespace(namespace);
+        upgrade.words("--reuse-values").flag("--set", values)
+    };
     match (owner, revision) {
-        (Owner::Sail { kind, name }, Some(revision)) if kind == "IstioRevisionTag" => format!(
-            "kubectl patch istiorevisiontag {name} --type=merge -p '{}'",
-            json!({"spec": {"targetRef": {"kind": "IstioRevision", "name": revision}}})
-        ),
-        (Owner::Sail { kind, name }, None) if kind == "IstioRevisionTag" => format!("kubectl delete istiorevisiontag {name}"),
-        (Owner::Sail { .. }, _) => format!("kubectl mesh-tag generate {tag} --revision {target} | kubectl apply -f -"),
-        (Owner::Helm { release, namespace }, _) if object == DEFAULT_VALIDATOR => format!(
-            "helm upgrade {release} CHART -n {namespace} --reuse-values --set defaultRevision={target}, then this command again"
-        ),
-        (Owner::Helm { release, namespace }, Some(_)) => format!(
-            "take {tag} out of revisionTags of release {release}, and put it into the release of revision {target}: helm upgrade RELEASE CHART -n {namespace} --reuse-values --set 'revisionTags={{{tag}}}'"
-        ),
-        (Owner::Helm { release, namespace }, None) => {
-            format!("helm upgrade {release} CHART -n {namespace} --reuse-values --set revisionTags=null")
+        (Owner::Sail { kind, name }, Some(revision)) if kind == "IstioRevisionTag" => Command::kubectl("patch istiorevisiontag")
+            .value(name)
+            .words("--type=merge")
+            .flag("-p", json!({"spec": {"targetRef": {"kind": "IstioRevision", "name": revision}}}).to_string())
+            .into(),
+        (Owner::Sail { kind, name }, None) if kind == "IstioRevisionTag" => {
+            Command::kubectl("delete istiorevisiontag").value(name).into()
         }
-        (Owner::ArgoCd { application }, _) if !application.is_empty() => format!(
-            "change it in the source of Argo CD application {application}; kubectl mesh-tag generate {tag} --revision {target} prints the objects"
+        (Owner::Sail { .. }, _) => generate().read_by(Command::kubectl("apply -f -")).into(),
+        (Owner::Helm { release, namespace }, _) if object == DEFAULT_VALIDATOR => {
+            Advice::run(upgrade(release, namespace, format!("defaultRevision={target}"))).and_say(", then this command again")
+        }
+        (Owner::Helm { release, namespace }, Some(_)) => Advice::say(format!(
+            "take {tag} out of revisionTags of release {release}, and put it into the release of revision {target}: "
+        ))
+        .and_run(
+            Command::helm("upgrade RELEASE CHART")
+                .namespace(namespace)
+                .words("--reuse-values")
+                .flag("--set", format!("revisionTags={{{tag}}}")),
         ),
-        (Owner::Flux { kind, name, namespace }, _) if !name.is_empty() => format!(
-            "change it in the source of Flux {kind} {name} -n {namespace}; kubectl mesh-tag generate {tag} --revision {target} prints the objects"
-        ),
-        (owner @ (Owner::ArgoCd { .. } | Owner::Flux { .. }), _) => format!(
-            "change it in the source of {owner}, whose label the object does not have; kubectl mesh-tag generate {tag} --revision {target} prints the objects"
-        ),
-        (Owner::Aks, _) => "az aks mesh upgrade --help: the AKS add-on changes its own objects".to_owned(),
-        (Owner::Controller { kind, name, .. }, _) => format!("change {kind} {name}, which owns it"),
-        (Owner::Istioctl | Owner::IstioctlTag | Owner::Mesh | Owner::Nobody, _) => String::new(),
+        (Owner::Helm { release, namespace }, None) => upgrade(release, namespace, "revisionTags=null".to_owned()).into(),
+        (owner @ (Owner::ArgoCd { .. } | Owner::Flux { .. }), _) => {
+            let source = match owner {
+                Owner::ArgoCd { application } if !application.is_empty() => format!("Argo CD application {application}"),
+                Owner::Flux { kind, name, namespace } if !name.is_empty() => format!("Flux {kind} {name} -n {namespace}"),
+                _ => format!("{owner}, whose label the object does not have"),
+            };
+            Advice::say(format!("change it in the source of {source}; ")).and_run(generate()).and_say(" prints the objects")
+        }
+        (Owner::Aks, _) => Advice::run(Command::new(Program::Other("az"), "aks mesh upgrade --help"))
+            .and_say(": the AKS add-on changes its own objects"),
+        (Owner::Controller { kind, name, .. }, _) => Advice::say(format!("change {kind} {name}, which owns it")),
+        (Owner::Istioctl | Owner::IstioctlTag | Owner::Mesh | Owner::Nobody, _) => Advice::none(),
     }
 }
 

@@ -11,9 +11,11 @@ use super::injectors::{
 use super::service::{service, service_name};
 use super::validator::{is_of_default_tag, pointed_to, released};
 use super::{DEFAULT, ownership};
+use crate::advice::{Advice, Command};
 use crate::census::Census;
 use crate::change::{Action, Change, Subject};
 use crate::control_plane::{ControlPlane, Read, Readiness, UNREVISIONED};
+use crate::health::repoint;
 use crate::injection::answering_revision;
 use crate::injector::{Injector, Match};
 use crate::installation::{DEFAULT_VALIDATOR, Installation, label, name, namespace};
@@ -146,7 +148,7 @@ fn plan_move(installation: &Installation, census: &Census, request: &SetRequest<
     if plan.form_of_owner.is_some() && plan.changes.iter().any(|change| change.action() == Action::Create) {
         return Err(Refusal::new(
             format!("revision {revision} belongs to the Sail operator, which would not count a tag made here as a use of it"),
-            format!("kubectl mesh-tag generate {tag} --revision {revision} | kubectl apply -f -"),
+            Command::mesh_tag("generate").value(tag).flag("--revision", revision).read_by(Command::kubectl("apply -f -")),
         ));
     }
     check_gateways(&plan, request, &target)?;
@@ -168,8 +170,8 @@ pub fn plan_undo(installation: &Installation, census: &Census, request: &SetRequ
     };
     let Some(last) = history(webhook).pop() else {
         return Err(Refusal::new(
-            format!("nothing is known of where tag {tag} pointed before: only kubectl mesh-tag set leaves a note of that"),
-            format!("kubectl mesh-tag set {tag} --revision REVISION --overwrite"),
+            format!("nothing is known of where tag {tag} pointed before: only moves by these plugins leave a note of that"),
+            repoint(tag, "REVISION"),
         ));
     };
     let to = |revision: &str, remember: Remember| {
@@ -305,7 +307,7 @@ pub fn generated(installation: &Installation, request: &SetRequest<'_>) -> Plann
         changes.extend(fresh.map(|after| Change { subject, before: None, after: Some(after) }));
         notes.extend(installation.revision_webhooks(UNREVISIONED).map(|webhook| {
             format!(
-                "{} answers for istio-injection=enabled too: it has to go, or kubectl mesh-tag set switches it off",
+                "{} answers for istio-injection=enabled too: it has to go, or to be switched off as mesh-tag set does",
                 name(webhook)
             )
         }));
@@ -341,11 +343,11 @@ pub fn check_answers(installation: &Installation, target: &str, namespaces: &[(S
         let names = known_names(installation);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let reason = format!("no injector answers for {target}{}", nearest(target, &names));
-        return Err(Refusal::not_found(reason, "kubectl mesh-tag list"));
+        return Err(Refusal::not_found(reason, Command::mesh_tag("list")));
     }
     if let Some(fault) = own.iter().find_map(|injector| answering_revision(snapshot, injector).err()) {
         let reason = format!("nobody answers for {target}: {}", fault.why);
-        return Err(Refusal::new(reason, "kubectl mesh-tag list shows what is wrong"));
+        return Err(Refusal::new(reason, Advice::run(Command::mesh_tag("list")).and_say(" shows what is wrong")));
     }
     let pod = StringMap::new();
     let mut details = Vec::new();
@@ -363,7 +365,7 @@ pub fn check_answers(installation: &Installation, target: &str, namespaces: &[(S
         return Ok(());
     }
     let reason = format!("pods of these namespaces would not get the proxy of {target}");
-    Err(Refusal::new(reason, "kubectl get namespaces --show-labels").with(details))
+    Err(Refusal::new(reason, Command::kubectl("get namespaces --show-labels")).with(details))
 }
 
 /// Everything that namespaces may name: tags and revisions with an injector.
@@ -544,15 +546,15 @@ fn check_existing(present: &Present<'_>, request: &SetRequest<'_>) -> Planned<()
         _ if is_there_already => Ok(()),
         (None, Some(from)) => Err(Refusal::new(
             format!("tag {tag} is not there, so it does not point to revision {from}"),
-            format!("kubectl mesh-tag set {tag} --revision {revision}"),
+            Command::mesh_tag("set").value(tag).flag("--revision", revision),
         )),
         (Some(current), Some(from)) if current != from => Err(Refusal::new(
             format!("tag {tag} points to revision {current}, not to {from}: somebody has moved it"),
-            format!("kubectl mesh-tag describe {tag}"),
+            Command::mesh_tag("describe").value(tag),
         )),
         (Some(current), None) if !request.may_overwrite => Err(Refusal::new(
             format!("tag {tag} is there already and points to revision {current}"),
-            format!("kubectl mesh-tag set {tag} --revision {revision} --from {current}"),
+            Command::mesh_tag("set").value(tag).flag("--revision", revision).flag("--from", current),
         )),
         _ => Ok(()),
     }
@@ -598,7 +600,10 @@ fn check_ready(installation: &Installation, target: &Target<'_>) -> Planned<()> 
     }
     let refusal = Refusal::new(
         format!("revision {} is not ready: new pods of whoever follows would be refused", target.revision),
-        format!("kubectl -n {} get deployment,endpointslices -l {}={}", target.namespace, labels::REVISION, target.revision),
+        Command::kubectl("")
+            .namespace(&target.namespace)
+            .words("get deployment,endpointslices")
+            .flag("-l", format!("{}={}", labels::REVISION, target.revision)),
     );
     Err(refusal.with(problems))
 }
@@ -874,10 +879,11 @@ fn followed(tag: &str, followers: &Followers) -> Refusal {
         followers.gateways.iter().map(|(namespace, name)| format!("gateways.gateway.networking.k8s.io/{name} -n {namespace}")),
     );
     let advice = if followers.namespaces.is_empty() {
-        format!("take the label {}={tag} off them first", labels::REVISION)
+        Advice::say(format!("take the label {}={tag} off them first", labels::REVISION))
     } else {
-        let names = followers.namespaces.iter().cloned().collect::<Vec<_>>().join(" ");
-        format!("kubectl mesh-tag attach REVISION {names} --overwrite, or kubectl mesh-tag detach {names}")
+        Advice::run(Command::mesh_tag("attach REVISION").values(&followers.namespaces).words("--overwrite"))
+            .and_say(", or ")
+            .and_run(Command::mesh_tag("detach").values(&followers.namespaces))
     };
     Refusal::new(format!("tag {tag} is followed: without it they get no proxies, or those of nobody"), advice).with(details)
 }
@@ -896,7 +902,7 @@ fn check_one_namespace<'a>(tag: &str, namespaces: impl Iterator<Item = &'a str>)
 
 fn no_such_tag(installation: &Installation, tag: &str) -> Refusal {
     let tags = installation.snapshot.tags();
-    Refusal::not_found(format!("there is no tag {tag}{}", nearest(tag, &tags)), "kubectl mesh-tag list")
+    Refusal::not_found(format!("there is no tag {tag}{}", nearest(tag, &tags)), Command::mesh_tag("list"))
 }
 
 fn no_such_revision(installation: &Installation, revision: &str) -> Refusal {
@@ -904,24 +910,24 @@ fn no_such_revision(installation: &Installation, revision: &str) -> Refusal {
     if let Some(points_to) = snapshot.revision_of_tag(revision) {
         return Refusal::not_found(
             format!("{revision} is a tag, not a revision; it points to revision {points_to}"),
-            format!("the same command with --revision {points_to}"),
+            Advice::say(format!("the same command with --revision {points_to}")),
         );
     }
     let mut revisions = snapshot.revisions();
     if revisions.contains(&revision) {
         return Refusal::not_found(
             format!("revision {revision} has no injector of its own, from which a tag could be made"),
-            format!("kubectl get mutatingwebhookconfigurations -l {}={revision}", labels::REVISION),
+            Command::kubectl("get mutatingwebhookconfigurations").flag("-l", format!("{}={revision}", labels::REVISION)),
         );
     }
     revisions.retain(|name| !name.is_empty());
     if revisions.is_empty() {
         return Refusal::not_found(
             "there is no mesh here: no control plane and no injector",
-            "kubectl mesh-upgrade start installs one",
+            Advice::run(Command::mesh_upgrade("start")).and_say(" installs one"),
         );
     }
-    Refusal::not_found(format!("there is no revision {revision}{}", nearest(revision, &revisions)), "kubectl mesh-tag list")
+    Refusal::not_found(format!("there is no revision {revision}{}", nearest(revision, &revisions)), Command::mesh_tag("list"))
 }
 
 /// The name that was probably meant, and all that there are.

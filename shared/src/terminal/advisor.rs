@@ -85,14 +85,20 @@ impl Advisor {
     /// A command as it is typed. Where that would not reach the same cluster, it is printed in a form that no shell runs, with
     /// the reason.
     pub fn command(&self, command: &Command) -> String {
-        let line = match self.typed_line(command) {
-            Ok(line) => line,
-            Err(why) => unexpressed(command, &why),
+        self.words(command).join(" ")
+    }
+
+    /// The quoted words of a command as it is typed: between two of them a line may be broken, as a shell takes that.
+    pub fn words(&self, command: &Command) -> Vec<String> {
+        let mut words = match self.typed_words(command) {
+            Ok(words) => words,
+            Err(why) => vec![unexpressed(command, &why)],
         };
-        match &command.reader {
-            Some(reader) => format!("{line} | {}", self.command(reader)),
-            None => line,
+        if let Some(reader) = &command.reader {
+            words.push("|".to_owned());
+            words.extend(self.words(reader));
         }
+        words
     }
 
     /// The connection flags for a line that `xargs` adds to a command of kubectl. A token is left out.
@@ -113,7 +119,7 @@ impl Advisor {
         contexts.chain(typed).map(word).collect()
     }
 
-    fn typed_line(&self, command: &Command) -> Result<String, Inexpressible> {
+    fn typed_words(&self, command: &Command) -> Result<Vec<String>, Inexpressible> {
         let program = command.program;
         let flags = if command.reach == Reach::Local { Vec::new() } else { self.flags_of(program)? };
         let (words, positionals) = words(command).ok_or(Inexpressible::Word)?;
@@ -125,7 +131,7 @@ impl Advisor {
             Program::Kubectl => [name, flags, words, behind_dashes],
             _ => [name, words, flags, behind_dashes],
         };
-        Ok(parts.concat().join(" "))
+        Ok(parts.concat())
     }
 
     /// The flags by which a program reaches the same cluster.
@@ -156,28 +162,6 @@ impl Advisor {
             _ => None,
         });
         flags.map(|(typed, flag)| typed.setting.shell(flag).ok_or(Inexpressible::Value(typed.flag))).collect()
-    }
-
-    /// The flags that a command of ours needs to look at the same clusters.
-    pub fn typed_words(&self) -> Vec<String> {
-        self.flags_of(Program::MeshProxyver).unwrap_or_default()
-    }
-
-    /// How to call kubectl for a cluster.
-    pub fn kubectl(&self, cluster: Option<&str>) -> String {
-        self.of_cluster(cluster).command(&Command::kubectl(""))
-    }
-
-    /// The flags with which kubectl reaches a cluster.
-    pub fn flags(&self, cluster: Option<&str>) -> String {
-        self.of_cluster(cluster).flags_of(Program::Kubectl).unwrap_or_default().join(" ")
-    }
-
-    /// A command of one of the plugins: `words` behind the plugin's name, with the connection flags at the end.
-    pub fn plugin(&self, plugin: &str, words: &str) -> String {
-        let flags = self.flags_of(Program::MeshTag).unwrap_or_default().join(" ");
-        let space = if flags.is_empty() { "" } else { " " };
-        format!("kubectl {plugin} {words}{space}{flags}")
     }
 
     /// The advice on a verdict.

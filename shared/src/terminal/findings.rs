@@ -1,11 +1,12 @@
 //! Findings on stderr and in documents.
 
-use std::io::{self, Write};
+use std::io;
 
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 
-use super::styles::Styles;
+use super::Terminal;
+use super::advisor::Advisor;
 use crate::finding::{Finding, Severity};
 
 /// So many findings are told in full; `-o json` has them all.
@@ -15,9 +16,9 @@ const SHOWN: usize = 8;
 pub fn write<'a>(
     findings: impl Iterator<Item = (Option<&'a str>, &'a Finding)>,
     verbosity: u8,
-    styles: &Styles,
-    err: &mut dyn Write,
+    terminal: &mut Terminal,
 ) -> io::Result<()> {
+    let Terminal { err, err_styles: styles, advisor, .. } = terminal;
     let is_told = |severity: Severity| verbosity > 0 || severity != Severity::Info;
     let told: Vec<_> = findings.filter(|(_, finding)| is_told(finding.severity)).collect();
     let limit = if verbosity > 0 { told.len() } else { SHOWN };
@@ -30,7 +31,7 @@ pub fn write<'a>(
         let place = cluster.map_or(String::new(), |cluster| format!("{cluster}: "));
         writeln!(err, "{} {place}{}: {}", format_args!("{}:", finding.severity).style(style), finding.subject, finding.message)?;
         if !finding.advice.is_empty() {
-            writeln!(err, "  {}", finding.advice)?;
+            writeln!(err, "  {}", advisor.of_cluster(*cluster).text(&finding.advice))?;
         }
     }
     if told.len() > limit {
@@ -40,12 +41,12 @@ pub fn write<'a>(
 }
 
 /// A finding as documents hold it.
-pub fn document(finding: &Finding) -> Value {
+pub fn document(finding: &Finding, advisor: &Advisor) -> Value {
     json!({
         "severity": finding.severity.as_str(),
-        "code": finding.code,
+        "code": finding.code.as_str(),
         "subject": finding.subject,
         "message": finding.message,
-        "advice": finding.advice,
+        "advice": advisor.text(&finding.advice),
     })
 }

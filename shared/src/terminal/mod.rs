@@ -22,8 +22,10 @@ pub mod writing;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::sync::{Arc, Mutex};
 
+use self::advisor::Advisor;
+use self::flags::CommonArgs;
 use self::stream::Stream;
-use self::styles::{ColorChoice, Environment, Styles, uses_color};
+use self::styles::{Environment, Styles, uses_color};
 
 /// Whether a stream ends at a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub struct Terminal {
     pub out_styles: Styles,
     /// Styles for `err`.
     pub err_styles: Styles,
+    /// Words the commands in advice.
+    pub advisor: Advisor,
     /// Columns of the terminal that stdout is, `None` when it is none. Tables ignore it, as kubectl's do.
     pub width: Option<u16>,
     /// Rows of the terminal that stdout is, `None` when it is none.
@@ -56,7 +60,8 @@ pub struct Terminal {
 
 impl Terminal {
     /// The process's own streams. This is where the environment and the terminal are asked, and nowhere else.
-    pub fn from_environment(color: ColorChoice) -> Terminal {
+    pub fn from_environment(flags: &CommonArgs) -> Terminal {
+        let color = flags.color;
         let environment = Environment {
             no_color: std::env::var_os("NO_COLOR").is_some(),
             force_color: std::env::var("CLICOLOR_FORCE").is_ok_and(|value| value != "0"),
@@ -72,6 +77,7 @@ impl Terminal {
             err_audience,
             out_styles: Styles::new(uses_color(color, environment, out_audience)),
             err_styles: Styles::new(uses_color(color, environment, err_audience)),
+            advisor: Advisor::new(flags),
             width: size.filter(|_| out_audience == Audience::Person).map(|(width, _)| width.0),
             height: size.filter(|_| out_audience == Audience::Person).map(|(_, height)| height.0),
         }
@@ -87,6 +93,7 @@ impl Terminal {
             err_audience: Audience::Program,
             out_styles: Styles::default(),
             err_styles: Styles::default(),
+            advisor: Advisor::default(),
             width: None,
             height: None,
         };

@@ -70,35 +70,24 @@ pub fn end(result: Result<Exit, Stop>, command: &str, writes: &Writes, terminal:
         // A reader who has seen enough, as in `… | head`, is no error.
         Err(Stop::Output(problem)) if problem.kind() == io::ErrorKind::BrokenPipe => return Exit::Done,
         Err(stop) => {
-            let stop = after(stop, writes);
+            let done = if writes.is_something_changed() { writes.some_lines() } else { Vec::new() };
+            let stop = after(stop, &done);
             // What was printed before comes first. When the streams are gone too, the exit code is all that is left.
             let _ = terminal.flush();
-            let _ = tell(&stop, command, terminal);
+            let _ = tell(&stop, &done, command, terminal);
             stop.exit()
         }
     };
     unreported(exit, writes, terminal)
 }
 
-/// A stop that says what was changed before it. What stops a command half-way is no refusal: something was changed.
-fn after(stop: Stop, writes: &Writes) -> Stop {
-    if !writes.is_something_changed() {
-        return stop;
-    }
-    let with_done = |mut refusal: Refusal| {
-        let done = writes.some_lines().into_iter().filter(|line| !refusal.details.contains(line));
-        let done: Vec<String> = done.collect();
-        refusal.details.extend(done);
-        refusal
-    };
+/// A stop that is told as what it is: what stops a command half-way is no refusal, since something was changed.
+fn after(stop: Stop, done: &[String]) -> Stop {
     match stop {
-        Stop::Refused(refusal) => Stop::Partly(with_done(refusal)),
-        Stop::Failure(failure) => {
-            let hint = failure.hint.iter().cloned().chain(writes.some_lines()).collect::<Vec<_>>().join("\n  ");
-            Stop::Failure(Failure { hint: Some(hint), ..failure })
-        }
-        Stop::Message(message) => {
-            Stop::Message(std::iter::once(message).chain(writes.some_lines()).collect::<Vec<_>>().join("\n  "))
+        Stop::Refused(mut refusal) if !done.is_empty() => {
+            let new: Vec<String> = done.iter().filter(|line| !refusal.details.contains(line)).cloned().collect();
+            refusal.details.extend(new);
+            Stop::Partly(refusal)
         }
         other => other,
     }
@@ -113,21 +102,32 @@ fn unreported(exit: Exit, writes: &Writes, terminal: &mut Terminal) -> Exit {
     }
     let reason = format!("something was done that could not be reported: {}", problem.1);
     let refusal = Refusal::new(reason, "").with(writes.some_lines());
-    let _ = tell(&Stop::Partly(refusal), "", terminal);
+    let _ = tell(&Stop::Partly(refusal), &[], "", terminal);
     let _ = terminal.flush();
     if exit == Exit::Interrupted { exit } else { Exit::Partly }
 }
 
-fn tell(stop: &Stop, command: &str, terminal: &mut Terminal) -> io::Result<()> {
+/// Tells why a command ended. `done` is what it had changed by then, where the stop does not say that itself.
+fn tell(stop: &Stop, done: &[String], command: &str, terminal: &mut Terminal) -> io::Result<()> {
     let (error, hint) = (terminal.err_styles.error, terminal.err_styles.hint);
     let is_person = terminal.err_audience == Audience::Person;
     let err = if terminal.err.error().is_some() { &mut terminal.out } else { &mut terminal.err };
+    let advisor = &terminal.advisor;
     let mut refusal = |word: &str, refusal: &Refusal| -> io::Result<()> {
         writeln!(err, "{} {}", format_args!("{word}:").style(error), refusal.reason)?;
+        for (obstacle, advice) in &refusal.obstacles {
+            writeln!(err, "  {obstacle}")?;
+            if !advice.is_empty() {
+                writeln!(err, "    {}", advisor.text(advice))?;
+            }
+        }
         for detail in &refusal.details {
             writeln!(err, "  {detail}")?;
         }
-        if refusal.advice.is_empty() { Ok(()) } else { writeln!(err, "{} {}", "Next:".style(hint), refusal.advice) }
+        if refusal.advice.is_empty() {
+            return Ok(());
+        }
+        writeln!(err, "{} {}", "Next:".style(hint), advisor.text(&refusal.advice))
     };
     match stop {
         Stop::Refused(why) if why.cause == RefusalCause::NotFound => refusal("error", why),
@@ -137,13 +137,20 @@ fn tell(stop: &Stop, command: &str, terminal: &mut Terminal) -> io::Result<()> {
         Stop::Interrupted(why) if is_person => refusal("\r\x1b[Kinterrupted", why),
         Stop::Interrupted(why) => refusal("interrupted", why),
         Stop::Usage(message) => {
-            writeln!(err, "{} {message}\nSee '{command} --help' for help and examples.", "error:".style(error))
+            writeln!(err, "{} {message}", "error:".style(error))?;
+            writeln!(err, "See '{command} --help' for help and examples.")
         }
         Stop::Failure(failure) => {
-            let hint = failure.hint.as_ref().map_or(String::new(), |hint| format!("\n  {hint}"));
-            writeln!(err, "{} {failure}{hint}", "error:".style(error))
+            writeln!(err, "{} {failure}", "error:".style(error))?;
+            if !failure.hint.is_empty() {
+                writeln!(err, "  {}", advisor.text(&failure.hint))?;
+            }
+            done.iter().try_for_each(|line| writeln!(err, "  {line}"))
         }
-        Stop::Message(message) => writeln!(err, "{} {message}", "error:".style(error)),
+        Stop::Message(message) => {
+            writeln!(err, "{} {message}", "error:".style(error))?;
+            done.iter().try_for_each(|line| writeln!(err, "  {line}"))
+        }
         Stop::Output(problem) => writeln!(err, "{} writing the output: {problem}", "error:".style(error)),
     }
 }
@@ -151,11 +158,12 @@ fn tell(stop: &Stop, command: &str, terminal: &mut Terminal) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::advice::Command;
 
     #[test]
     fn a_refusal_names_what_is_in_the_way_and_the_way_out() {
         let (mut terminal, out, err) = Terminal::for_test();
-        let refusal = Refusal::new("namespaces follow the tag", "kubectl mesh-tag detach a b")
+        let refusal = Refusal::new("namespaces follow the tag", Command::mesh_tag("detach").values(["a", "b"]))
             .with(vec!["namespaces/a".to_owned(), "namespaces/b".to_owned()]);
         let exit = end(Err(refusal.into()), "kubectl mesh-tag", &Writes::default(), &mut terminal);
         assert_eq!(exit, Exit::Refused);

@@ -22,7 +22,7 @@ pub fn document(report: &Report, advisor: &Advisor) -> Value {
         .findings
         .iter()
         .map(|(cluster, finding)| {
-            let mut value = findings::document(finding);
+            let mut value = findings::document(finding, &advisor.of_cluster(cluster.as_deref()));
             insert_cluster(&mut value, cluster.as_deref());
             value
         })

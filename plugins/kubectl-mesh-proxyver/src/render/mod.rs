@@ -11,5 +11,5 @@ pub use document::document;
 pub use junit::junit;
 pub use prom::prom;
 pub use refs::{args, names, refs};
-pub use summary::{Invocation, summary};
+pub use summary::{Invocation, Source, summary};
 pub use table::{Columns, table};

@@ -1,10 +1,11 @@
 //! What stands on stderr beside the data: counts by state, findings, and the one next command.
 
-use std::io::{self, Write};
+use std::io;
 
+use mesh::advice::{Command, Program};
 use mesh::state::State;
+use mesh::terminal::Terminal;
 use mesh::terminal::findings;
-use mesh::terminal::styles::Styles;
 use mesh::terminal::words::plural;
 use owo_colors::OwoColorize;
 
@@ -16,12 +17,21 @@ use mesh::terminal::advisor::Advisor;
 /// How the command line reaches what it looks at, for the next command.
 #[derive(Clone, Debug)]
 pub struct Invocation {
-    /// The command as it was typed, without arguments.
-    pub command: String,
-    /// Flags that say where to look: `-A` or `-n shop`.
-    pub place: String,
-    /// Whether a file was read.
-    pub is_file: bool,
+    /// This command again, with the flags that say where to look: `-A` or `-n shop`.
+    pub again: Command,
+    /// What was looked at.
+    pub source: Source,
+}
+
+/// What was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Files.
+    Files,
+    /// One cluster.
+    Cluster,
+    /// Several.
+    Fleet,
 }
 
 /// Writes findings, counts and the next command.
@@ -29,13 +39,12 @@ pub fn summary(
     report: &Report,
     request: &Request,
     invocation: &Invocation,
-    advisor: &Advisor,
     verbosity: u8,
-    styles: &Styles,
-    err: &mut dyn Write,
+    terminal: &mut Terminal,
 ) -> io::Result<()> {
     let told = report.findings.iter().map(|(cluster, finding)| (cluster.as_deref(), finding));
-    findings::write(told, verbosity, styles, err)?;
+    findings::write(told, verbosity, terminal)?;
+    let Terminal { err, err_styles: styles, advisor, .. } = terminal;
     let total: usize = report.all_counts.values().sum();
     if total == 0 {
         return Ok(());
@@ -57,13 +66,12 @@ pub fn summary(
 
 /// The one command that goes on from here: what is most urgent and can be done.
 fn next_command(report: &Report, request: &Request, invocation: &Invocation, advisor: &Advisor) -> Option<String> {
-    if invocation.is_file {
+    let Invocation { again, source } = invocation;
+    if *source == Source::Files {
         return None;
     }
     let counts = &report.all_counts;
     let has = |state: State| counts.contains_key(&state);
-    let Invocation { command, place, .. } = invocation;
-    let place = if place.is_empty() { String::new() } else { format!(" {place}") };
     if has(State::Orphaned) || has(State::Stale) {
         let rows = workloads(report);
         let restartable: Vec<&&WorkloadRow> =
@@ -71,18 +79,29 @@ fn next_command(report: &Report, request: &Request, invocation: &Invocation, adv
         return Some(match (&restartable[..], rows.iter().find(|row| row.verdict.state.is_stale())) {
             ([one], _) => advisor.advice(one.cluster.as_deref(), &one.verdict),
             ([], Some(other)) => advisor.advice(other.cluster.as_deref(), &other.verdict),
-            _ => format!("{command}{place} --stale -o refs | {} rollout restart -f -", advisor.kubectl(None)),
+            _ => advisor.command(&restart_all(again.clone().words("--stale"), *source, advisor)),
         });
     }
     if has(State::Unknown) && request.probe.is_none() {
-        return Some(format!("{command}{place} --state unknown --probe"));
+        return Some(advisor.command(&again.clone().words("--state unknown --probe")));
     }
     for state in [State::Blocked, State::Leaving, State::Missing] {
         if has(state) && request.selection.states != [state] {
-            return Some(format!("{command}{place} --state {state} -o wide"));
+            return Some(advisor.command(&again.clone().flag("--state", state.as_str()).words("-o wide")));
         }
     }
     None
+}
+
+/// Restarts all that is listed. The references name no cluster, so those of a fleet go as arguments, which do.
+fn restart_all(listed: Command, source: Source, advisor: &Advisor) -> Command {
+    if source == Source::Cluster {
+        return listed.words("-o refs").read_by(Command::kubectl("rollout restart -f -"));
+    }
+    // No line repeats a token; a shell puts it in.
+    let restart =
+        if advisor.has_secret() { "-L1 kubectl --token=\"${TOKEN:?}\" rollout restart" } else { "-L1 kubectl rollout restart" };
+    listed.words("-o args").read_by(Command::new(Program::Other("xargs"), restart))
 }
 
 fn workloads(report: &Report) -> Vec<&WorkloadRow> {

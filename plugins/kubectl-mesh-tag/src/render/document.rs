@@ -2,6 +2,7 @@
 
 use mesh::control_plane::Readiness;
 use mesh::tag::{Entry, EntryKind};
+use mesh::terminal::advisor::Advisor;
 use mesh::terminal::findings;
 use mesh::workload::WorkloadId;
 use serde_json::{Value, json};
@@ -10,10 +11,11 @@ use super::Columns;
 use crate::cluster_tags::ClusterTags;
 
 /// All tags.
-pub fn document(clusters: &[ClusterTags], columns: Columns) -> Value {
+pub fn document(clusters: &[ClusterTags], columns: Columns, advisor: &Advisor) -> Value {
     let mut items = Vec::new();
     let mut found = Vec::new();
     for tags in clusters {
+        let advisor = advisor.of_cluster(tags.cluster.as_deref());
         let place = |mut value: Value| {
             if let Some(cluster) = &tags.cluster {
                 value["cluster"] = cluster.as_str().into();
@@ -22,7 +24,7 @@ pub fn document(clusters: &[ClusterTags], columns: Columns) -> Value {
         };
         items.extend(tags.entries.iter().map(|one| place(entry(one, columns))));
         let faults = tags.entries.iter().flat_map(|entry| entry.faults.iter().map(|fault| fault.finding()));
-        found.extend(faults.chain(tags.findings.iter().cloned()).map(|finding| place(findings::document(&finding))));
+        found.extend(faults.chain(tags.findings.iter().cloned()).map(|finding| place(findings::document(&finding, &advisor))));
     }
     json!({"apiVersion": "kubectl-mesh/v1", "kind": "TagList", "items": items, "findings": found})
 }
@@ -48,7 +50,7 @@ pub fn entry(entry: &Entry, columns: Columns) -> Value {
             "gateways": gateways(&followers.gateways),
             "unnamedGateways": gateways(&followers.unnamed_gateways),
         },
-        "faults": entry.faults.iter().map(|fault| fault.code).collect::<Vec<_>>(),
+        "faults": entry.faults.iter().map(|fault| fault.code.as_str()).collect::<Vec<_>>(),
     });
     if columns.with_stale {
         value["proxies"] = followers.proxy_count().into();

@@ -59,7 +59,7 @@ fn cells(entry: &Entry, columns: Columns, styles: &Styles) -> Vec<String> {
         let text = format!("{}/{}", entry.stale_count(), entry.followers.proxy_count());
         cells.push(if entry.stale_count() > 0 { text.style(styles.stale).to_string() } else { text });
     }
-    let faults: Vec<&str> = entry.faults.iter().map(|fault| fault.code).collect();
+    let faults: Vec<&str> = entry.faults.iter().map(|fault| fault.code.as_str()).collect();
     let faults = unique(faults).join(",");
     cells.push(if faults.is_empty() { "<none>".to_owned() } else { faults.style(styles.error).to_string() });
     if columns.wide {

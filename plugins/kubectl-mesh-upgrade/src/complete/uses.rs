@@ -1,5 +1,6 @@
 //! Everything that uses a revision, decided from what was read. What could not be read may use it too.
 
+use mesh::advice::{Advice, Command};
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesh::control_plane::revision_suffix;
@@ -49,7 +50,7 @@ pub struct Use {
     /// How.
     pub message: String,
     /// What ends the use.
-    pub advice: String,
+    pub advice: Advice,
 }
 
 /// Sorts of uses, in the order in which they are told.
@@ -142,13 +143,13 @@ fn of_workloads(facts: &Facts<'_>, revision: &str, uses: &mut Uses) {
         }
         let would_get = verdict.wanted.as_ref().is_some_and(|wanted| of_revision(wanted.revision.as_deref()));
         if count > 0 {
-            let advice = if would_get { String::new() } else { advice_for(verdict) };
+            let advice = if would_get { Advice::none() } else { advice_for(verdict) };
             let message = format!("{} of it", plural(u64::from(count), "proxy runs", "proxies run"));
             uses.found.push(Use { kind: UseKind::Proxies(count), subject: subject.clone(), message, advice });
         }
         if would_get {
             let message = "its new pods would get a proxy of it".to_owned();
-            let advice = "let its namespace, tag or template follow another revision".to_owned();
+            let advice = "let its namespace, tag or template follow another revision".into();
             uses.found.push(Use { kind: UseKind::Template, subject, message, advice });
         } else if verdict.state == State::Unknown {
             uses.unknown.push(format!("{subject}: what its new pods get is not known: {}", verdict.why));
@@ -159,17 +160,18 @@ fn of_workloads(facts: &Facts<'_>, revision: &str, uses: &mut Uses) {
             kind: UseKind::Proxies(1),
             subject: format!("pods/{} -n {}", pod.name, pod.namespace),
             message: "its proxy runs until the pod is gone".to_owned(),
-            advice: "wait until it is gone".to_owned(),
+            advice: "wait until it is gone".into(),
         });
     }
 }
 
-fn advice_for(verdict: &Verdict) -> String {
+fn advice_for(verdict: &Verdict) -> Advice {
     let id = &verdict.workload;
     if verdict.state.is_stale() {
-        format!("kubectl mesh-upgrade restart {}/{} -n {}", id.kind.to_lowercase(), id.name, id.namespace)
+        let workload = format!("{}/{}", id.kind.to_lowercase(), id.name);
+        Command::mesh_upgrade("restart").value(workload).namespace(&id.namespace).into()
     } else {
-        mesh::terminal::advisor::Advisor::default().text(&verdict.advice())
+        verdict.advice()
     }
 }
 
@@ -203,7 +205,7 @@ fn of_sleeping(facts: &Facts<'_>, revision: &str, uses: &mut Uses) {
             kind: UseKind::Template,
             subject,
             message: "its next pods would get a proxy of it".to_owned(),
-            advice: "let its namespace, tag or template follow another revision".to_owned(),
+            advice: "let its namespace, tag or template follow another revision".into(),
         });
     }
 }
@@ -219,17 +221,17 @@ fn of_namespaces(facts: &Facts<'_>, revision: &str, uses: &mut Uses) {
     let is_tag = snapshot.revision_of_tag(revision).is_some();
     for (namespace, namespace_labels) in &snapshot.namespaces {
         let subject = format!("namespaces/{namespace}");
-        let advice = format!("kubectl mesh-tag attach TAG|REVISION {namespace} --overwrite");
+        let attach = Command::mesh_tag("attach REVISION").value(&**namespace).words("--overwrite");
         if namespace_labels.value(labels::REVISION) == Some(revision) && !is_tag {
             let message = format!("its label {}={revision} names it", labels::REVISION);
-            uses.found.push(Use { kind: UseKind::Namespace, subject, message, advice });
+            uses.found.push(Use { kind: UseKind::Namespace, subject, message, advice: attach.into() });
             continue;
         }
         match own.iter().map(|injector| injector.matches(namespace_labels, &StringMap::new())).find(|found| *found != Match::No) {
             None | Some(Match::No) => {}
             Some(Match::Yes) => {
                 let message = "its pods get proxies of it".to_owned();
-                uses.found.push(Use { kind: UseKind::Namespace, subject, message, advice });
+                uses.found.push(Use { kind: UseKind::Namespace, subject, message, advice: attach.into() });
             }
             Some(_) => uses.unknown.push(format!("{subject}: whether its injector is asked for pods there is not known")),
         }
@@ -251,9 +253,9 @@ fn of_tags(facts: &Facts<'_>, revision: &str, uses: &mut Uses) {
                 kind: UseKind::Tag,
                 subject: format!("tag {tag}"),
                 message: format!("points to it by {}", points.join(" and ")),
-                advice: format!(
-                    "kubectl mesh-tag set {tag} --revision REVISION --from {revision}, or kubectl mesh-tag remove {tag}"
-                ),
+                advice: Advice::run(Command::mesh_tag("set").value(tag).words("--revision REVISION").flag("--from", revision))
+                    .and_say(", or ")
+                    .and_run(Command::mesh_tag("remove").value(tag)),
             });
         }
     }
@@ -280,7 +282,7 @@ fn of_webhooks(facts: &Facts<'_>, revision: &str, uses: &mut Uses) {
             kind: UseKind::Validator,
             subject: format!("validatingwebhookconfigurations/{DEFAULT_VALIDATOR}"),
             message: "asks it about all configuration that names no revision".to_owned(),
-            advice: "kubectl mesh-tag set default --revision REVISION moves it".to_owned(),
+            advice: Advice::run(Command::mesh_tag("set default --revision REVISION")).and_say(" moves it"),
         });
     }
     let others = |objects: &'_ [Value], plural: &str| -> Vec<Use> {
@@ -288,7 +290,7 @@ fn of_webhooks(facts: &Facts<'_>, revision: &str, uses: &mut Uses) {
             let is_own = label(object, labels::REVISION) == Some(revision) && label(object, labels::TAG).is_none();
             !is_own && !is_default(object) && label(object, labels::TAG).is_none() && calls(object)
         });
-        let advice = "point it to another revision, or delete it".to_owned();
+        let advice = Advice::say("point it to another revision, or delete it");
         foreign
             .map(|object| Use {
                 kind: UseKind::Caller,
@@ -324,7 +326,7 @@ fn of_ztunnels(facts: &Facts<'_>, revision: &str, uses: &mut Uses) {
                 kind: UseKind::Caller,
                 subject: format!("daemonset.apps/{} -n {}", name(daemon_set), namespace(daemon_set)),
                 message: format!("asks {service} for certificates and configuration"),
-                advice: "install ztunnel for another revision first".to_owned(),
+                advice: "install ztunnel for another revision first".into(),
             });
         }
     }
@@ -353,7 +355,11 @@ fn of_labelled(facts: &Facts<'_>, revision: &str, uses: &mut Uses) {
             kind: UseKind::Gateway,
             subject: place.clone(),
             message: format!("its label {}={revision} names it", labels::REVISION),
-            advice: format!("kubectl label {place} {}=REVISION --overwrite", labels::REVISION),
+            advice: Command::kubectl("label")
+                .object(&place)
+                .value(format!("{}=REVISION", labels::REVISION))
+                .words("--overwrite")
+                .into(),
         });
     }
     let items = match facts.labelled {
@@ -371,7 +377,7 @@ fn of_labelled(facts: &Facts<'_>, revision: &str, uses: &mut Uses) {
             kind: UseKind::Configuration,
             subject: place.clone(),
             message: format!("its label {}={revision} keeps it to that revision: no other one reads it", labels::REVISION),
-            advice: format!("kubectl label {place} {}-", labels::REVISION),
+            advice: Command::kubectl("label").object(&place).value(format!("{}-", labels::REVISION)).into(),
         });
     }
 }

@@ -1,5 +1,6 @@
 //! The file of a plan, and what of it is left to do on a cluster.
 
+use mesh::advice::{Advice, Command};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -113,7 +114,8 @@ impl Plan {
     pub fn read(path: &Path) -> Result<Plan, Stop> {
         Plan::parse(&read_text(path)?).map_err(|why| {
             let source = if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() };
-            Stop::Message(format!("{source} is no plan: {why}\n  kubectl mesh-upgrade plan -A > FILE makes one"))
+            let advice = Advice::run(Command::mesh_upgrade("plan -A")).and_say(" > FILE makes one");
+            Refusal::not_found(format!("{source} is no plan: {why}"), advice).into()
         })
     }
 
@@ -141,7 +143,10 @@ impl Plan {
         }
         let reason =
             format!("the plan was made for another cluster (its kube-system has uid {}, this one's has {cluster})", self.cluster);
-        Err(Refusal::new(reason, "choose its --context, or make a plan for this one: kubectl mesh-upgrade plan -A"))
+        Err(Refusal::new(
+            reason,
+            Advice::say("choose its --context, or make a plan for this one: ").and_run(Command::mesh_upgrade("plan -A")),
+        ))
     }
 
     /// Whether pods of workloads that an operator owns are to be evicted: who made the plan has asked for it.
@@ -184,7 +189,11 @@ impl Plan {
         }
         if !drifted.is_empty() {
             let reason = "the cluster has changed since the plan was made; nothing was restarted";
-            return Err(Refusal::new(reason, "kubectl mesh-upgrade plan with the same flags makes a new one").with(drifted));
+            return Err(Refusal::new(
+                reason,
+                Advice::run(Command::mesh_upgrade("plan")).and_say(" with the same flags makes a new one"),
+            )
+            .with(drifted));
         }
         Ok(Left { told: self.told(done, verdicts), waves })
     }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::civil::Date;
-use mesh::finding::{Finding, Severity};
+use mesh::advice::Advice;
+use mesh::finding::{Code, Finding, Severity};
 use mesh::verdict::{Verdict, verdicts};
 use serde_json::Value;
 
@@ -151,27 +152,27 @@ fn places(found: &Found) -> HashMap<(String, String), usize> {
 }
 
 /// A finding that blocks.
-pub fn error(code: &'static str, subject: impl Into<String>, message: impl Into<String>, advice: impl Into<String>) -> Finding {
+pub fn error(code: Code, subject: impl Into<String>, message: impl Into<String>, advice: impl Into<Advice>) -> Finding {
     finding(Severity::Error, code, subject, message, advice)
 }
 
 /// A finding to think about.
-pub fn warning(code: &'static str, subject: impl Into<String>, message: impl Into<String>, advice: impl Into<String>) -> Finding {
+pub fn warning(code: Code, subject: impl Into<String>, message: impl Into<String>, advice: impl Into<Advice>) -> Finding {
     finding(Severity::Warning, code, subject, message, advice)
 }
 
 /// A finding that is only good to know.
-pub fn info(code: &'static str, subject: impl Into<String>, message: impl Into<String>, advice: impl Into<String>) -> Finding {
+pub fn info(code: Code, subject: impl Into<String>, message: impl Into<String>, advice: impl Into<Advice>) -> Finding {
     finding(Severity::Info, code, subject, message, advice)
 }
 
 /// A finding.
 pub fn finding(
     severity: Severity,
-    code: &'static str,
+    code: Code,
     subject: impl Into<String>,
     message: impl Into<String>,
-    advice: impl Into<String>,
+    advice: impl Into<Advice>,
 ) -> Finding {
     Finding { severity, code, subject: subject.into(), message: message.into(), advice: advice.into() }
 }
@@ -218,5 +219,5 @@ pub fn sample(lists: impl IntoIterator<Item = (List, Vec<Value>)>) -> Facts {
 /// The codes and severities of findings, for tests.
 #[cfg(test)]
 pub fn brief(findings: &[Finding]) -> Vec<(&'static str, Severity)> {
-    findings.iter().map(|finding| (finding.code, finding.severity)).collect()
+    findings.iter().map(|finding| (finding.code.as_str(), finding.severity)).collect()
 }

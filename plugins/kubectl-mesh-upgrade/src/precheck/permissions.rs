@@ -1,6 +1,8 @@
 //! Whether the later steps may do what they do: what they say that they need, asked of the API server itself by
 //! SelfSubjectAccessReviews. What it does not serve is not asked for by any step, and so is needed by none.
 
+use mesh::advice::Advice;
+use mesh::finding::Code;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{StreamExt, iter};
@@ -125,7 +127,7 @@ async fn served(connection: &Connection, steps: &[(&'static str, Needs)]) -> Res
     if !found.unread.is_empty() {
         let unknown = found.unread.iter().map(|why| {
             let message = format!("unknown what is served, and so which permissions are needed: {why}");
-            error("permission", "discovery", message, "grant the ClusterRole system:discovery, then the same command")
+            error(Code::Permission, "discovery", message, "grant the ClusterRole system:discovery, then the same command")
         });
         return Ok((Served::new(), unknown.collect()));
     }
@@ -207,8 +209,9 @@ fn told(questions: &Questions, denied: &BTreeMap<Permission, String>) -> Vec<Fin
         let dot = if on.group.is_empty() { "" } else { "." };
         let (verbs, steps) = (verbs.join(", "), Vec::from_iter(steps).join(" and "));
         let message = format!("{why} {verbs} them {place}, which {steps} {depends}");
-        let advice = format!("grant apiGroups: [{:?}], resources: [{}], verbs: [{verbs}]", on.group, on.resource);
-        finding(severity, "permission", format!("{}{dot}{}", on.resource, on.group), message, advice)
+        let (group, resource) = (&on.group, &on.resource);
+        let advice = Advice::say(format!("grant apiGroups: [{group:?}], resources: [{resource}], verbs: [{verbs}]"));
+        finding(severity, Code::Permission, format!("{}{dot}{}", on.resource, on.group), message, advice)
     };
     by_resource.into_iter().map(finding).collect()
 }
@@ -258,7 +261,7 @@ mod tests {
         assert_eq!(found.len(), 1, "{found:#?}");
         assert_eq!((found[0].severity, found[0].subject.as_str()), (Severity::Error, "deployments.apps"));
         assert_eq!(found[0].message, "you may not get, patch them everywhere, which restart needs");
-        assert_eq!(found[0].advice, "grant apiGroups: [\"apps\"], resources: [deployments], verbs: [get, patch]");
+        assert_eq!(found[0].advice, Advice::say("grant apiGroups: [\"apps\"], resources: [deployments], verbs: [get, patch]"));
         assert!(told(&questions, &BTreeMap::new()).is_empty());
     }
 

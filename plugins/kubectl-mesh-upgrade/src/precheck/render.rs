@@ -1,5 +1,6 @@
 //! The findings as a table, a document and JUnit XML.
 
+use mesh::terminal::advisor::Advisor;
 use std::io::{self, Write};
 
 use mesh::finding::{Finding, Severity};
@@ -22,7 +23,7 @@ pub enum Detail {
 }
 
 /// The table, a row a finding.
-pub fn table<'a>(findings: impl Iterator<Item = &'a Finding>, detail: Detail, styles: &Styles) -> Table {
+pub fn table<'a>(findings: impl Iterator<Item = &'a Finding>, detail: Detail, advisor: &Advisor, styles: &Styles) -> Table {
     let columns = ["Severity", "Code", "Object", "Message", "Advice"];
     let shown = if detail == Detail::WithAdvice { columns.len() } else { columns.len() - 1 };
     let mut table = Table::new(columns.into_iter().take(shown));
@@ -34,10 +35,10 @@ pub fn table<'a>(findings: impl Iterator<Item = &'a Finding>, detail: Detail, st
         };
         let cells = [
             finding.severity.as_str().style(style).to_string(),
-            finding.code.to_owned(),
+            finding.code.to_string(),
             finding.subject.clone(),
             finding.message.clone(),
-            finding.advice.clone(),
+            advisor.text(&finding.advice),
         ];
         table.row(cells.into_iter().take(shown).collect());
     }
@@ -45,7 +46,7 @@ pub fn table<'a>(findings: impl Iterator<Item = &'a Finding>, detail: Detail, st
 }
 
 /// The whole report. Its items are the findings.
-pub fn document(facts: &Facts, found: &[Finding]) -> Value {
+pub fn document(facts: &Facts, found: &[Finding], advisor: &Advisor) -> Value {
     let count = |severity: Severity| found.iter().filter(|finding| finding.severity == severity).count();
     let target = &facts.target;
     let mut to = json!({"isInstalled": target.is_installed, "revision": target.revision_name()});
@@ -63,12 +64,12 @@ pub fn document(facts: &Facts, found: &[Finding]) -> Value {
             "info": count(Severity::Info),
             "isBlocked": count(Severity::Error) > 0,
         },
-        "items": found.iter().map(findings::document).collect::<Vec<_>>(),
+        "items": found.iter().map(|finding| findings::document(finding, advisor)).collect::<Vec<_>>(),
     })
 }
 
 /// A suite of one case a finding: an error fails, a warning is skipped with its message, what is good to know passes.
-pub fn junit(found: &[Finding], out: &mut dyn Write) -> io::Result<()> {
+pub fn junit(found: &[Finding], advisor: &Advisor, out: &mut dyn Write) -> io::Result<()> {
     let count = |severity: Severity| found.iter().filter(|finding| finding.severity == severity).count();
     writeln!(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"mesh-upgrade precheck\">")?;
     writeln!(
@@ -79,8 +80,8 @@ pub fn junit(found: &[Finding], out: &mut dyn Write) -> io::Result<()> {
         count(Severity::Warning)
     )?;
     for finding in found {
-        let (code, name) = (escaped(finding.code), escaped(&finding.subject));
-        let message = escaped(&format!("{}: {}", finding.message, finding.advice));
+        let (code, name) = (escaped(finding.code.as_str()), escaped(&finding.subject));
+        let message = escaped(&format!("{}: {}", finding.message, advisor.text(&finding.advice)));
         let element = match finding.severity {
             Severity::Error => "failure",
             Severity::Warning => "skipped",

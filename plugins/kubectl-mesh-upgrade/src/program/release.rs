@@ -1,5 +1,6 @@
 //! What a release of helm holds. Helm changes and removes a release as a whole: what else is in it goes along.
 
+use mesh::advice::{Advice, Command};
 use std::collections::BTreeSet;
 
 use mesh::cluster::connection::Connection;
@@ -101,7 +102,8 @@ impl Release {
             let reason = format!(
                 "{self} does not hold Deployment {istiod} -n {control_plane}, which says that it does; nothing was changed"
             );
-            return Err(Refusal::new(reason, format!("helm list --all --namespace {} shows what it holds", self.namespace)));
+            let list = Command::helm("list --all").flag("--namespace", &self.namespace);
+            return Err(Refusal::new(reason, Advice::run(list).and_say(" shows what it holds")));
         }
         let mut others: Vec<String> = Vec::new();
         for object in self.objects.iter().filter(|object| !self.is_of(object, revision, control_plane)) {
@@ -126,7 +128,7 @@ impl Release {
         let reason =
             format!("{self} holds more than revision {revision}, and helm removes a release as a whole; nothing was changed");
         let advice = format!("take revision {revision} out of the values or the chart of that release, and upgrade it with helm");
-        Err(Refusal::new(reason, advice).with(others))
+        Err(Refusal::new(reason, Advice::say(advice)).with(others))
     }
 
     /// What an upgrade of this release to these objects would change or delete that is not the new revision's own.
@@ -211,7 +213,8 @@ fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
 
 fn unreadable(name: &str, namespace: &str, why: &str) -> Refusal {
     let reason = format!("what release {name} -n {namespace} of helm holds is not known; nothing was changed");
-    Refusal::new(reason, format!("helm get manifest {name} --namespace {namespace} has to show it")).with(vec![why.to_owned()])
+    let manifest = Command::helm("get manifest").value(name).flag("--namespace", namespace);
+    Refusal::new(reason, Advice::run(manifest).and_say(" has to show it")).with(vec![why.to_owned()])
 }
 
 #[cfg(test)]

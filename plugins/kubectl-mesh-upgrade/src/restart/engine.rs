@@ -1,5 +1,6 @@
 //! Carries the waves out: proof, restart, roll-out, and a look at what runs then.
 
+use mesh::advice::{Advice, Command};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::process::Stdio;
@@ -180,7 +181,10 @@ impl<'a> Engine<'a> {
         }
         let reason =
             format!("a restart would not bring what is wanted; nothing of wave {} ({}) was restarted", wave.number, wave.name);
-        Err(Stop::Refused(Refusal::new(reason, "kubectl mesh-proxyver -A --probe=all shows what new pods get").with(against)))
+        Err(Stop::Refused(
+            Refusal::new(reason, Advice::run(Command::mesh_proxyver("-A --probe=all")).and_say(" shows what new pods get"))
+                .with(against),
+        ))
     }
 
     /// Restarts a wave, and notes what became of each of its workloads.
@@ -248,7 +252,7 @@ impl<'a> Engine<'a> {
         };
         let rollout = Rollout { subject: &subject, item, deadline };
         if self.looks.find(&subject, None).await?.is_some_and(|object| object["spec"]["paused"] == true) {
-            return Ok(Outcome::Failed("it is paused: kubectl rollout resume goes on".to_owned()));
+            return Ok(Outcome::Failed("it is paused: rollout resume goes on".to_owned()));
         }
         // Somebody, perhaps an earlier run of this command, has begun a roll-out: it is waited for, not begun again.
         let object = self.complete(&rollout, None).await?;

@@ -1,5 +1,6 @@
 //! What a rollback changes: decided from what was read, before anything is written.
 
+use mesh::advice::{Advice, Command};
 use mesh::cluster::Sight;
 use mesh::control_plane::Readiness;
 use mesh::installation::{label, name, namespace};
@@ -143,7 +144,7 @@ pub fn check_target(snapshot: &Snapshot, revisions: &[Revision], to: &str) -> Re
     let Some(revision) = revisions.iter().find(|revision| revision.name == to) else {
         let names: Vec<&str> = revisions.iter().map(|revision| revision.name.as_str()).collect();
         let here = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        return Err(Refusal::not_found(format!("revision {to} is not here: there are {here}"), "kubectl mesh-upgrade targets"));
+        return Err(Refusal::not_found(format!("revision {to} is not here: there are {here}"), Command::mesh_upgrade("targets")));
     };
     let why = match (&revision.control_plane, snapshot.readiness(to)) {
         (None, _) => "its control plane is gone",
@@ -152,7 +153,13 @@ pub fn check_target(snapshot: &Snapshot, revisions: &[Revision], to: &str) -> Re
         (Some(_), Readiness::Unknown) => "whether its control plane is ready could not be read",
     };
     let reason = format!("nothing can go back to revision {to}: {why}");
-    Err(Refusal::new(reason, "kubectl mesh-upgrade targets shows what answers; kubectl mesh-tag list -v says why not"))
+    Err(Refusal::new(
+        reason,
+        Advice::run(Command::mesh_upgrade("targets"))
+            .and_say(" shows what answers; ")
+            .and_run(Command::mesh_tag("list -v"))
+            .and_say(" says why not"),
+    ))
 }
 
 /// The revision that is left: the one named, or the only one that is newer.
@@ -163,14 +170,14 @@ pub fn other_revision(revisions: &[Revision], to: &str, named: Option<&str>) -> 
     let version_of = |name: &str| revisions.iter().find(|revision| revision.name == name).and_then(Revision::version).cloned();
     if let Some(named) = named {
         if named == to {
-            return Err(Refusal::new(format!("--from and --to are both {to}"), "kubectl mesh-upgrade targets"));
+            return Err(Refusal::new(format!("--from and --to are both {to}"), Command::mesh_upgrade("targets")));
         }
         let is_here = revisions.iter().any(|revision| revision.name == named);
         // What was removed by half may be followed still; only a name that nothing bears is a mistake.
         return if is_here {
             Ok(Some(named.to_owned()))
         } else {
-            Err(Refusal::not_found(format!("revision {named} is not here"), "kubectl mesh-upgrade targets"))
+            Err(Refusal::not_found(format!("revision {named} is not here"), Command::mesh_upgrade("targets")))
         };
     }
     let own = version_of(to);

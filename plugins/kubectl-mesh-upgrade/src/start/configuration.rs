@@ -1,5 +1,6 @@
 //! The mesh configuration of a revision that is to come, beside that of the one that runs. Pure.
 
+use mesh::advice::Advice;
 use mesh::control_plane::revision_suffix;
 use mesh::yaml;
 use serde_json::{Map, Value};
@@ -45,7 +46,7 @@ pub fn compare(
             (old, new) => {
                 let (subject, why) = if let Err(why) = old { (&old_name, why) } else { (&name, new.err().unwrap_or_default()) };
                 let reason = format!("its key {data} cannot be read: {}", why.lines().next().unwrap_or_default());
-                compared.obstacles.push(Obstacle::new(format!("configmaps/{subject}"), reason, "mend it first"));
+                compared.obstacles.push(Obstacle::new(format!("configmaps/{subject}"), reason, "fix it first"));
                 continue;
             }
         };
@@ -61,7 +62,7 @@ pub fn compare(
                 compared.lines.push((told, format!("{differ}: carried over")));
             } else if is_among(key, &IDENTITY) {
                 let reason = format!("{told} {differ}: proxies of both would not trust each other");
-                let advice = format!("render it with the same {key}, or carry it over with --carry-mesh-config");
+                let advice = Advice::say(format!("render it with the same {key}, or carry it over with --carry-mesh-config"));
                 compared.obstacles.push(Obstacle::new(format!("configmaps/{name}"), reason, advice));
             } else {
                 compared.lines.push((told, differ));
@@ -99,7 +100,7 @@ fn injector_values(contents: &Contents, revision: &str, injector: &Value) -> Vec
             Obstacle::new(
                 format!("configmaps/{name}"),
                 reason,
-                format!("render it with --set values.{key}=…, the same as before"),
+                Advice::say(format!("render it with --set values.{key}=…, the same as before")),
             )
         })
         .collect()

@@ -1,5 +1,6 @@
 //! What rendered manifests hold: one control plane of one revision, or why not. Pure.
 
+use mesh::advice::{Advice, Command};
 use mesh::change::Subject;
 use mesh::control_plane::{UNREVISIONED, revision_suffix};
 use mesh::image::Image;
@@ -17,19 +18,18 @@ pub struct Obstacle {
     /// Why it is in the way.
     pub reason: String,
     /// What to do.
-    pub advice: String,
+    pub advice: Advice,
 }
 
 impl Obstacle {
     /// From its parts.
-    pub fn new(subject: impl Into<String>, reason: impl Into<String>, advice: impl Into<String>) -> Obstacle {
+    pub fn new(subject: impl Into<String>, reason: impl Into<String>, advice: impl Into<Advice>) -> Obstacle {
         Obstacle { subject: subject.into(), reason: reason.into(), advice: advice.into() }
     }
 
-    /// As lines of a refusal.
-    pub fn lines(&self) -> Vec<String> {
-        let advice = (!self.advice.is_empty()).then(|| format!("  {}", self.advice));
-        std::iter::once(format!("{}: {}", self.subject, self.reason)).chain(advice).collect()
+    /// As a line of a refusal, with what to do.
+    pub fn line(&self) -> (String, Advice) {
+        (format!("{}: {}", self.subject, self.reason), self.advice.clone())
     }
 }
 
@@ -43,7 +43,7 @@ pub struct Contents {
     /// What is to be applied.
     pub objects: Vec<Value>,
     /// What is not, with the reason: tags, which are moved by themselves.
-    pub left_out: Vec<(String, String)>,
+    pub left_out: Vec<(String, Advice)>,
 }
 
 impl Contents {
@@ -93,12 +93,13 @@ pub fn contents(manifests: &[Manifest], revision: &str) -> Result<Contents, Vec<
     for manifest in manifests {
         let object = &manifest.object;
         if object["kind"] == "IstioOperator" {
-            let advice = format!("istioctl manifest generate -f FILE --set revision={revision} renders what it stands for");
+            let generate = Command::istioctl("manifest generate -f FILE").flag("--set", format!("revision={revision}")).local();
+            let advice = Advice::run(generate).and_say(" renders what it stands for");
             obstacles.push(Obstacle::new(placed(manifest), "it is an order for istioctl, no manifest", advice));
         } else if let Some(why) = why_left_out(object, revision) {
             left_out.push((described(object), why));
         } else if let Some(other) = label(object, labels::REVISION).filter(|other| *other != revision && is_of_revision(object)) {
-            let advice = format!("render the manifests of one revision: --set revision={revision}");
+            let advice = Advice::say(format!("render the manifests of one revision: --set revision={revision}"));
             obstacles.push(Obstacle::new(placed(manifest), format!("it belongs to revision {other}, not {revision}"), advice));
         } else {
             kept.push(manifest);
@@ -116,9 +117,11 @@ pub fn contents(manifests: &[Manifest], revision: &str) -> Result<Contents, Vec<
     let Some(deployment) = deployment else {
         if obstacles.is_empty() {
             let reason = format!("no Deployment {istiod} is in them: they install no control plane of revision {revision}");
-            let advice = format!(
-                "istioctl manifest generate --set revision={revision} --set profile=minimal, or helm template of the chart istiod"
-            );
+            let generate = Command::istioctl("manifest generate").flag("--set", format!("revision={revision}")).local();
+            let advice = Advice::run(generate.words("--set profile=minimal"))
+                .and_say(", or ")
+                .and_run(Command::helm("template").local())
+                .and_say(" of the chart istiod");
             obstacles.push(Obstacle::new("the manifests", reason, advice));
         }
         return Err(obstacles);
@@ -154,14 +157,17 @@ impl Contents {
 
 /// Tags, the default one and its validator among them, are the users' to move: an install that takes them along would move
 /// everybody who follows them (operator/pkg/webhook/webhook.go does so for `istioctl install`).
-fn why_left_out(object: &Value, revision: &str) -> Option<String> {
+fn why_left_out(object: &Value, revision: &str) -> Option<Advice> {
     if let Some(tag) = label(object, labels::TAG) {
-        return Some(format!("tag {tag} is moved by kubectl mesh-tag set {tag} --revision {revision}"));
+        let set = Command::mesh_tag("set").value(tag).flag("--revision", revision);
+        return Some(Advice::say(format!("tag {tag} is moved by ")).and_run(set));
     }
     let is_default_validator =
         object["kind"] == "ValidatingWebhookConfiguration" && object["metadata"]["name"] == "istiod-default-validator";
-    is_default_validator
-        .then(|| format!("the default validator moves with the default tag: kubectl mesh-tag set default --revision {revision}"))
+    is_default_validator.then(|| {
+        let set = Command::mesh_tag("set default").flag("--revision", revision);
+        Advice::say("the default validator moves with the default tag: ").and_run(set)
+    })
 }
 
 /// Definitions carry the label of whoever installed last, and belong to all.
@@ -204,6 +210,7 @@ pub fn why_no_revision(name: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use mesh::terminal::advisor::Advisor;
     use serde_json::json;
 
     use super::*;
@@ -274,7 +281,8 @@ mod tests {
             "ValidatingWebhookConfiguration istiod-default-validator -n istio-system",
         ];
         assert_eq!(names, expected);
-        assert!(contents.left_out[0].1.contains("kubectl mesh-tag set default --revision 1-28-2"));
+        let told = Advisor::default().text(&contents.left_out[0].1);
+        assert!(told.contains("kubectl mesh-tag set default --revision 1-28-2"));
     }
 
     #[test]

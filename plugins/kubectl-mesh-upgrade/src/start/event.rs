@@ -1,5 +1,6 @@
 //! What happens, as it happens: a line or a document an event.
 
+use mesh::advice::Advice;
 use mesh::change::Subject;
 use mesh::terminal::Terminal;
 use mesh::terminal::stop::Stop;
@@ -32,7 +33,8 @@ impl Events {
     }
 
     /// An object of the manifests that is not written, and why.
-    pub fn left_out(&self, object: &str, why: &str, terminal: &mut Terminal) -> Result<(), Stop> {
+    pub fn left_out(&self, object: &str, why: &Advice, terminal: &mut Terminal) -> Result<(), Stop> {
+        let why = terminal.advisor.text(why);
         self.write("LeftOut", &format!("left out  {object}: {why}"), json!({"name": object, "message": why}), terminal)
     }
 

@@ -1,5 +1,6 @@
 //! Writes the plan, waits for what it brings, and proves it.
 
+use mesh::advice::Advice;
 use std::cell::Cell;
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use serde_json::Value;
 
-use super::contents::{Contents, Obstacle};
+use super::contents::Contents;
 use super::event::Events;
 use super::plan::{Plan, Turn, plan};
 use crate::survey::survey;
@@ -72,7 +73,7 @@ pub struct Installation<'a> {
     /// When patience ends.
     pub deadline: Instant,
     /// How to go on, or back.
-    pub back: &'a str,
+    pub back: &'a Advice,
     /// How many objects were written.
     pub written: &'a Cell<usize>,
 }
@@ -94,7 +95,7 @@ impl Installation<'_> {
 
     /// What is said if the user interrupts it.
     pub fn interrupted(&self) -> Refusal {
-        Refusal::new(format!("{} written", plural(self.written.get() as u64, "object was", "objects were")), self.back)
+        Refusal::new(format!("{} written", plural(self.written.get() as u64, "object was", "objects were")), self.back.clone())
     }
 
     /// Reads everything back: planned once more, nothing is left to write.
@@ -107,7 +108,7 @@ impl Installation<'_> {
             let differences = step.change.differences().into_iter().map(|difference| format!("  {difference}"));
             std::iter::once(format!("{}: it is not as it was written", step.change.subject)).chain(differences)
         });
-        let told: Vec<String> = again.obstacles.iter().flat_map(Obstacle::lines).chain(changed).collect();
+        let told: Vec<String> = again.obstacles.iter().map(|obstacle| obstacle.line().0).chain(changed).collect();
         if told.is_empty() { Ok(()) } else { Err(Unfinished { details: told }) }
     }
 

@@ -1,5 +1,6 @@
 //! A program that installs the revision, on the connection that was checked.
 
+use mesh::advice::{Advice, Command};
 use std::rc::Rc;
 
 use mesh::cluster::connection::Connection;
@@ -75,7 +76,11 @@ impl Installer {
         let name = self.program.name();
         let tags = documents.iter().filter(|manifest| label(&manifest.object, labels::TAG).is_some()).map(|manifest| {
             let reason = format!("{name} would write this tag, and whoever follows it would follow the new revision at once");
-            Obstacle::new(described(&manifest.object), reason, format!("leave revisionTags out of what {name} is given"))
+            Obstacle::new(
+                described(&manifest.object),
+                reason,
+                Advice::say(format!("leave revisionTags out of what {name} is given")),
+            )
         });
         let mut obstacles: Vec<Obstacle> = tags.collect();
         if self.program == Program::Helm {
@@ -93,14 +98,18 @@ impl Installer {
         hurt.sort();
         hurt.dedup();
         let subject = format!("release {name} -n {namespace} of helm");
-        let advice = format!("give the new revision a release of its own, such as istiod-{revision}");
+        let advice = Advice::say(format!("give the new revision a release of its own, such as istiod-{revision}"));
         let mut obstacles: Vec<Obstacle> = hurt
             .into_iter()
             .map(|what| Obstacle::new(subject.clone(), format!("it is here, and {what}"), advice.clone()))
             .collect();
         if obstacles.is_empty() && !held.is_empty() && !self.arguments.changes_what_is_there() {
-            let reason = "it is here already, and helm install makes a new one only";
-            obstacles.push(Obstacle::new(subject, reason, "helm upgrade --install goes on with it"));
+            let reason = "it is here already, and this would make a new one only";
+            obstacles.push(Obstacle::new(
+                subject,
+                reason,
+                Advice::run(Command::helm("upgrade --install")).and_say(" goes on with it"),
+            ));
         }
         Ok(obstacles)
     }

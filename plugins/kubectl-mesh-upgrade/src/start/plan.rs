@@ -1,5 +1,6 @@
 //! What is going to be written: every object beside what is there, asked of the API server by a dry run before the first write.
 
+use mesh::advice::{Advice, Command};
 use mesh::change::{Action, Change, Subject, without_server_fields};
 use mesh::cluster::apply::{FIELD_MANAGER, Persistence, apply, as_if_forced, carry_out};
 use mesh::cluster::connection::Connection;
@@ -94,7 +95,7 @@ pub struct Plan {
     /// In their order.
     pub steps: Vec<Step>,
     /// What is shared, here already, and left alone.
-    pub left_out: Vec<(String, String)>,
+    pub left_out: Vec<(String, Advice)>,
     /// What is in the way.
     pub obstacles: Vec<Obstacle>,
 }
@@ -118,7 +119,7 @@ pub async fn plan(connection: &Connection, contents: &Contents, revision: &str) 
         };
         let before = read_object(connection, &subject).await?;
         if before.is_some() && is_shared(object) {
-            plan.left_out.push((subject.to_string(), "it is here already, and shared by all revisions".to_owned()));
+            plan.left_out.push((subject.to_string(), "it is here already, and shared by all revisions".into()));
             continue;
         }
         let body = body(object, before.as_ref(), contents);
@@ -271,16 +272,16 @@ fn in_the_way(step: &Step, revision: &str, version: Option<&Version>) -> Option<
     let owner = owner_of(live);
     if !owner.is_ours_to_write() {
         let advice = match &owner {
-            Owner::Helm { release, namespace } => {
-                format!("helm upgrade {release} -n {namespace}, or leave it out of the manifests")
-            }
-            _ => "change it there, or leave it out of the manifests".to_owned(),
+            Owner::Helm { release, namespace } => Advice::run(Command::helm("upgrade").value(release).namespace(namespace))
+                .and_say(", or leave it out of the manifests"),
+            _ => Advice::say("change it there, or leave it out of the manifests"),
         };
         return Some(Obstacle::new(subject, format!("it belongs to {owner}, who would put it back"), advice));
     }
     if step.turn == Turn::Definition {
         let why = why_not_replace(live, &step.body, version)?;
-        let advice = "leave the CustomResourceDefinitions out: render the chart istiod alone with helm template";
+        let advice = Advice::say("leave the CustomResourceDefinitions out: render the chart istiod alone with ")
+            .and_run(Command::helm("template").local());
         return Some(Obstacle::new(subject, why, advice));
     }
     if is_own(live, revision) {

@@ -26,10 +26,10 @@ pub fn document(survey: &Survey, status: &Status, advisor: &Advisor) -> Value {
         "revisions": survey.revisions.iter().map(|found| revision(found, status)).collect::<Vec<_>>(),
         "items": status.namespaces.iter().map(namespace).collect::<Vec<_>>(),
         "left": status.left.iter().map(|left| left_item(left, status, advisor)).collect::<Vec<_>>(),
-        "findings": health::findings(&survey.snapshot).iter().map(findings::document).collect::<Vec<_>>(),
+        "findings": health::findings(&survey.snapshot).iter().map(|finding| findings::document(finding, advisor)).collect::<Vec<_>>(),
     });
-    if let Some(next) = status.next_command(advisor, None) {
-        document["next"] = next.into();
+    if let Some(next) = status.next_command(None) {
+        document["next"] = advisor.command(&next).into();
     }
     document
 }
@@ -80,7 +80,8 @@ fn left_item(left: &Left, status: &Status, advisor: &Advisor) -> Value {
         "message": left.why.words(),
     });
     let own = advisor.advice(None, &left.verdict);
-    let advice = if own.is_empty() { status.command(&left.why, advisor, None).unwrap_or_default() } else { own };
+    let command = || status.command(&left.why, None).map(|command| advisor.command(&command));
+    let advice = if own.is_empty() { command().unwrap_or_default() } else { own };
     if !advice.is_empty() {
         item["advice"] = advice.into();
     }

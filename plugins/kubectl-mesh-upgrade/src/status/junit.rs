@@ -31,7 +31,7 @@ pub fn junit(status: &Status, advisor: &Advisor, out: &mut dyn Write) -> io::Res
                 continue;
             };
             let element = if matches!(found.why, Why::Unknown(_)) { "error" } else { "failure" };
-            let command = status.command(&found.why, advisor, None).unwrap_or_default();
+            let command = status.command(&found.why, None).map_or_else(String::new, |command| advisor.command(&command));
             let message = escaped(&format!("{}: {command}", found.why.words()));
             writeln!(out, "    <testcase classname=\"{suite}\" name=\"{name}\">")?;
             writeln!(out, "      <{element} message=\"{message}\"/>\n    </testcase>")?;

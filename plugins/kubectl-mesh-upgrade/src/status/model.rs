@@ -1,5 +1,6 @@
 //! What a status says: pure decisions over a snapshot and its verdicts.
 
+use mesh::advice::Command;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -8,7 +9,6 @@ use mesh::object::Lookup;
 use mesh::proxy::{Proxy, ProxyType};
 use mesh::snapshot::Snapshot;
 use mesh::state::{Reason, State};
-use mesh::terminal::advisor::Advisor;
 use mesh::verdict::{Verdict, verdicts};
 
 use crate::revisions::Revision;
@@ -290,61 +290,66 @@ impl Status {
     }
 
     /// The command that deals with a cause; of one that no single command deals with, the command that lists it.
-    pub fn command(&self, why: &Why, advisor: &Advisor, namespace: Option<&str>) -> Option<String> {
+    pub fn command(&self, why: &Why, namespace: Option<&str>) -> Option<Command> {
         let to = self.to.as_deref()?;
-        let place = namespace.map_or_else(|| "-A".to_owned(), |namespace| format!("-n {namespace}"));
-        let listed = |state: State| advisor.plugin("mesh-proxyver", &format!("{place} --state {state} -o wide"));
+        let placed = |command: Command| match namespace {
+            Some(namespace) => command.namespace(namespace),
+            None => command.words("-A"),
+        };
+        let listed = |state: State| placed(Command::mesh_proxyver("")).flag("--state", state.as_str());
         Some(match why {
-            Why::Orphaned | Why::Stale => advisor.plugin("mesh-upgrade", &format!("restart {place}")),
-            Why::Tag { tag, revision } => advisor.plugin("mesh-tag", &format!("set {tag} --revision {to} --from {revision}")),
+            Why::Orphaned | Why::Stale => placed(Command::mesh_upgrade("restart")),
+            Why::Tag { tag, revision } => Command::mesh_tag("set").value(tag).flag("--revision", to).flag("--from", revision),
             Why::Label { .. } | Why::Injection { .. } => {
                 let mut namespaces: Vec<&str> =
                     self.left.iter().filter(|left| left.why == *why).map(|left| &*left.verdict.workload.namespace).collect();
                 namespaces.dedup();
+                let attach = Command::mesh_tag("attach").value(to);
                 // So many names make a command that nobody reads.
-                let shown = if namespaces.len() > 5 { "NAMESPACE …".to_owned() } else { namespaces.join(" ") };
-                advisor.plugin("mesh-tag", &format!("attach {to} {shown}"))
+                if namespaces.len() > 5 { attach.words("NAMESPACE …") } else { attach.values(namespaces) }
             }
             Why::OwnLabel { .. } => {
                 let first = self.left.iter().find(|left| left.why == *why)?;
-                relabel(first, to, &advisor.kubectl(None))
+                relabel(first, to)
             }
-            Why::Unknown(_) => advisor.plugin("mesh-proxyver", &format!("{place} --state unknown --probe")),
-            Why::Blocked(_) => listed(State::Blocked),
-            Why::Pinned => listed(State::Pinned),
-            Why::Leaving => listed(State::Leaving),
+            Why::Unknown(_) => listed(State::Unknown).words("--probe"),
+            Why::Blocked(_) => listed(State::Blocked).words("-o wide"),
+            Why::Pinned => listed(State::Pinned).words("-o wide"),
+            Why::Leaving => listed(State::Leaving).words("-o wide"),
         })
     }
 
     /// The one command that goes on from here.
-    pub fn next_command(&self, advisor: &Advisor, namespace: Option<&str>) -> Option<String> {
+    pub fn next_command(&self, namespace: Option<&str>) -> Option<Command> {
         self.to.as_ref()?;
         if let Some(why) = self.groups().into_keys().next() {
-            return self.command(why, advisor, namespace);
+            return self.command(why, namespace);
         }
         match self.others.first() {
             // What could not be read may use another revision, or be one.
             _ if self.is_incomplete => None,
             // One namespace says nothing of the others.
-            Some(_) if namespace.is_some() => Some(advisor.plugin("mesh-upgrade", "status")),
-            Some(old) => Some(advisor.plugin("mesh-upgrade", &format!("complete --remove {old}"))),
+            Some(_) if namespace.is_some() => Some(Command::mesh_upgrade("status")),
+            Some(old) => Some(Command::mesh_upgrade("complete").flag("--remove", old)),
             None => match self.newer.last() {
-                Some(newer) => Some(advisor.plugin("mesh-upgrade", &format!("precheck --to {newer}"))),
-                None => Some(advisor.plugin("mesh-upgrade", "targets")),
+                Some(newer) => Some(Command::mesh_upgrade("precheck").flag("--to", newer)),
+                None => Some(Command::mesh_upgrade("targets")),
             },
         }
     }
 }
 
 /// The command that lets a workload's own label name another revision: its Gateway's, or that of its pods.
-fn relabel(left: &Left, to: &str, kubectl: &str) -> String {
+fn relabel(left: &Left, to: &str) -> Command {
     let id = &left.verdict.workload;
-    let (namespace, label) = (&id.namespace, labels::REVISION);
+    let label = labels::REVISION;
+    let kubectl = Command::kubectl("").namespace(&id.namespace);
     if left.verdict.proxy_type.is_made_by_istiod() {
-        return format!("{kubectl} -n {namespace} label gateways.gateway.networking.k8s.io GATEWAY {label}={to} --overwrite");
+        let gateway = kubectl.words("label gateways.gateway.networking.k8s.io GATEWAY");
+        return gateway.value(format!("{label}={to}")).words("--overwrite");
     }
-    let patch = format!(r#"{{"spec":{{"template":{{"metadata":{{"labels":{{"{label}":"{to}"}}}}}}}}}}"#);
-    format!("{kubectl} -n {namespace} patch {} --type merge -p '{patch}'", id.qualified_name())
+    let patch = serde_json::json!({"spec": {"template": {"metadata": {"labels": {label: to}}}}});
+    kubectl.words("patch").value(id.qualified_name()).words("--type merge").flag("-p", patch.to_string())
 }
 
 /// Whether a proxy is where everything moves to: of that revision, and what a new pod would have too.
@@ -358,6 +363,7 @@ mod tests {
     use mesh::object::{Interner, Labels};
     use mesh::snapshot::{Unread, UnreadCause};
     use mesh::template::Template;
+    use mesh::terminal::advisor::Advisor;
     use mesh::workload::{Restart, Workload, WorkloadId};
 
     use super::*;
@@ -392,8 +398,8 @@ mod tests {
         Snapshot { namespaces, workloads, ..Snapshot::default() }
     }
 
-    fn advisor() -> Advisor {
-        Advisor::default()
+    fn typed(command: Option<Command>) -> Option<String> {
+        command.map(|command| Advisor::default().command(&command))
     }
 
     #[test]
@@ -425,8 +431,7 @@ mod tests {
     fn an_old_revision_is_removed_only_when_all_was_read() {
         let revisions = [revision("1-26-0", "1.26.0", 0), revision("1-28-2", "1.28.2", 2)];
         let mut snapshot = snapshot(vec![workload("new", "1-28-2", 2)]);
-        let next =
-            |snapshot: &Snapshot, namespace| status(snapshot, &revisions, None).unwrap().next_command(&advisor(), namespace);
+        let next = |snapshot: &Snapshot, namespace| typed(status(snapshot, &revisions, None).unwrap().next_command(namespace));
         assert_eq!(next(&snapshot, None).as_deref(), Some("kubectl mesh-upgrade complete --remove 1-26-0"));
         assert_eq!(next(&snapshot, Some("shop")).as_deref(), Some("kubectl mesh-upgrade status"));
         let resource = mesh::object::Resource::StatefulSets;
@@ -440,7 +445,7 @@ mod tests {
         revisions[1].control_plane.as_mut().unwrap().readiness = Readiness::NotReady;
         let status = status(&snapshot(Vec::new()), &revisions, None).unwrap();
         assert_eq!((&status.others[..], &status.newer[..]), (&[][..], &["1-28-2".to_owned()][..]));
-        assert_eq!(status.next_command(&advisor(), None).as_deref(), Some("kubectl mesh-upgrade precheck --to 1-28-2"));
+        assert_eq!(typed(status.next_command(None)).as_deref(), Some("kubectl mesh-upgrade precheck --to 1-28-2"));
     }
 
     #[test]
@@ -449,7 +454,7 @@ mod tests {
         let mut status = status(&snapshot(vec![workload("old", "1-26-0", 3)]), &revisions, None).unwrap();
         let mut command = |why: Why| {
             status.left[0].why = why.clone();
-            status.command(&why, &advisor(), None).unwrap_or_default()
+            typed(status.command(&why, None)).unwrap_or_default()
         };
         let revision = || "1-26-0".to_owned();
         assert_eq!(command(Why::Stale), "kubectl mesh-upgrade restart -A");

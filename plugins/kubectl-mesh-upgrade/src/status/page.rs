@@ -158,8 +158,8 @@ fn left(status: &Status, advisor: &Advisor, look: Look, namespace: Option<&str>)
                 lines.push(format!("    {} -n {} ({})", id.qualified_name(), id.namespace, left.proxies));
             }
         }
-        if let Some(command) = status.command(why, advisor, namespace) {
-            lines.extend(wrapped(&format!("    {command}"), "      ", look.width));
+        if let Some(command) = status.command(why, namespace) {
+            lines.extend(wrapped_command("    ", &advisor.words(&command), look.width));
         }
     }
     lines
@@ -221,6 +221,31 @@ pub fn wrapped(text: &str, indent: &str, width: Option<u16>) -> Vec<String> {
     for word in text.split_whitespace() {
         if is_begun && columns(&line) + 1 + columns(word) > width {
             lines.push(std::mem::replace(&mut line, indent.to_owned()));
+            is_begun = false;
+        }
+        if is_begun {
+            line.push(' ');
+        }
+        line.push_str(word);
+        is_begun = true;
+    }
+    lines.push(line);
+    lines
+}
+
+/// A command in lines of at most `width` columns, broken between its words in the way that a shell puts together again: whoever
+/// copies a part of it does not run that part.
+pub fn wrapped_command(lead: &str, words: &[String], width: Option<u16>) -> Vec<String> {
+    const INDENT: &str = "      ";
+    let Some(width) = width.map(usize::from) else { return vec![format!("{lead}{}", words.join(" "))] };
+    let mut lines = Vec::new();
+    let mut line = lead.to_owned();
+    let mut is_begun = false;
+    for (place, word) in words.iter().enumerate() {
+        let end = if place + 1 < words.len() { 2 } else { 0 };
+        if is_begun && columns(&line) + 1 + columns(word) + end > width {
+            line.push_str(" \\");
+            lines.push(std::mem::replace(&mut line, INDENT.to_owned()));
             is_begun = false;
         }
         if is_begun {
@@ -342,6 +367,14 @@ mod tests {
         assert_eq!(wrapped("  one two three", "    ", Some(10)), ["  one two", "    three"]);
         assert_eq!(wrapped("averyveryverylongword x", "  ", Some(10)), ["averyveryverylongword", "  x"]);
         assert_eq!(wrapped("one two three", "  ", None), ["one two three"]);
+    }
+
+    #[test]
+    fn a_broken_command_is_put_together_by_a_shell() {
+        let words = ["kubectl", "--context='my  prod'", "get", "pods"].map(str::to_owned);
+        let lines = wrapped_command("  ", &words, Some(32));
+        assert_eq!(lines, ["  kubectl --context='my  prod' \\", "      get pods"]);
+        assert_eq!(wrapped_command("  ", &words, None), ["  kubectl --context='my  prod' get pods"]);
     }
 
     #[test]

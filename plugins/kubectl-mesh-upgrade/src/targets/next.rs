@@ -1,5 +1,6 @@
 //! What may come after a revision: pure decisions over the revisions that are here and the releases that are known.
 
+use mesh::advice::Advice;
 use std::collections::BTreeSet;
 
 use jiff::civil::Date;
@@ -26,7 +27,7 @@ pub struct Target {
     /// Whether it may come next.
     pub verdict: Verdict,
     /// What stands against it, and what to mind.
-    pub notes: Vec<String>,
+    pub notes: Vec<Advice>,
 }
 
 /// Whether a target may come next.
@@ -81,23 +82,25 @@ fn after(
         let minors = line.1 - minor;
         let mut verdict = Verdict::Yes;
         let mut notes = Vec::new();
-        let mut note = |weight: Verdict, text: String| {
+        let mut note = |weight: Verdict, note: Advice| {
             verdict = verdict.max(weight);
-            notes.push(text);
+            notes.push(note);
         };
         if minors > plane.platform.minors_at_once() {
-            note(Verdict::No, format!("{minors} minor versions at once: go by one in between"));
+            note(Verdict::No, Advice::say(format!("{minors} minor versions at once: go by one in between")));
         } else if minors == 2 {
-            note(Verdict::Careful, "two minor versions at once: only beside the old one, never in place".to_owned());
+            note(Verdict::Careful, "two minor versions at once: only beside the old one, never in place".into());
         }
         if let Some(oldest) = from.oldest_proxy() {
             let behind = i64::from(line.1) - i64::from(oldest.minor);
             if behind > 2 {
-                note(Verdict::No, format!("proxies of {oldest} would be {behind} minor versions behind: restart them first"));
+                let why = format!("proxies of {oldest} would be {behind} minor versions behind: restart them first");
+                note(Verdict::No, Advice::say(why));
             }
         }
         if let Some(newest) = from.newest_proxy().filter(|newest| newest.line() > line) {
-            note(Verdict::No, format!("proxies of {newest} run: a data plane is never ahead of its control plane"));
+            let why = format!("proxies of {newest} run: a data plane is never ahead of its control plane");
+            note(Verdict::No, Advice::say(why));
         }
         match (release, kubernetes) {
             (Some(release), Some(kubernetes)) if !release.supports_kubernetes(kubernetes) => {
@@ -108,7 +111,7 @@ fn after(
                 };
                 let bound = if weight == Verdict::No { release.oldest_kubernetes } else { release.newest_kubernetes };
                 let (major, minor) = kubernetes;
-                note(weight, format!("Kubernetes here is {major}.{minor}, {word} {}.{}", bound.0, bound.1));
+                note(weight, Advice::say(format!("Kubernetes here is {major}.{minor}, {word} {}.{}", bound.0, bound.1)));
             }
             _ => {}
         }
@@ -154,6 +157,10 @@ mod tests {
         targets(revisions, Releases::known(), Some(kubernetes), date(2026, 7, 15))
     }
 
+    fn told(note: &Advice) -> String {
+        mesh::terminal::advisor::Advisor::default().text(note)
+    }
+
     fn brief(targets: &[Target]) -> Vec<((u32, u32), u32, Verdict)> {
         targets.iter().map(|target| (target.line, target.minors, target.verdict)).collect()
     }
@@ -162,7 +169,7 @@ mod tests {
     fn one_minor_upward_or_two_beside_the_old_one() {
         let found = decide(&[revision("1-26-0", "1.26.0", &["1.26.0"])], (1, 32));
         assert_eq!(brief(&found), [((1, 27), 1, Verdict::Yes), ((1, 28), 2, Verdict::Careful)]);
-        assert!(found[1].notes[0].contains("never in place"), "{found:#?}");
+        assert!(told(&found[1].notes[0]).contains("never in place"), "{found:#?}");
         assert_eq!([found[0].is_supported, found[1].is_supported], [Some(false), Some(false)]);
     }
 
@@ -189,7 +196,7 @@ mod tests {
     fn proxies_left_behind_by_an_upgrade_in_place_hold_it_back() {
         let behind = decide(&[revision("default", "1.26.0", &["1.25.2", "1.26.0"])], (1, 32));
         assert_eq!(brief(&behind), [((1, 27), 1, Verdict::Yes), ((1, 28), 2, Verdict::No)]);
-        assert!(behind[1].notes.iter().any(|note| note.contains("proxies of 1.25.2 would be 3")), "{behind:#?}");
+        assert!(behind[1].notes.iter().any(|note| told(note).contains("proxies of 1.25.2 would be 3")), "{behind:#?}");
     }
 
     #[test]
@@ -212,7 +219,7 @@ mod tests {
         let sail = Sail { kind: "IstioRevision".to_owned(), name: "default-v1-26-0".to_owned() };
         theirs.control_plane.as_mut().unwrap().platform = Box::new(sail);
         let found = decide(&[theirs], (1, 32));
-        assert!(found[0].verdict == Verdict::Careful && found[0].notes[0].contains("spec.version"), "{found:#?}");
+        assert!(found[0].verdict == Verdict::Careful && told(&found[0].notes[0]).contains("spec.version"), "{found:#?}");
     }
 
     #[test]

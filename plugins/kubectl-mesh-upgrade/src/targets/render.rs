@@ -1,5 +1,6 @@
 //! The revisions and what may come next, as tables and as a document.
 
+use mesh::terminal::advisor::Advisor;
 use std::io::{self, Write};
 
 use jiff::civil::Date;
@@ -25,6 +26,8 @@ pub struct Page<'a> {
     pub releases: &'a Releases,
     /// The version of Kubernetes, where it is known.
     pub kubernetes: Option<(u32, u32)>,
+    /// Words the commands in notes.
+    pub advisor: &'a Advisor,
     /// The day of the look.
     pub today: Date,
 }
@@ -79,8 +82,12 @@ fn target_cells(page: &Page<'_>, target: &Target, styles: &Styles) -> Vec<String
         step_name(target.minors),
         or_none(release.map(|release| release.kubernetes_range())),
         end_of_support(page, Some(target.line), styles),
-        or_none(Some(target.notes.join("; "))),
+        or_none(Some(notes(page, target).join("; "))),
     ]
+}
+
+fn notes(page: &Page<'_>, target: &Target) -> Vec<String> {
+    target.notes.iter().map(|note| page.advisor.text(note)).collect()
 }
 
 fn step_name(minors: u32) -> String {
@@ -118,7 +125,7 @@ pub fn document(page: &Page<'_>) -> Value {
         document["kubernetes"] = line_name(kubernetes).into();
     }
     let told = mesh::health::findings(&page.survey.snapshot);
-    document["findings"] = told.iter().map(mesh::terminal::findings::document).collect();
+    document["findings"] = told.iter().map(|finding| mesh::terminal::findings::document(finding, page.advisor)).collect();
     document
 }
 
@@ -156,7 +163,7 @@ fn next_item(page: &Page<'_>, target: &Target) -> Value {
         "may": target.verdict.as_str(),
         "minors": target.minors,
         "here": target.here,
-        "notes": target.notes,
+        "notes": notes(page, target),
     });
     if let Some(release) = page.releases.of_line(target.line) {
         item["kubernetes"] =

@@ -1,6 +1,7 @@
 //! The components that stand on every node once for all revisions: ztunnel and the CNI plugin.
 
-use mesh::finding::Finding;
+use mesh::advice::{Advice, Command};
+use mesh::finding::{Code, Finding};
 use mesh::image::Image;
 use serde_json::Value;
 
@@ -18,27 +19,25 @@ pub fn node_components(facts: &Facts) -> Vec<Finding> {
         let subject = subject("daemonsets.apps", object);
         let Some(version) = image(object, container).and_then(|image| Image::parse(image).version()) else {
             let message = format!("{name} of no known version: whether it works with {to} is unknown");
-            findings.push(warning("node-component-version", subject, message, "give its image a version as its tag"));
+            findings.push(warning(Code::NodeComponentVersion, subject, message, "give its image a version as its tag"));
             continue;
         };
         match to.minors_ahead_of(&version) {
             Some(ahead) if ahead < 0 => {
                 let message = format!("{name} {version} would be ahead of its control plane, {to}");
-                findings.push(error("node-component-ahead", subject, message, "a newer target"));
+                findings.push(error(Code::NodeComponentAhead, subject, message, "a newer target"));
             }
             Some(ahead) if ahead > 1 => {
                 let message = format!("{name} {version} would be {ahead} minor versions behind: it works with one at most");
-                let advice = format!(
-                    "upgrade by one minor version in between: kubectl mesh-upgrade precheck --to {}.{}",
-                    version.major,
-                    version.minor + 1
-                );
-                findings.push(error("node-component-behind", subject, message, advice));
+                let between = format!("{}.{}", version.major, version.minor + 1);
+                let advice = Advice::say("upgrade by one minor version in between: ")
+                    .and_run(Command::mesh_upgrade("precheck").flag("--to", between));
+                findings.push(error(Code::NodeComponentBehind, subject, message, advice));
             }
             _ if version < *to => {
                 let message = format!("{name} {version} is upgraded in place, for all revisions at once");
                 let advice = "after the control plane: CNI, then ztunnel, node by node, then waypoints; long connections break";
-                findings.push(info("node-component-order", subject, message, advice));
+                findings.push(info(Code::NodeComponentOrder, subject, message, advice));
             }
             _ => {}
         }

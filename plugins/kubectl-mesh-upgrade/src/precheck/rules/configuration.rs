@@ -1,6 +1,7 @@
 //! Configuration that is made for one version or one revision, and ceases to apply without a word.
 
-use mesh::finding::Finding;
+use mesh::advice::{Advice, Command};
+use mesh::finding::{Code, Finding};
 use mesh::labels;
 use mesh::version::Version;
 use regex::Regex;
@@ -40,7 +41,7 @@ pub fn envoy_filters(facts: &Facts) -> Vec<Finding> {
             count => format!(" (and {} more)", count - 1),
         };
         let message = format!("patches Envoy's own configuration{others}: names there may change with the version");
-        findings.push(warning("envoyfilter", first.clone(), message, "try it with the first workload that moves"));
+        findings.push(warning(Code::Envoyfilter, first.clone(), message, "try it with the first workload that moves"));
     }
     findings
 }
@@ -48,19 +49,20 @@ pub fn envoy_filters(facts: &Facts) -> Vec<Finding> {
 fn envoy_filter(subject: &str, expression: &str, running: &[String], to: &Version) -> Option<Finding> {
     let Ok(compiled) = Regex::new(expression) else {
         let message = format!("its proxyVersion {expression:?} is no regular expression: whether it applies is unknown");
-        return Some(error("envoyfilter-version", subject, message, "mend the expression"));
+        return Some(error(Code::EnvoyfilterVersion, subject, message, "mend the expression"));
     };
     let applies_now = running.iter().any(|version| compiled.is_match(version));
     let will_apply = compiled.is_match(&to.to_string());
-    let (line, advice) = (format!("its proxyVersion {expression:?}"), format!("add a patch whose proxyVersion matches {to}"));
+    let (line, advice) =
+        (format!("its proxyVersion {expression:?}"), Advice::say(format!("add a patch whose proxyVersion matches {to}")));
     match (applies_now, will_apply) {
         (true, false) => {
             let message = format!("{line} does not match {to}: it ceases to apply to each proxy that moves");
-            Some(error("envoyfilter-version", subject, message, advice))
+            Some(error(Code::EnvoyfilterVersion, subject, message, advice))
         }
         (false, true) => {
             let message = format!("{line} matches {to} and nothing that runs: it begins to apply to each proxy that moves");
-            Some(info("envoyfilter-version", subject, message, "as it should, if it is the successor of another one"))
+            Some(info(Code::EnvoyfilterVersion, subject, message, "as it should, if it is the successor of another one"))
         }
         _ => None,
     }
@@ -78,8 +80,8 @@ pub fn wasm(facts: &Facts) -> Vec<Finding> {
         .map(|plugin| {
             let url = plugin["spec"]["url"].as_str().unwrap_or_default();
             let message = format!("its url names Istio {}.{}, which runs now: {url}", from.major, from.minor);
-            let advice = format!("see that it loads in {to}, or give it a build for that");
-            warning("wasm-version", subject("wasmplugins.extensions.istio.io", plugin), message, advice)
+            let advice = Advice::say(format!("see that it loads in {to}, or give it a build for that"));
+            warning(Code::WasmVersion, subject("wasmplugins.extensions.istio.io", plugin), message, advice)
         })
         .collect()
 }
@@ -107,24 +109,25 @@ pub fn of_one_revision(facts: &Facts) -> Vec<Finding> {
         let kind = object["plural"].as_str().unwrap_or_default();
         let group = object["apiVersion"].as_str().and_then(|version| version.split_once('/')).map_or("", |(group, _)| group);
         let subject = subject(&format!("{kind}.{group}"), object);
-        let relabel = format!("kubectl label {} {}-", subject, labels::REVISION);
+        let relabel = Command::kubectl("label").object(&subject).value(format!("{}-", labels::REVISION));
         if revision == target {
             continue;
         }
         if facts.survey.revisions.iter().any(|known| known.name == revision && known.control_plane.is_some()) {
             let message = format!("only revision {revision} reads it: it does not apply to proxies of {target}");
+            let label = labels::REVISION;
             let advice =
-                format!("{relabel} lets every revision read it; or add one with the label {}={target}", labels::REVISION);
+                Advice::run(relabel).and_say(format!(" lets every revision read it; or add one with the label {label}={target}"));
             // What goes away with the move blocks; what belongs to a third revision does not.
             if facts.target.from.as_deref() == Some(revision) && !has_successor(object, objects, &target) {
-                findings.push(error("config-of-one-revision", subject, message, advice));
+                findings.push(error(Code::ConfigOfOneRevision, subject, message, advice));
             } else {
-                findings.push(info("config-of-one-revision", subject, message, advice));
+                findings.push(info(Code::ConfigOfOneRevision, subject, message, advice));
             }
         } else {
             let what = if tags.contains(&revision) { "a tag" } else { "no revision that is here" };
             let message = format!("its label {}={revision} names {what}: no istiod reads it", labels::REVISION);
-            findings.push(warning("config-of-nobody", subject, message, relabel));
+            findings.push(warning(Code::ConfigOfNobody, subject, message, relabel));
         }
     }
     findings

@@ -1,6 +1,7 @@
 //! Custom resource definitions: they are shared by all revisions, and come before the control plane that reads them.
 
-use mesh::finding::Finding;
+use mesh::advice::{Advice, Command};
+use mesh::finding::{Code, Finding};
 use mesh::version::Version;
 use serde_json::Value;
 
@@ -83,12 +84,13 @@ pub fn served(facts: &Facts) -> Vec<Finding> {
             definition.oldest_bundle_for(istio).is_some_and(|oldest| bundle(object).is_none_or(|found| found < oldest));
         if !is_served && !is_ignored {
             let advice = if definition.name.ends_with(".istio.io") {
-                format!("apply the CustomResourceDefinitions of Istio {istio} first: chart base, or istioctl manifest generate")
+                Advice::say(format!("apply the CustomResourceDefinitions of Istio {istio} first: chart base, or "))
+                    .and_run(Command::istioctl("manifest generate").local())
             } else {
-                "apply a newer bundle of the Gateway API first".to_owned()
+                Advice::say("apply a newer bundle of the Gateway API first")
             };
             let message = format!("version {version} is not served, and istiod {istio} reads no other: it would never be ready");
-            findings.push(error("crd-version-not-served", subject("customresourcedefinitions", object), message, advice));
+            findings.push(error(Code::CrdVersionNotServed, subject("customresourcedefinitions", object), message, advice));
         }
     }
     findings
@@ -106,16 +108,16 @@ pub fn stored(facts: &Facts) -> Vec<Finding> {
         for version in stored.filter(|version| Some(*version) != storage) {
             let is_served = versions(object).any(|found| found["name"] == version && found["served"] == true);
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
-            let rewrite = format!(
-                "kubectl get {name} -A -o json | kubectl replace -f - writes them anew; then take {version} out of status.storedVersions"
-            );
+            let read = Command::kubectl("get").value(name).words("-A -o json");
+            let rewrite = Advice::run(read.read_by(Command::kubectl("replace -f -")))
+                .and_say(format!(" writes them anew; then take {version} out of status.storedVersions"));
             if is_served {
                 let message = format!("objects may still be stored as {version}: a later definition without it will be refused");
-                findings.push(info("crd-stored-version", subject.clone(), message, rewrite));
+                findings.push(info(Code::CrdStoredVersion, subject.clone(), message, rewrite));
             } else {
                 let message =
                     format!("objects may be stored as {version}, which is no longer served: a newer one may be refused");
-                findings.push(error("crd-stored-version", subject.clone(), message, rewrite));
+                findings.push(error(Code::CrdStoredVersion, subject.clone(), message, rewrite));
             }
         }
     }
@@ -133,9 +135,10 @@ pub fn age(facts: &Facts) -> Vec<Finding> {
         .collect();
     let Some((_, oldest)) = older.iter().min_by(|one, other| one.1.cmp(&other.1)) else { return Vec::new() };
     let message = format!("{} of Istio are older than {istio}, the oldest of {oldest}", older.len());
-    let advice = "apply those of the new version before its control plane: kubectl mesh-upgrade start does, from manifests that \
-                  have them";
-    vec![warning("crd-older", "customresourcedefinitions", message, advice)]
+    let advice = Advice::say("apply those of the new version before its control plane: ")
+        .and_run(Command::mesh_upgrade("start"))
+        .and_say(" does, from manifests that have them");
+    vec![warning(Code::CrdOlder, "customresourcedefinitions", message, advice)]
 }
 
 /// Gateway API objects that istiod would take no notice of, since their definition is too old for it.
@@ -158,9 +161,9 @@ pub fn ignored_gateway_api(facts: &Facts) -> Vec<Finding> {
         let advice = "apply a newer bundle of the Gateway API first";
         if objects > 0 {
             let message = format!("{message}, and with it {objects} objects that are here");
-            findings.push(error("gateway-api-ignored", subject, message, advice));
+            findings.push(error(Code::GatewayApiIgnored, subject, message, advice));
         } else {
-            findings.push(info("gateway-api-ignored", subject, message, advice));
+            findings.push(info(Code::GatewayApiIgnored, subject, message, advice));
         }
     }
     findings
@@ -184,9 +187,10 @@ pub fn operators(facts: &Facts) -> Vec<Finding> {
         .map(|object| {
             let message =
                 "is left from the in-cluster operator, which ended with Istio 1.23; one that still runs would revert an upgrade";
-            let advice =
-                "kubectl get deployments -A -l name=istio-operator; remove it, and keep the settings for istioctl install -f";
-            warning("operator-leftover", subject("istiooperators.install.istio.io", object), message, advice)
+            let advice = Advice::run(Command::kubectl("get deployments -A -l name=istio-operator"))
+                .and_say("; remove it, and keep the settings for ")
+                .and_run(Command::istioctl("install -f FILE"));
+            warning(Code::OperatorLeftover, subject("istiooperators.install.istio.io", object), message, advice)
         })
         .collect()
 }

@@ -1,6 +1,7 @@
 //! Gateways: how each will change, and which would be changed in place.
 
-use mesh::finding::Finding;
+use mesh::advice::{Advice, Command};
+use mesh::finding::{Code, Finding};
 use mesh::proxy::ProxyType;
 use mesh::state::{Reason, State};
 use mesh::verdict::Verdict;
@@ -27,25 +28,25 @@ fn gateway(verdict: &Verdict) -> Option<Finding> {
                            it in place, at once";
             let advice = "leave it out of the new manifests (profile minimal), and upgrade it by itself: a gateway that is injected, \
                           beside it";
-            Some(warning("gateway-in-place", subject, message, advice))
+            Some(warning(Code::GatewayInPlace, subject, message, advice))
         }
         ProxyType::Gateway => {
             let message = "an injected gateway: its next pod has the proxy of the revision that it follows then";
-            Some(info("gateway-injected", subject, message, "kubectl mesh-upgrade restart, as for any workload"))
+            Some(info(
+                Code::GatewayInjected,
+                subject,
+                message,
+                Advice::run(Command::mesh_upgrade("restart")).and_say(", as for any workload"),
+            ))
         }
         ProxyType::GatewayApi | ProxyType::Waypoint if verdict.state == State::Blocked => {
             let message = format!("istiod is to make it, and none does: {}", verdict.why);
-            Some(warning(
-                "gateway-stranded",
-                subject,
-                message,
-                mesh::terminal::advisor::Advisor::default().text(&verdict.advice()),
-            ))
+            Some(warning(Code::GatewayStranded, subject, message, verdict.advice()))
         }
         ProxyType::GatewayApi | ProxyType::Waypoint => {
             let message =
                 "istiod makes it: it rolls by itself as soon as the tag or label that it follows moves, without a restart";
-            Some(info("gateway-at-once", subject, message, "move that when its traffic allows"))
+            Some(info(Code::GatewayAtOnce, subject, message, "move that when its traffic allows"))
         }
         ProxyType::Sidecar | ProxyType::Ztunnel => None,
     }

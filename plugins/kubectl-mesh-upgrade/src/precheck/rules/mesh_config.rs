@@ -3,10 +3,11 @@
 //! Each revision reads a ConfigMap of its own, `istio[-REV]` (pilot/pkg/bootstrap/mesh.go), and edits of one are carried to no
 //! other.
 
+use mesh::advice::{Advice, Command};
 use std::collections::BTreeMap;
 
 use mesh::control_plane::revision_suffix;
-use mesh::finding::Finding;
+use mesh::finding::{Code, Finding};
 use serde_json::Value;
 
 use crate::mesh_config::{Flat, IDENTITY, INJECTOR_IDENTITY, OWN, differences, flat, is_among, is_plain, parsed, shown};
@@ -42,7 +43,7 @@ fn both(facts: &Facts) -> Result<Option<[(String, Flat); 2]>, Finding> {
     let read = |configuration: Configuration| match configuration.mesh {
         Ok(mesh) => Ok((configuration.subject, mesh)),
         Err(why) => Err(error(
-            "mesh-config-broken",
+            Code::MeshConfigBroken,
             configuration.subject,
             format!("its mesh configuration cannot be read: {}", why.lines().next().unwrap_or_default()),
             "mend it: istiod keeps what it read last, and a restart of istiod would lose that",
@@ -69,7 +70,7 @@ pub fn identity(facts: &Facts) -> Vec<Finding> {
                 shown(after),
                 shown(before)
             );
-            error("mesh-identity", new_subject.clone(), message, format!("set {key} to the same in both"))
+            error(Code::MeshIdentity, new_subject.clone(), message, Advice::say(format!("set {key} to the same in both")))
         })
         .collect()
 }
@@ -81,8 +82,9 @@ pub fn drift(facts: &Facts) -> Vec<Finding> {
         .filter(|(key, ..)| !is_among(key, &IDENTITY) && !is_among(key, &OWN))
         .map(|(key, before, after)| {
             let message = format!("{key} is {}, in {old_subject} it is {}", shown(after), shown(before));
-            let advice = format!("carry it over, if it is meant for both: kubectl edit {new_subject}");
-            warning("mesh-config-drift", new_subject.clone(), message, advice)
+            let edit = Command::kubectl("edit").object(&new_subject);
+            let advice = Advice::say("carry it over, if it is meant for both: ").and_run(edit);
+            warning(Code::MeshConfigDrift, new_subject.clone(), message, advice)
         })
         .collect()
 }
@@ -98,8 +100,8 @@ pub fn edits_to_carry(facts: &Facts) -> Vec<Finding> {
     }
     let message =
         format!("sets {} beyond a plain install: the new revision has them only if its manifests say so", edits.join(", "));
-    let advice = "kubectl mesh-upgrade start --carry-mesh-config carries them over";
-    vec![warning("mesh-config-edits", configuration.subject, message, advice)]
+    let advice = Advice::run(Command::mesh_upgrade("start --carry-mesh-config")).and_say(" carries them over");
+    vec![warning(Code::MeshConfigEdits, configuration.subject, message, advice)]
 }
 
 /// Mesh id, network and certificate authority as the injectors hand them to proxies.
@@ -117,7 +119,12 @@ pub fn injector_values(facts: &Facts) -> Vec<Finding> {
         .filter(|(key, ..)| INJECTOR_IDENTITY.contains(key))
         .map(|(key, before, after)| {
             let message = format!("{key} is {}, in {old_subject} it is {}", shown(after), shown(before));
-            error("mesh-identity", new_subject.clone(), message, format!("install the new revision with the same value {key}"))
+            error(
+                Code::MeshIdentity,
+                new_subject.clone(),
+                message,
+                Advice::say(format!("install the new revision with the same value {key}")),
+            )
         })
         .collect()
 }
@@ -139,7 +146,7 @@ pub fn istiod_environment(facts: &Facts) -> Vec<Finding> {
                 name(old),
                 shown(before.get(key))
             );
-            error("mesh-identity", name(new), message, format!("install the new revision with the same {key}"))
+            error(Code::MeshIdentity, name(new), message, Advice::say(format!("install the new revision with the same {key}")))
         })
         .collect()
 }

@@ -11,7 +11,7 @@ mod versions;
 mod webhooks;
 mod workloads;
 
-use mesh::finding::Finding;
+use mesh::finding::{Code, Finding};
 
 use super::facts::{Facts, error};
 
@@ -65,12 +65,11 @@ pub fn all(facts: &Facts) -> Vec<Finding> {
 /// What could not be read is unknown, and unknown never counts as safe.
 fn unread(facts: &Facts) -> Vec<Finding> {
     let advice = "--explain-rbac prints the rules that would grant it";
-    let lists = facts.unread().map(|(list, why)| error("unread", list.name(), format!("{why}: {}", list.cost()), advice));
-    let istiods = facts
-        .survey
-        .istiods_unread
-        .iter()
-        .map(|why| error("unread", "deployments of istiod", format!("{why}: who owns a control plane is unknown"), advice));
+    let lists = facts.unread().map(|(list, why)| error(Code::Unread, list.name(), format!("{why}: {}", list.cost()), advice));
+    let istiods =
+        facts.survey.istiods_unread.iter().map(|why| {
+            error(Code::Unread, "deployments of istiod", format!("{why}: who owns a control plane is unknown"), advice)
+        });
     lists.chain(istiods).collect()
 }
 

@@ -1,8 +1,9 @@
 //! Who else writes what an upgrade writes: platforms, and tools that put back what a repository says.
 
+use mesh::advice::{Advice, Command};
 use std::collections::BTreeMap;
 
-use mesh::finding::Finding;
+use mesh::finding::{Code, Finding};
 use mesh::labels;
 use mesh::owner::{Owner, owner_of};
 use mesh::platform::{Step, Way};
@@ -29,10 +30,10 @@ fn platforms(facts: &Facts) -> Vec<Finding> {
                 let message =
                     format!("Helm release {release} in namespace {namespace} owns it: its removal is an uninstall of that");
                 findings.push(info(
-                    "owned-by-helm",
+                    Code::OwnedByHelm,
                     subject,
                     message,
-                    "kubectl mesh-upgrade complete runs helm, which has to be installed",
+                    Advice::run(Command::mesh_upgrade("complete")).and_say(" runs helm, which has to be installed"),
                 ));
             }
             Way::Elsewhere(_) => {
@@ -43,9 +44,9 @@ fn platforms(facts: &Facts) -> Vec<Finding> {
                 );
                 // The tags, labels and restarts in between are the user's own, so the steps are told, not forbidden, once both are here.
                 if facts.target.is_installed {
-                    findings.push(warning("owned-elsewhere", subject, message, how));
+                    findings.push(warning(Code::OwnedElsewhere, subject, message, how));
                 } else {
-                    findings.push(error("owned-elsewhere", subject, message, how));
+                    findings.push(error(Code::OwnedElsewhere, subject, message, how));
                 }
             }
         }
@@ -65,8 +66,9 @@ fn namespaces(facts: &Facts) -> Vec<Finding> {
     }
     let finding = |(owner, names): (Owner, Vec<&str>)| {
         let message = format!("{owner} keeps the labels of {}: what is set by hand is put back", listed(&names));
-        let advice = format!("change the label {} in the repository, or move a tag that they follow", labels::REVISION);
-        warning("gitops-namespace", format!("namespaces/{}", names[0]), message, advice)
+        let advice =
+            Advice::say(format!("change the label {} in the repository, or move a tag that they follow", labels::REVISION));
+        warning(Code::GitopsNamespace, format!("namespaces/{}", names[0]), message, advice)
     };
     by_owner.into_iter().map(finding).collect()
 }
@@ -90,7 +92,7 @@ fn workloads(facts: &Facts) -> Vec<Finding> {
             format!("{owner} keeps {}: if it takes a restart's annotation away, they restart once more", listed(&names));
         let advice =
             "let it ignore /spec/template/metadata/annotations/kubectl.kubernetes.io~1restartedAt (Argo CD: ignoreDifferences)";
-        warning("gitops-workload", format!("workload {}", names[0]), message, advice)
+        warning(Code::GitopsWorkload, format!("workload {}", names[0]), message, advice)
     };
     by_owner.into_iter().map(finding).collect()
 }
@@ -103,6 +105,7 @@ fn is_repository(owner: &Owner) -> bool {
 mod tests {
     use mesh::finding::Severity::{Error, Info, Warning};
     use mesh::platform::{Signs, platform_of};
+    use mesh::terminal::advisor::Advisor;
     use serde_json::json;
 
     use super::*;
@@ -123,7 +126,7 @@ mod tests {
         sail.target.is_installed = false;
         let found = platforms(&sail);
         assert_eq!(brief(&found), [("owned-elsewhere", Error)]);
-        assert!(found[0].advice.contains("spec.version"), "{found:#?}");
+        assert!(Advisor::default().text(&found[0].advice).contains("spec.version"), "{found:#?}");
         let helm = Owner::Helm { release: "istiod".to_owned(), namespace: "istio-system".to_owned() };
         assert_eq!(brief(&platforms(&owned(helm))), [("owned-by-helm", Info)]);
         assert_eq!(brief(&platforms(&owned(Owner::Istioctl))), []);

@@ -1,7 +1,8 @@
 //! Validators: whoever checks Istio's configuration has to be there, or nobody can write any.
 
+use mesh::advice::{Advice, Command};
 use mesh::control_plane::Readiness;
-use mesh::finding::Finding;
+use mesh::finding::{Code, Finding};
 use mesh::labels;
 use mesh::object::Resource;
 use serde_json::Value;
@@ -38,28 +39,32 @@ pub fn dangling(facts: &Facts) -> Vec<Finding> {
 fn dangling_entries(facts: &Facts, configuration: &Value) -> Vec<Finding> {
     let name = configuration["metadata"]["name"].as_str().unwrap_or_default();
     let subject = subject("validatingwebhookconfigurations", configuration);
+    let delete = Command::kubectl("delete validatingwebhookconfiguration").value(name);
     let advice = if name == DEFAULT {
-        "kubectl mesh-tag set default --revision REVISION, to one that is ready, moves it".to_owned()
+        Advice::run(Command::mesh_tag("set default --revision REVISION")).and_say(", to one that is ready, moves it")
     } else if LEFT_BEHIND.contains(&name) {
-        format!("an old Istio left it behind: kubectl delete validatingwebhookconfiguration {name}")
+        Advice::say("an old Istio left it behind: ").and_run(delete)
     } else {
-        format!("bring its control plane back, or kubectl delete validatingwebhookconfiguration {name} if that is gone for good")
+        Advice::say("bring its control plane back, or ").and_run(delete).and_say(" if that is gone for good")
     };
     let mut findings = Vec::new();
     for entry in entries(configuration).filter(|entry| is_istios(entry)) {
         let Some(why) = nobody_answers(facts, entry) else { continue };
         let finding = match (why, entry["failurePolicy"] == "Ignore") {
             (Unanswered::Surely(why), false) => error(
-                "validator-dangling",
+                Code::ValidatorDangling,
                 subject.clone(),
                 format!("{why}: no configuration that it selects can be written"),
                 advice.clone(),
             ),
-            (Unanswered::Surely(why), true) => {
-                warning("validator-dangling", subject.clone(), format!("{why}: configuration is not validated"), advice.clone())
-            }
+            (Unanswered::Surely(why), true) => warning(
+                Code::ValidatorDangling,
+                subject.clone(),
+                format!("{why}: configuration is not validated"),
+                advice.clone(),
+            ),
             (Unanswered::Perhaps(why), _) => {
-                error("validator-unknown", subject.clone(), why, "--explain-rbac prints the rules that would tell")
+                error(Code::ValidatorUnknown, subject.clone(), why, "--explain-rbac prints the rules that would tell")
             }
         };
         findings.push(finding);
@@ -97,6 +102,11 @@ fn nobody_answers(facts: &Facts, entry: &Value) -> Option<Unanswered> {
     }
 }
 
+/// The command that lets the default tag, and its validator, follow the target.
+fn default_to(facts: &Facts) -> Command {
+    Command::mesh_tag("set default").flag("--revision", facts.target.revision_name())
+}
+
 /// The default validator stays with its revision until it is moved, and dangles when that is removed.
 pub fn default_validator(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -106,10 +116,9 @@ pub fn default_validator(facts: &Facts) -> Vec<Finding> {
             let revision = label(configuration, labels::REVISION);
             if revision.is_some() && revision == facts.target.from.as_deref() {
                 let message = format!("belongs to revision {}, and would dangle without it", revision.unwrap_or_default());
-                let advice =
-                    format!("at the end: kubectl mesh-tag set default --revision {} moves it", facts.target.revision_name());
+                let advice = Advice::say("at the end: ").and_run(default_to(facts)).and_say(" moves it");
                 findings.push(info(
-                    "validator-to-move",
+                    Code::ValidatorToMove,
                     subject("validatingwebhookconfigurations", configuration),
                     message,
                     advice,
@@ -118,9 +127,9 @@ pub fn default_validator(facts: &Facts) -> Vec<Finding> {
         }
         None if facts.unread().all(|(list, _)| list != List::ValidatingWebhookConfigurations) => {
             let message = "there is none: configuration without a revision's label is not validated";
-            let advice = format!("kubectl mesh-tag set default --revision {} makes it", facts.target.revision_name());
+            let advice = Advice::run(default_to(facts)).and_say(" makes it");
             let subject = format!("validatingwebhookconfigurations/{DEFAULT}");
-            findings.push(warning("validator-missing", subject, message, advice));
+            findings.push(warning(Code::ValidatorMissing, subject, message, advice));
         }
         None => {}
     }

@@ -1,6 +1,8 @@
 //! Versions: of the control planes, the proxies and Kubernetes.
 
-use mesh::finding::Finding;
+use mesh::advice::{Advice, Command};
+use mesh::finding::{Code, Finding};
+use mesh::labels;
 
 use crate::precheck::facts::{Facts, error, info, warning};
 use crate::revisions::Revision;
@@ -12,15 +14,25 @@ pub fn target(facts: &Facts) -> Vec<Finding> {
     let subject = target.description();
     if target.version.is_none() {
         let message = "no image names its version, so nothing can be compared";
-        return vec![error("target-version-unknown", subject, message, "say it: --target-version VERSION")];
+        return vec![error(Code::TargetVersionUnknown, subject, message, "say it: --target-version VERSION")];
     }
     if facts.survey.revisions.is_empty() {
         let message = "there is no mesh here: no control plane and no proxy";
-        return vec![error("no-mesh", subject, message, "istioctl install, for a first one")];
+        return vec![error(
+            Code::NoMesh,
+            subject,
+            message,
+            Advice::run(Command::istioctl("install")).and_say(", for a first one"),
+        )];
     }
     if target.from.is_none() {
         let message = "there is no other revision, so there is nothing to upgrade from";
-        return vec![error("no-upgrade", subject, message, "kubectl mesh-upgrade targets says what may come next")];
+        return vec![error(
+            Code::NoUpgrade,
+            subject,
+            message,
+            Advice::run(Command::mesh_upgrade("targets")).and_say(" says what may come next"),
+        )];
     }
     Vec::new()
 }
@@ -35,7 +47,7 @@ pub fn minors(facts: &Facts) -> Vec<Finding> {
         return match from.control_plane {
             Some(_) => {
                 let message = "no image names its version: how far the upgrade goes is unknown";
-                vec![error("version-unreadable", subject, message, "give its istiod an image with a version as its tag")]
+                vec![error(Code::VersionUnreadable, subject, message, "give its istiod an image with a version as its tag")]
             }
             None => Vec::new(),
         };
@@ -43,21 +55,21 @@ pub fn minors(facts: &Facts) -> Vec<Finding> {
     let subject = facts.target.description();
     let at_once = from.control_plane.as_ref().map_or(2, |plane| i64::from(plane.platform.minors_at_once()));
     match to.minors_ahead_of(version) {
-        None => vec![error("skew-major", subject, format!("{to} is another major version than {version}"), "")],
+        None => vec![error(Code::SkewMajor, subject, format!("{to} is another major version than {version}"), "")],
         Some(ahead) if ahead < 0 || (ahead == 0 && to < version) => {
             let message = format!("{to} is older than {version}, which runs: this is no upgrade");
-            let advice = format!("kubectl mesh-upgrade rollback --to {}", facts.target.revision_name());
-            vec![error("downgrade", subject, message, advice)]
+            let advice = Command::mesh_upgrade("rollback").flag("--to", facts.target.revision_name());
+            vec![error(Code::Downgrade, subject, message, advice)]
         }
         Some(ahead) if ahead > at_once => {
             let (major, minor) = version.line();
             let message = format!("{ahead} minor versions above {version}: at most {at_once} at once");
-            let advice = format!("kubectl mesh-upgrade precheck --to {major}.{}", minor + at_once as u32);
-            vec![error("skew-too-far", subject, message, advice)]
+            let advice = Command::mesh_upgrade("precheck").flag("--to", format!("{major}.{}", minor + at_once as u32));
+            vec![error(Code::SkewTooFar, subject, message, advice)]
         }
         Some(2) => {
             let message = format!("two minor versions above {version}: the proxies are two behind until they are restarted");
-            vec![warning("skew-two", subject, message, "restart soon after each namespace or tag has moved")]
+            vec![warning(Code::SkewTwo, subject, message, "restart soon after each namespace or tag has moved")]
         }
         _ => Vec::new(),
     }
@@ -75,7 +87,7 @@ pub fn in_place(facts: &Facts) -> Vec<Finding> {
     if is_same_minor {
         let message = "its istiod is replaced for all its proxies at once, and no other is there to go back to";
         return vec![info(
-            "in-place",
+            Code::InPlace,
             subject,
             message,
             "install the old patch again to go back; restart brings either to the proxies",
@@ -83,8 +95,9 @@ pub fn in_place(facts: &Facts) -> Vec<Finding> {
     }
     let message = "in place, the old istiod gets the new injector template before the new istiod answers: until then it may refuse \
                    every new pod of the revision";
-    let advice = format!("kubectl mesh-upgrade start --revision {} -f MANIFESTS", version.to_string().replace('.', "-"));
-    vec![warning("in-place-minor", subject, message, advice)]
+    let name = version.to_string().replace('.', "-");
+    let advice = Command::mesh_upgrade("start").flag("--revision", name).words("-f MANIFESTS");
+    vec![warning(Code::InPlaceMinor, subject, message, advice)]
 }
 
 /// How old or new the proxies are, beside the target.
@@ -101,27 +114,27 @@ pub fn data_plane(facts: &Facts) -> Vec<Finding> {
     };
     for revision in facts.survey.revisions.iter().filter(|revision| !is_third(revision)) {
         let subject = format!("proxies of revision {}", revision.name);
-        let place = "kubectl mesh-proxyver -A --by version";
+        let place = || Command::mesh_proxyver("-A --by version");
         for (version, count) in &revision.proxy_versions {
             match version.minors_ahead_of(to) {
                 Some(ahead) if ahead > 0 => findings.push(error(
-                    "data-plane-ahead",
+                    Code::DataPlaneAhead,
                     subject.clone(),
                     format!("{count} of them are {version}: a data plane is never ahead of its control plane, {to}"),
-                    place,
+                    place(),
                 )),
                 Some(behind) if behind < -2 => findings.push(error(
-                    "data-plane-behind",
+                    Code::DataPlaneBehind,
                     subject.clone(),
                     format!("{count} of them are {version}, {} minor versions behind {to}", -behind),
-                    "kubectl mesh-upgrade restart -A, so that they get what their own revision brings",
+                    Advice::run(Command::mesh_upgrade("restart -A")).and_say(", so that they get what their own revision brings"),
                 )),
                 _ => {}
             }
         }
         if revision.has_unreadable_versions {
             let message = "some have images that name no version: how far they are behind is unknown";
-            findings.push(warning("proxy-version-unreadable", subject, message, place));
+            findings.push(warning(Code::ProxyVersionUnreadable, subject, message, place()));
         }
     }
     findings
@@ -137,16 +150,21 @@ pub fn kubernetes(facts: &Facts) -> Vec<Finding> {
     let subject = facts.target.description();
     let Some(kubernetes) = facts.kubernetes else {
         let message = format!("the version of Kubernetes is unknown; it needs {}", release.kubernetes_range());
-        return vec![error("kubernetes-unknown", subject, message, "kubectl version")];
+        return vec![error(Code::KubernetesUnknown, subject, message, Command::kubectl("version"))];
     };
     let (major, minor) = kubernetes;
     let range = release.kubernetes_range();
     if kubernetes < release.oldest_kubernetes {
         let message = format!("Kubernetes {major}.{minor} is too old: it supports {range}");
-        vec![error("kubernetes-too-old", subject, message, "upgrade Kubernetes first")]
+        vec![error(Code::KubernetesTooOld, subject, message, "upgrade Kubernetes first")]
     } else if kubernetes > release.newest_kubernetes {
         let message = format!("Kubernetes {major}.{minor} is newer than what it was released for: it supports {range}");
-        vec![warning("kubernetes-untested", subject, message, "prefer a newer Istio, or try it on a cluster like this one first")]
+        vec![warning(
+            Code::KubernetesUntested,
+            subject,
+            message,
+            "prefer a newer Istio, or try it on a cluster like this one first",
+        )]
     } else {
         Vec::new()
     }
@@ -167,34 +185,41 @@ pub fn support(facts: &Facts) -> Vec<Finding> {
             releases.as_of
         );
         let advice = "https://istio.io/latest/docs/releases/supported-releases/";
-        return vec![warning("release-unknown", subject, message, advice)];
+        return vec![warning(Code::ReleaseUnknown, subject, message, advice)];
     };
     if release.is_supported(facts.today) {
         return Vec::new();
     }
     let word = if release.end_is_expected { ", as far as was announced" } else { "" };
     let message = format!("its support ended on {}{word}: nobody mends what is found in it", release.end);
-    vec![warning("support-ended", subject, message, "kubectl mesh-upgrade targets shows what is supported")]
+    vec![warning(
+        Code::SupportEnded,
+        subject,
+        message,
+        Advice::run(Command::mesh_upgrade("targets")).and_say(" shows what is supported"),
+    )]
 }
 
 /// Whether the control planes answer: the target has to, and without the old one there is no way back.
 pub fn readiness(facts: &Facts) -> Vec<Finding> {
-    let advice = |revision: &str| format!("kubectl get deployments,services,endpointslices -A -l istio.io/rev={revision}");
+    let advice = |revision: &str| {
+        Command::kubectl("get deployments,services,endpointslices -A").flag("-l", format!("{}={revision}", labels::REVISION))
+    };
     let mut findings = Vec::new();
     if let Some(to) = facts.to().filter(|to| !to.is_ready()) {
         let message = "its control plane has no ready pod: whoever moves to it gets no proxy";
-        findings.push(error("control-plane-not-ready", format!("revision {}", to.name), message, advice(&to.name)));
+        findings.push(error(Code::ControlPlaneNotReady, format!("revision {}", to.name), message, advice(&to.name)));
     }
     if let Some(from) = facts.from().filter(|from| !from.is_ready()) {
         let message = "its control plane does not answer: there is no way back to it";
-        findings.push(warning("control-plane-not-ready", format!("revision {}", from.name), message, advice(&from.name)));
+        findings.push(warning(Code::ControlPlaneNotReady, format!("revision {}", from.name), message, advice(&from.name)));
     }
     if let Some(from) = facts.from()
         && from.proxies == 0
         && !facts.survey.revisions.is_empty()
     {
         let message = "no proxy runs it: there is nothing to move";
-        findings.push(info("nothing-to-move", format!("revision {}", from.name), message, "kubectl mesh-proxyver -A"));
+        findings.push(info(Code::NothingToMove, format!("revision {}", from.name), message, Command::mesh_proxyver("-A")));
     }
     findings
 }
@@ -213,7 +238,7 @@ pub fn native_sidecars(facts: &Facts) -> Vec<Finding> {
     let message = "on nodes of Kubernetes 1.33 or newer, sidecars become native ones, unless istiod's ENABLE_NATIVE_SIDECARS or a pod's annotation says otherwise: they \
                    start before, and end after, all other containers";
     let advice = "look for istio-proxy among the init containers too: in policies, dashboards and scripts";
-    vec![info("native-sidecars", facts.target.description(), message, advice)]
+    vec![info(Code::NativeSidecars, facts.target.description(), message, advice)]
 }
 
 #[cfg(test)]
@@ -248,7 +273,7 @@ mod tests {
         unreadable.survey.revisions[0].control_plane.as_mut().unwrap().version = None;
         assert_eq!(brief(&minors(&unreadable)), [("version-unreadable", Error)]);
         let far = minors(&facts("1.25.0", "1.25.0", "1.28.2"));
-        assert_eq!(far[0].advice, "kubectl mesh-upgrade precheck --to 1.27");
+        assert_eq!(far[0].advice, Command::mesh_upgrade("precheck").flag("--to", "1.27").into());
     }
 
     #[test]

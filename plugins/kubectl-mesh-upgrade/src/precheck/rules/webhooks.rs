@@ -1,8 +1,9 @@
 //! Injectors: whether every one is answered, and no pod is asked about twice.
 
+use mesh::advice::{Advice, Command};
 use std::collections::BTreeMap;
 
-use mesh::finding::{Finding, Severity};
+use mesh::finding::{Code, Finding, Severity};
 use mesh::health;
 use mesh::injector::{Injector, Match};
 use mesh::labels;
@@ -17,7 +18,7 @@ pub fn health(facts: &Facts) -> Vec<Finding> {
     let found = health::findings(&facts.survey.snapshot).into_iter();
     found
         .map(|finding| match finding.code {
-            "forbidden" | "unread" | "undecodable" => Finding { severity: Severity::Error, ..finding },
+            Code::Forbidden | Code::Unread | Code::Undecodable => Finding { severity: Severity::Error, ..finding },
             _ => finding,
         })
         .collect()
@@ -49,12 +50,13 @@ pub fn overlap(facts: &Facts) -> Vec<Finding> {
         .map(|(configurations, namespaces)| {
             let names = configurations.join(" and ");
             let message = format!("{names} both ask for pods in {}: the last one wins", listed(&namespaces));
-            let advice = format!(
-                "see with kubectl get mutatingwebhookconfigurations {} -o yaml, and let one of them no longer match: a tag's by \
-                 kubectl mesh-tag remove, the unrevisioned one's by kubectl mesh-tag set default",
-                configurations.join(" ")
-            );
-            error("injectors-overlap", format!("mutatingwebhookconfigurations/{}", configurations[0]), message, advice)
+            let advice = Advice::say("see with ")
+                .and_run(Command::kubectl("get mutatingwebhookconfigurations").values(configurations.clone()).words("-o yaml"))
+                .and_say(", and let one of them no longer match: a tag's by ")
+                .and_run(Command::mesh_tag("remove"))
+                .and_say(", the unrevisioned one's by ")
+                .and_run(Command::mesh_tag("set default"));
+            error(Code::InjectorsOverlap, format!("mutatingwebhookconfigurations/{}", configurations[0]), message, advice)
         })
         .collect()
 }
@@ -90,10 +92,10 @@ pub fn shadowed_name(facts: &Facts) -> Vec<Finding> {
     }
     let message = "a tag has this name: the injectors of both would answer for its followers";
     vec![error(
-        "tag-shadows-revision",
+        Code::TagShadowsRevision,
         format!("revision {name}"),
         message,
-        format!("kubectl mesh-tag remove {name}, or another name"),
+        Advice::run(Command::mesh_tag("remove").value(&name)).and_say(", or another name"),
     )]
 }
 
@@ -159,10 +161,10 @@ mod tests {
         facts.survey.snapshot.unread.push(Unread { resource, namespace: None, cause: UnreadCause::Forbidden });
         facts.survey.snapshot.findings.push(Finding {
             severity: Severity::Warning,
-            code: "forbidden",
+            code: Code::Forbidden,
             subject: resource.to_string(),
             message: "listing it is denied".to_owned(),
-            advice: String::new(),
+            advice: Advice::none(),
         });
         assert_eq!(brief(&health(&facts)), [("forbidden", Severity::Error)]);
     }

@@ -1,6 +1,7 @@
 //! Workloads that a restart may hurt, or that nobody can restart.
 
-use mesh::finding::Finding;
+use mesh::advice::{Advice, Command};
+use mesh::finding::{Code, Finding};
 use mesh::object::LabelSelector;
 use mesh::proxy::ProxyType;
 use mesh::state::State;
@@ -92,7 +93,7 @@ pub fn without_surge(facts: &Facts) -> Vec<Finding> {
             _ => continue,
         };
         let advice = "give it a second replica or a surge, or restart it when a gap is no harm";
-        findings.push(warning("no-surge", subject_of(verdict), message, advice));
+        findings.push(warning(Code::NoSurge, subject_of(verdict), message, advice));
     }
     findings
 }
@@ -121,10 +122,10 @@ pub fn disruption_budgets(facts: &Facts) -> Vec<Finding> {
             let advice = "give it one more replica, or its budget a larger maxUnavailable";
             if workload.restart.is_by_eviction() && !matches!(workload.restart, Restart::Partitioned(_)) {
                 let message = format!("PodDisruptionBudget {name} allows no eviction, and only evictions replace its pods");
-                findings.push(error("pdb-blocks", subject, message, advice));
+                findings.push(error(Code::PdbBlocks, subject, message, advice));
             } else {
                 let message = format!("PodDisruptionBudget {name} allows no disruption: a restart has no pod to spare");
-                findings.push(warning("pdb-zero", subject, message, advice));
+                findings.push(warning(Code::PdbZero, subject, message, advice));
             }
         }
     }
@@ -136,27 +137,28 @@ pub fn hard_to_replace(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     for verdict in with_proxies(facts) {
         let subject = subject_of(verdict);
-        let advice = mesh::terminal::advisor::Advisor::default().text(&verdict.advice());
+        let advice = verdict.advice();
         match verdict.state {
             State::Unknown => {
                 let message = format!("what its new pods would get is unknown: {}", verdict.why);
-                findings.push(error("unknown", subject, message, advice));
+                findings.push(error(Code::Unknown, subject, message, advice));
                 continue;
             }
             State::Orphaned => {
                 let message = "its own control plane is gone: its certificates and configuration run out";
-                findings.push(warning("orphaned", subject.clone(), message, advice));
+                findings.push(warning(Code::Orphaned, subject.clone(), message, advice));
             }
             State::Leaving => {
                 let message = format!("its next pod has no proxy: {}", verdict.why);
-                let advice = "kubectl mesh-upgrade restart leaves it alone; every other restart takes its proxy away";
-                findings.push(warning("leaving", subject.clone(), message, advice));
+                let advice = Advice::run(Command::mesh_upgrade("restart"))
+                    .and_say(" leaves it alone; every other restart takes its proxy away");
+                findings.push(warning(Code::Leaving, subject.clone(), message, advice));
             }
             // A gateway with a fixed image is told as one.
             State::Pinned if verdict.proxy_type == ProxyType::Gateway => continue,
             State::Pinned => {
                 let message = "its proxy is fixed by itself: a restart brings the same";
-                findings.push(warning("pinned", subject, message, advice));
+                findings.push(warning(Code::Pinned, subject, message, advice));
                 continue;
             }
             _ => {}
@@ -166,47 +168,57 @@ pub fn hard_to_replace(facts: &Facts) -> Vec<Finding> {
             Restart::Paused => {
                 let resume = match &*verdict.workload.kind {
                     "Deployment" => {
-                        format!("kubectl -n {} rollout resume deployment {}", verdict.workload.namespace, verdict.workload.name)
+                        let place = Command::kubectl("").namespace(&verdict.workload.namespace);
+                        place.words("rollout resume deployment").value(&*verdict.workload.name).into()
                     }
-                    _ => "take spec.paused away".to_owned(),
+                    _ => Advice::say("take spec.paused away"),
                 };
-                findings.push(warning("paused", subject, "it is paused: a restart does nothing before it goes on", resume));
+                findings.push(warning(Code::Paused, subject, "it is paused: a restart does nothing before it goes on", resume));
             }
             Restart::OnDelete => {
                 let message = "its pods change only when they are deleted";
-                findings.push(info("on-delete", subject, message, "kubectl mesh-upgrade restart evicts them one by one"));
+                findings.push(info(Code::OnDelete, subject, message, evicted()));
             }
             Restart::Partitioned(partition) => {
                 let message = format!("its partition keeps the pods below {partition} as they are");
-                findings.push(warning("partition", subject, message, "set spec.updateStrategy.rollingUpdate.partition to 0"));
+                findings.push(warning(Code::Partition, subject, message, "set spec.updateStrategy.rollingUpdate.partition to 0"));
             }
             Restart::Eviction => {
                 let message = "a ReplicaSet without a Deployment: its pods change only when they are evicted";
-                findings.push(info("bare-replica-set", subject, message, "kubectl mesh-upgrade restart evicts them one by one"));
+                findings.push(info(Code::BareReplicaSet, subject, message, evicted()));
             }
             Restart::Operator(operator) => {
                 let message = format!("{} makes its pods, and restarts them in its own way", operator.name);
-                findings.push(info("operator", subject, message, "kubectl mesh-upgrade restart asks it to"));
+                findings.push(info(
+                    Code::Operator,
+                    subject,
+                    message,
+                    Advice::run(Command::mesh_upgrade("restart")).and_say(" asks it to"),
+                ));
             }
             Restart::Owned(owner) | Restart::EvictOwned(owner) => {
                 let message = format!("{owner} controls it, and its operator would undo a restart");
                 let advice = "restart it through its owner, or let restart --evict-owned evict its pods one by one";
-                findings.push(warning("operator-owned", subject, message, advice));
+                findings.push(warning(Code::OperatorOwned, subject, message, advice));
             }
             Restart::Never(why) => {
-                findings.push(info("runs-to-its-end", subject, format!("{why}: it keeps its proxy until then"), "wait for it"));
+                findings.push(info(Code::RunsToItsEnd, subject, format!("{why}: it keeps its proxy until then"), "wait for it"));
             }
             Restart::Unknown(why) if &*verdict.workload.kind == "Pod" => {
                 let message = format!("nobody brings it back: {why}");
-                findings.push(warning("bare-pod", subject, message, "delete and create it again, when its work allows"));
+                findings.push(warning(Code::BarePod, subject, message, "delete and create it again, when its work allows"));
             }
             Restart::Unknown(why) => {
                 let message = format!("nobody here knows how to restart it: {why}");
-                findings.push(warning("unknown-owner", subject, message, "restart it through its owner"));
+                findings.push(warning(Code::UnknownOwner, subject, message, "restart it through its owner"));
             }
         }
     }
     findings
+}
+
+fn evicted() -> Advice {
+    Advice::run(Command::mesh_upgrade("restart")).and_say(" evicts them one by one")
 }
 
 /// Requests and limits of the proxy that a workload fixes by its own annotations: a newer proxy may need more than an older one got.
@@ -227,7 +239,7 @@ pub fn proxy_resources(facts: &Facts) -> Vec<Finding> {
         if !fixed.is_empty() {
             let message = format!("fixes its proxy's resources by {}: a newer proxy may need more", fixed.join(", "));
             findings.push(info(
-                "proxy-resources",
+                Code::ProxyResources,
                 subject_of(verdict),
                 message,
                 "compare with what the first workload that moves uses",
@@ -249,8 +261,9 @@ pub fn not_healthy(facts: &Facts) -> Vec<Finding> {
         let ready = ready.as_u64().unwrap_or(0);
         if ready < wanted {
             let id = &verdict.workload;
-            let advice = format!("kubectl -n {} rollout status {} says what it waits for", id.namespace, id.type_name());
-            findings.push(warning("not-ready", subject_of(verdict), format!("{ready} of {wanted} pods are ready"), advice));
+            let status = Command::kubectl("").namespace(&id.namespace).words("rollout status").value(id.type_name());
+            let advice = Advice::run(status).and_say(" says what it waits for");
+            findings.push(warning(Code::NotReady, subject_of(verdict), format!("{ready} of {wanted} pods are ready"), advice));
         }
     }
     findings
@@ -278,7 +291,12 @@ pub fn quotas(facts: &Facts) -> Vec<Finding> {
                     subject("resourcequotas", quota),
                     full.join(", ")
                 );
-                findings.push(warning("quota", subject_of(verdict), message, "raise the quota, or let one pod be unavailable"));
+                findings.push(warning(
+                    Code::Quota,
+                    subject_of(verdict),
+                    message,
+                    "raise the quota, or let one pod be unavailable",
+                ));
             }
         }
     }
@@ -314,7 +332,7 @@ pub fn autoscalers(facts: &Facts) -> Vec<Finding> {
             let message = format!("is at its maximum of {most}: nothing is added while a restart takes pods away");
             let advice = "raise maxReplicas, or wait for less load";
             findings.push(warning(
-                "hpa-at-maximum",
+                Code::HpaAtMaximum,
                 subject("horizontalpodautoscalers.autoscaling", autoscaler),
                 message,
                 advice,
