@@ -15,11 +15,13 @@ mod service;
 mod validator;
 
 pub use effect::Effect;
+pub(crate) use followers::is_istios;
 pub use followers::{Followers, Maker, Proxies, followers, followers_by_label};
 pub use history::{Move, history};
 pub use listing::{Entry, EntryKind, Fault, listing, validator_findings};
 pub use plan::{
     Generated, RemoveRequest, SetRequest, TagPlan, check_answers, generated, may_be_tag, plan_remove, plan_set, plan_undo,
+    removed_tag, undo_removes,
 };
 
 /// The tag that answers for `istio-injection=enabled` and for what names no revision.

@@ -2,8 +2,10 @@
 
 mod busy;
 mod complete;
+mod completion;
 mod dump;
 mod endings;
+mod hidden_users;
 mod identity;
 mod operators;
 mod orphans;

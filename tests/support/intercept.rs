@@ -23,6 +23,8 @@ pub enum Fate {
     Status(u16),
     /// It is answered with this status and asked to wait: the value of `Retry-After`.
     Busy(u16, &'static str),
+    /// It is answered with this text.
+    Answer(&'static str),
     /// Nobody answers, and the connection stays.
     Silence,
     /// The connection is closed without an answer.
@@ -187,6 +189,10 @@ fn serve(mut client: TcpStream, upstream: Option<&(String, u32)>, seen: &Mutex<V
         }
         Fate::Close => Ok(()),
         Fate::Status(code) => client.write_all(status(code, None).as_bytes()),
+        Fate::Answer(body) => {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n", body.len());
+            client.write_all(format!("{head}Connection: close\r\n\r\n{body}").as_bytes())
+        }
         Fate::Busy(code, wait) => client.write_all(status(code, Some(wait)).as_bytes()),
         Fate::Pass | Fate::FallSilent | Fate::Stall | Fate::Cut | Fate::Lose | Fate::Hang => match upstream {
             Some((upstream, page)) => {

@@ -57,8 +57,9 @@ impl Arguments for Args {
             None | Some(Verb::List(_)) => list::needs(typed),
             Some(Verb::Describe(_)) => describe::needs(typed),
             Some(Verb::Set(set)) => set::needs(&set.writing, typed),
-            Some(Verb::Undo(undo)) => set::needs(&undo.writing, typed),
-            Some(Verb::Remove(remove)) => set::needs(&remove.writing, typed),
+            // Where it takes back the move that made the tag, it removes it.
+            Some(Verb::Undo(undo)) => set::removal_needs(&undo.writing, typed),
+            Some(Verb::Remove(remove)) => set::removal_needs(&remove.writing, typed),
             Some(Verb::Generate(generate)) => generate::needs(generate, typed),
             Some(Verb::Attach(attach)) => attach::attach_needs(attach, typed),
             Some(Verb::Detach(detach)) => attach::detach_needs(detach, typed),
@@ -180,6 +181,10 @@ pub struct UndoArgs {
     /// The tag
     pub tag: String,
 
+    /// Let it go although proxies of other clusters or virtual machines, which this cluster does not show, may use it
+    #[arg(long)]
+    pub accept_unseen_clients: bool,
+
     /// How it is written.
     #[command(flatten)]
     pub writing: WritingArgs,
@@ -190,6 +195,10 @@ pub struct UndoArgs {
 pub struct RemoveArgs {
     /// The tag
     pub tag: String,
+
+    /// Let it go although proxies of other clusters or virtual machines, which this cluster does not show, may use it
+    #[arg(long)]
+    pub accept_unseen_clients: bool,
 
     /// How it is written.
     #[command(flatten)]

@@ -11,6 +11,7 @@ use mesh::change::Subject;
 use mesh::cluster::apply::{Persistence, relabel, relabel_needs};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::raw::read_list;
+use mesh::cluster::users::{self, Users};
 use mesh::cluster::{Pods, Scope, Unobserved, look, read};
 use mesh::execution::{self, Execution};
 use mesh::installation::{Installation, name, namespace};
@@ -20,6 +21,7 @@ use mesh::object::Resource;
 use mesh::refusal::Refusal;
 use mesh::session::{Intent, Session};
 use mesh::snapshot::Detail;
+use mesh::tag::{self, RemoveRequest, removed_tag, undo_removes};
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
 use mesh::terminal::findings;
@@ -27,6 +29,7 @@ use mesh::terminal::question::Consent;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use mesh::terminal::writing::{DryRun, WritingArgs};
+use mesh::uses::{Departing, Departure, Uses, uses};
 use mesh::verdict::verdicts;
 use owo_colors::OwoColorize;
 use serde_json::Value;
@@ -35,7 +38,7 @@ use crate::complete::{self, CompleteArgs};
 use crate::restart::engine::{self, Engine, Limits};
 use crate::restart::event::Events;
 use crate::restart::{LimitArgs, Output};
-use crate::rollback::plan::{Rollback, Runners, check_target, other_revision, runners};
+use crate::rollback::plan::{Rollback, Runners, Start, check_target, other_revision, runners};
 use crate::survey::{self, scope, survey};
 use crate::waves::{Item, Waving, waves};
 
@@ -86,7 +89,8 @@ pub fn needs(args: &RollbackArgs, typed: &Scope) -> Needs {
 
 /// What going back may ask for: tags, labels and restarts.
 pub fn way_back_needs(intent: Intent, scope: &Scope) -> Needs {
-    let reading = survey::needs(scope).and(read::look_needs(scope));
+    // Going back to the install without a revision removes the tag `default`.
+    let reading = survey::needs(scope).and(read::look_needs(scope)).and(users::needs(scope).optional());
     match intent {
         Intent::Read => reading,
         Intent::Write => reading
@@ -112,7 +116,9 @@ pub async fn run(session: &mut Session, args: &RollbackArgs) -> Result<Exit, Sto
     let runners = runners(&verdicts(&survey.snapshot, &HashMap::new()), &survey.snapshot, &from);
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default().to_string();
     let namespaces = namespaces_of(&connection, &from).await?;
-    let rollback = Rollback::new(&sight, namespaces, args, &from, &now)?;
+    let default_users = default_users(&connection, session.istio_namespace(), &sight.installation, args).await?;
+    let start = Start { from: &from, now: &now, default_users: default_users.as_ref() };
+    let rollback = Rollback::new(&sight, namespaces, args, &start)?;
     announce(&rollback, &runners, &mut session.terminal)?;
     if args.dry_run {
         return Ok(Exit::Done);
@@ -127,7 +133,8 @@ pub async fn run(session: &mut Session, args: &RollbackArgs) -> Result<Exit, Sto
     if !args.remove {
         return Ok(Exit::Done);
     }
-    let removal = CompleteArgs { remove: from, abandon: None, dry_run: false, yes: args.yes, output: None };
+    let removal =
+        CompleteArgs { remove: from, abandon: None, accept_unseen_clients: false, dry_run: false, yes: args.yes, output: None };
     complete::run(session, &removal).await
 }
 
@@ -150,6 +157,22 @@ fn announce(rollback: &Rollback, runners: &Runners, terminal: &mut Terminal) -> 
         writeln!(terminal.err, "  {} {other}", "left:".style(terminal.err_styles.warning))?;
     }
     Ok(())
+}
+
+/// Who uses the tag `default`, where going back to the unrevisioned install removes it.
+async fn default_users(
+    connection: &Connection,
+    istio_namespace: Option<&str>,
+    installation: &Installation,
+    args: &RollbackArgs,
+) -> Result<Option<Uses>, Stop> {
+    if args.to != tag::DEFAULT || !undo_removes(installation, tag::DEFAULT) {
+        return Ok(None);
+    }
+    let Ok(namespace) = removed_tag(installation, RemoveRequest { tag: tag::DEFAULT, istio_namespace }) else { return Ok(None) };
+    let departure = Departure { what: Departing::Tag, name: tag::DEFAULT, namespace: &namespace };
+    let users = Users::read(connection, istio_namespace, installation, &departure).await?;
+    Ok(Some(uses(&users.evidence(installation), &departure)))
 }
 
 /// Tags first: whoever follows one follows at once. Then the labels that name the revision itself.

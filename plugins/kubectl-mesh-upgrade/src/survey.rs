@@ -1,15 +1,12 @@
 //! One look at the mesh, for the verbs that only look: the snapshot, and what of the control planes' own objects it leaves
 //! out.
 
-use std::cell::RefCell;
-
 use jiff::Timestamp;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
-use mesh::cluster::{Begin, List, Observer, Scope, read};
+use mesh::cluster::{Begin, List, Observer, Scope, Unobserved, read};
 use mesh::needs::Needs;
-use mesh::object::{Interner, Object, Pod, Resource};
-use mesh::proxy::Proxy;
+use mesh::object::{Object, Resource};
 use mesh::session::Session;
 use mesh::snapshot::{Detail, Snapshot};
 use mesh::terminal::progress::Progress;
@@ -34,21 +31,8 @@ pub struct Survey {
     pub istiods: Vec<Value>,
     /// Why those may not be all, where they may not.
     pub istiods_unread: Option<String>,
-    /// Pods with a proxy that are on their way out: no workload counts them any more.
-    pub terminating: Vec<Terminating>,
     /// The moment of the look, by the local clock.
     pub now: Timestamp,
-}
-
-/// A pod with a proxy that is being deleted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terminating {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// The revision that its proxy names.
-    pub revision: Option<String>,
 }
 
 /// Looks once. `namespace` narrows what proxies are looked at; everywhere when `None`.
@@ -56,9 +40,17 @@ pub struct Terminating {
 /// # Errors
 /// When pods cannot be listed or the API server cannot be reached; see [`read`].
 pub async fn survey(session: &mut Session, namespace: Option<&str>) -> Result<Survey, Stop> {
+    survey_seen_by(session, namespace, &Unobserved).await
+}
+
+/// As [`survey`]; an observer sees every object on its way in.
+///
+/// # Errors
+/// As [`survey`].
+pub async fn survey_seen_by(session: &mut Session, namespace: Option<&str>, observer: &impl Observer) -> Result<Survey, Stop> {
     let connection = session.connect().await?;
     let progress = Progress::start(session.terminal.err_audience, "objects");
-    let counter = Counter { progress: &progress, terminating: RefCell::default() };
+    let counter = Counter { progress: &progress, observer };
     let scope = scope(session, namespace);
     let snapshot = read(&connection, &scope, Detail::Workloads, &counter);
     let (snapshot, istiods) = futures::join!(snapshot, istiods(&connection, session.istio_namespace()));
@@ -70,8 +62,7 @@ pub async fn survey(session: &mut Session, namespace: Option<&str>) -> Result<Su
     }
     let (istiods, istiods_unread) = istiods;
     let revisions = revisions(&snapshot, &istiods);
-    let terminating = counter.terminating.into_inner();
-    Ok(Survey { snapshot, revisions, istiods, istiods_unread, terminating, now: Timestamp::now() })
+    Ok(Survey { snapshot, revisions, istiods, istiods_unread, now: Timestamp::now() })
 }
 
 /// What to read.
@@ -100,35 +91,20 @@ async fn istiods(connection: &Connection, istio_namespace: Option<&str>) -> Resu
     }
 }
 
-/// Counts for the progress line, and sees what no workload counts.
-struct Counter<'a> {
+/// Counts for the progress line, and lets somebody else see too.
+struct Counter<'a, O> {
     progress: &'a Progress,
-    terminating: RefCell<Vec<Terminating>>,
+    observer: &'a O,
 }
 
-impl Observer for Counter<'_> {
+impl<O: Observer> Observer for Counter<'_, O> {
     fn object(&self, object: &Object) {
         self.progress.add_one();
-        if let Object::Pod(pod) = object {
-            self.terminating.borrow_mut().extend(terminating(pod));
-        }
+        self.observer.object(object);
     }
 
-    fn restart(&self, list: &List, _begin: Begin) {
+    fn restart(&self, list: &List, begin: Begin) {
         self.progress.restart();
-        if list.resource() == Some(Resource::Pods) {
-            self.terminating.borrow_mut().clear();
-        }
+        self.observer.restart(list, begin);
     }
-}
-
-fn terminating(pod: &Pod) -> Option<Terminating> {
-    let metadata = pod.metadata.as_ref().filter(|metadata| metadata.deletion_timestamp.is_some())?;
-    let has_ended = pod.status.as_ref().is_some_and(|status| matches!(status.phase.as_str(), "Succeeded" | "Failed"));
-    let proxy = Proxy::of_pod(pod, &mut Interner::default()).filter(|_| !has_ended)?;
-    Some(Terminating {
-        namespace: metadata.namespace.clone(),
-        name: metadata.name.clone(),
-        revision: proxy.revision.as_deref().map(str::to_owned),
-    })
 }

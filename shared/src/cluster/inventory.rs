@@ -132,9 +132,9 @@ async fn read_one(connection: &Connection, list: List, content: Content, relevan
     })
 }
 
-/// ReplicaSets at zero that nobody controls. All others are seen by their pods, or are the history of a Deployment.
+/// ReplicaSets that nobody controls: all others are the history of a Deployment, or its pods are seen.
 async fn bare_replica_sets(connection: &Connection) -> Result<Inventory, Failure> {
-    let list = List::of(Resource::ReplicaSets).with_fields("status.replicas=0").metadata_only();
+    let list = List::of(Resource::ReplicaSets).metadata_only();
     let objects = match list.objects(connection).await {
         Ok(objects) => objects,
         Err(failure) if failure.cause.is_tolerable() || matches!(failure.cause, Cause::Decode(_)) => {

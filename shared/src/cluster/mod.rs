@@ -20,6 +20,7 @@ pub mod replica_sets;
 mod request;
 mod save;
 mod scope;
+pub mod users;
 pub mod wait;
 pub mod watch;
 

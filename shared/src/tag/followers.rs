@@ -128,7 +128,7 @@ pub fn followers_by_label(installation: &Installation, value: &str) -> Followers
 
 /// Whether istiod makes the Deployment of this Gateway: by the names of its own classes, which are the only ones that it
 /// installs (pilot/pkg/config/kube/gatewaycommon/classinfo.go). `istio-remote` is not managed.
-fn is_istios(gateway: &Value) -> bool {
+pub(crate) fn is_istios(gateway: &Value) -> bool {
     let class = gateway["spec"]["gatewayClassName"].as_str().unwrap_or_default();
     class == "istio" || (class.starts_with("istio-") && class != "istio-remote")
 }

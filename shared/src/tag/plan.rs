@@ -24,6 +24,7 @@ use crate::object::{Resource, StringMap, WebhookConfiguration};
 use crate::owner::{Owner, owner_of};
 use crate::refusal::Refusal;
 use crate::terminal::words::plural;
+use crate::uses::{Use, UseKind, Uses};
 use crate::version::Version;
 
 /// A tag to make or to move.
@@ -115,11 +116,13 @@ fn plan_move(installation: &Installation, census: &Census, request: &SetRequest<
     let webhook = webhook(installation, request, &target, &present, remember, &mut notes)?;
     let mut changes = Vec::new();
     changes.extend(service_change(request.tag, &target, &present));
-    let (yields, deactivations) = if tag == DEFAULT { deactivations(installation) } else { (Vec::new(), Vec::new()) };
+    let (yields, deactivations) =
+        if tag == DEFAULT { deactivations(installation, &target.namespace) } else { (Vec::new(), Vec::new()) };
     changes.extend(yields);
     changes.push(webhook);
     if tag == DEFAULT {
         changes.extend(deactivations);
+        check_validator(installation, &target)?;
         changes.extend(validator_change(installation, &target, &mut notes));
     }
     changes.retain(|change| change.action() != Action::None);
@@ -145,6 +148,7 @@ fn plan_move(installation: &Installation, census: &Census, request: &SetRequest<
     }
     check_overlaps(installation, &plan)?;
     ownership::check(&plan.changes, tag, Some(revision))?;
+    check_collisions(installation, &plan)?;
     if plan.form_of_owner.is_some() && plan.changes.iter().any(|change| change.action() == Action::Create) {
         return Err(Refusal::new(
             format!("revision {revision} belongs to the Sail operator, which would not count a tag made here as a use of it"),
@@ -156,17 +160,29 @@ fn plan_move(installation: &Installation, census: &Census, request: &SetRequest<
 }
 
 /// Plans to take the last move back. One that was taken back already is not taken back again: whatever of that was left is
-/// completed.
+/// completed. `users` are needed where that removes the tag ([`undo_removes`]).
 ///
 /// # Errors
 /// A [`Refusal`], also when there is nothing to go back to.
-pub fn plan_undo(installation: &Installation, census: &Census, request: &SetRequest<'_>) -> Planned<TagPlan> {
+pub fn plan_undo(
+    installation: &Installation,
+    census: &Census,
+    request: &SetRequest<'_>,
+    users: Option<&Uses>,
+) -> Planned<TagPlan> {
     let tag = request.tag;
     check_seen(installation, tag)?;
     let removal = RemoveRequest { tag, istio_namespace: request.istio_namespace };
+    let remove = || {
+        let Some(users) = users else {
+            let reason = format!("who uses tag {tag} was not read, and going back removes it");
+            return Err(Refusal::new(reason, Command::mesh_tag("remove").value(tag)));
+        };
+        plan_removal(installation, census, removal, Unserved::Refused, users)
+    };
     let Some(webhook) = installation.tag_webhooks(tag).next() else {
         // An undo that was interrupted has removed the webhook first.
-        return plan_removal(installation, census, removal, Unserved::Refused);
+        return remove();
     };
     let Some(last) = history(webhook).pop() else {
         return Err(Refusal::new(
@@ -185,16 +201,38 @@ pub fn plan_undo(installation: &Installation, census: &Census, request: &SetRequ
             Ok(plan)
         }
         (Some(revision), _) => to(revision, Remember::Undo),
-        (None, _) => plan_removal(installation, census, removal, Unserved::Refused),
+        (None, _) => remove(),
     }
 }
 
-/// Plans to remove a tag.
+/// Whether taking the last move of a tag back removes it: it was made by that move, or half of it is gone already.
+pub fn undo_removes(installation: &Installation, tag: &str) -> bool {
+    match installation.tag_webhooks(tag).next() {
+        Some(webhook) => history(webhook).pop().is_some_and(|last| last.from.is_none()),
+        None => true,
+    }
+}
+
+/// The namespace of the control plane that a tag belongs to, which its users are looked for with.
 ///
 /// # Errors
-/// A [`Refusal`] that names everybody who follows the tag.
-pub fn plan_remove(installation: &Installation, census: &Census, request: RemoveRequest<'_>) -> Planned<TagPlan> {
-    plan_removal(installation, census, request, Unserved::AnyFollower)
+/// A [`Refusal`] when there is no such tag, or several.
+pub fn removed_tag(installation: &Installation, request: RemoveRequest<'_>) -> Planned<String> {
+    check_seen(installation, request.tag)?;
+    let Removed { webhooks, services, .. } = removed(installation, request)?;
+    let mut namespaces = webhooks.iter().chain(&services).filter_map(|object| namespace_of(object));
+    let of_validator = || installation.default_validator().and_then(namespace_of);
+    let namespace = namespaces.next().or(request.istio_namespace).or_else(of_validator);
+    let mut planes = installation.snapshot.control_planes.iter().map(|plane| plane.namespace.as_str());
+    Ok(namespace.or_else(|| planes.next()).unwrap_or("istio-system").to_owned())
+}
+
+/// Plans to remove a tag, which `users` use.
+///
+/// # Errors
+/// A [`Refusal`] that names everybody who uses the tag.
+pub fn plan_remove(installation: &Installation, census: &Census, request: RemoveRequest<'_>, users: &Uses) -> Planned<TagPlan> {
+    plan_removal(installation, census, request, Unserved::AnyFollower, users)
 }
 
 /// Which followers forbid a removal.
@@ -206,33 +244,47 @@ enum Unserved {
     Refused,
 }
 
-fn plan_removal(
-    installation: &Installation,
-    census: &Census,
-    request: RemoveRequest<'_>,
-    unserved: Unserved,
-) -> Planned<TagPlan> {
+/// What of a tag is there to be removed.
+struct Removed<'a> {
+    webhooks: Vec<&'a Value>,
+    services: Vec<&'a Value>,
+}
+
+fn removed<'a>(installation: &'a Installation, request: RemoveRequest<'a>) -> Planned<Removed<'a>> {
     let tag = request.tag;
-    check_seen(installation, tag)?;
     let is_here =
         |object: &&Value| request.istio_namespace.is_none_or(|wanted| namespace_of(object).is_none_or(|found| found == wanted));
     let webhooks: Vec<&Value> = installation.tag_webhooks(tag).filter(is_here).collect();
     let services: Vec<&Value> = installation.tag_services(tag).filter(|service| is_here(service)).collect();
     // The validator is the last that a removal changes, so an interrupted one may have left that alone.
     let is_begun = tag == DEFAULT
-        && (installation.default_validator().is_some_and(is_of_default_tag)
-            || installation.revision_webhooks(UNREVISIONED).any(is_yielding));
+        && (installation.default_validator().filter(is_here).is_some_and(is_of_default_tag)
+            || installation.revision_webhooks(UNREVISIONED).filter(is_here).any(is_yielding));
     if webhooks.is_empty() && services.is_empty() && !is_begun {
         return Err(no_such_tag(installation, tag));
     }
     check_one_namespace(tag, webhooks.iter().chain(&services).filter_map(|object| namespace_of(object)))?;
+    Ok(Removed { webhooks, services })
+}
+
+fn plan_removal(
+    installation: &Installation,
+    census: &Census,
+    request: RemoveRequest<'_>,
+    unserved: Unserved,
+    users: &Uses,
+) -> Planned<TagPlan> {
+    let tag = request.tag;
+    check_seen(installation, tag)?;
+    let Removed { webhooks, services } = removed(installation, request)?;
+    let in_namespace = removed_tag(installation, request)?;
     let mut notes = Vec::new();
     let mut changes: Vec<Change> = Vec::new();
     let mut serves_default = false;
     let mut freeing = Vec::new();
     if tag == DEFAULT {
-        let (reactivations, later) = reactivations(installation, &mut notes);
-        serves_default = !reactivations.is_empty() || has_active_default(installation);
+        let (reactivations, later) = reactivations(installation, &in_namespace, &mut notes);
+        serves_default = !reactivations.is_empty() || has_active_default(installation, &in_namespace);
         changes.extend(reactivations);
         freeing = later;
     }
@@ -244,15 +296,12 @@ fn plan_removal(
     changes.extend(webhooks.iter().map(|webhook| gone(Resource::MutatingWebhookConfigurations, webhook)));
     changes.extend(freeing);
     changes.extend(services.iter().map(|service| gone(Resource::Services, service)));
-    if tag == DEFAULT {
+    if tag == DEFAULT && is_in(installation.default_validator(), &in_namespace) {
         changes.extend(validator_release(installation, &mut notes));
     }
     changes.retain(|change| change.action() != Action::None);
+    check_users(tag, users, unserved == Unserved::Refused && serves_default)?;
     let followers = followers_of_tag(installation, census, tag);
-    let is_served_otherwise = unserved == Unserved::Refused && serves_default;
-    if !followers.is_empty() && !is_served_otherwise {
-        return Err(followed(tag, &followers));
-    }
     let previous = webhooks.first().or(services.first()).and_then(|object| label(object, labels::REVISION)).map(str::to_owned);
     ownership::check(&changes, tag, None)?;
     Ok(TagPlan {
@@ -264,6 +313,38 @@ fn plan_removal(
         notes,
         form_of_owner: None,
     })
+}
+
+/// Refuses while anybody uses the tag, or may. Where an injector without a revision serves those who follow it, only those count who
+/// call its Service.
+fn check_users(tag: &str, users: &Uses, is_served_otherwise: bool) -> Planned<()> {
+    let counts = |found: &&Use| !is_served_otherwise || matches!(found.kind, UseKind::Caller | UseKind::Configuration);
+    let found: Vec<&Use> = users.found.iter().filter(counts).collect();
+    let unknown = users.unknown.iter().map(|why| format!("unknown: {why}"));
+    let mut details: Vec<String> = found.iter().map(|found| format!("{} {}", found.subject, found.message)).collect();
+    details.extend(unknown);
+    if details.is_empty() {
+        return Ok(());
+    }
+    let is_followed = |found: &&&Use| matches!(found.kind, UseKind::Namespace | UseKind::Template | UseKind::Gateway);
+    let followers: Vec<&&Use> = found.iter().filter(is_followed).collect();
+    let namespaces = || followers.iter().filter(|found| found.kind == UseKind::Namespace);
+    let names: Vec<&str> = namespaces().filter_map(|found| found.subject.strip_prefix("namespaces/")).collect();
+    let advice = if !names.is_empty() {
+        Advice::run(Command::mesh_tag("attach REVISION").values(names.iter().copied()).words("--overwrite"))
+            .and_say(", or ")
+            .and_run(Command::mesh_tag("detach").values(names))
+    } else if !followers.is_empty() {
+        Advice::say(format!("take the label {}={tag} off them first", labels::REVISION))
+    } else {
+        Advice::say("fix each, then the same command")
+    };
+    let reason = match (followers.is_empty(), found.is_empty()) {
+        (false, _) => format!("tag {tag} is followed: without it they get no proxies, or those of nobody"),
+        (true, false) => format!("tag {tag} is used"),
+        (true, true) => format!("whether tag {tag} is used is not known"),
+    };
+    Err(Refusal::new(reason, advice).with(details))
 }
 
 /// A tag for Git.
@@ -636,7 +717,7 @@ fn webhook(
     notes: &mut Vec<String>,
 ) -> Planned<Change> {
     let tag = request.tag;
-    let serving_default: Vec<&Value> = present.webhook.into_iter().chain(installation.revision_webhooks(UNREVISIONED)).collect();
+    let serving_default: Vec<&Value> = present.webhook.into_iter().chain(unrevisioned(installation, &target.namespace)).collect();
     let mut wanted = entries(target.webhook, tag, &serving_default)?;
     notes.append(&mut wanted.notes);
     let mut after = match present.webhook {
@@ -724,10 +805,33 @@ fn service_change(tag: &str, target: &Target<'_>, present: &Present<'_>) -> Opti
     Some(Change { subject, before: present.service.cloned(), after: Some(after) })
 }
 
+/// The injectors without a revision of the control plane in a namespace: those of another mesh are its own affair.
+fn unrevisioned<'a>(installation: &'a Installation, in_namespace: &'a str) -> impl Iterator<Item = &'a Value> {
+    installation.revision_webhooks(UNREVISIONED).filter(move |webhook| is_in(Some(webhook), in_namespace))
+}
+
+/// Whether an object belongs to the control plane in a namespace, as far as it says so.
+fn is_in(object: Option<&Value>, in_namespace: &str) -> bool {
+    object.is_none_or(|object| namespace_of(object).is_none_or(|found| found == in_namespace))
+}
+
+/// The default validator has one name in a cluster: that of another mesh is not taken from it.
+fn check_validator(installation: &Installation, target: &Target<'_>) -> Planned<()> {
+    let Some(other) = installation.default_validator().filter(|validator| !is_in(Some(validator), &target.namespace)) else {
+        return Ok(());
+    };
+    let namespace = namespace_of(other).unwrap_or_default();
+    let reason = format!(
+        "{DEFAULT_VALIDATOR} belongs to a control plane in namespace {namespace}, not to the one in {}",
+        target.namespace
+    );
+    Err(Refusal::new(reason, "one mesh of a cluster validates what names no revision: remove tag default there first"))
+}
+
 /// The injectors without a revision give way to the `default` tag: first to what it has injected, so that no pod is injected
 /// twice while both select it, then altogether.
-fn deactivations(installation: &Installation) -> (Vec<Change>, Vec<Change>) {
-    let webhooks = installation.revision_webhooks(UNREVISIONED);
+fn deactivations(installation: &Installation, in_namespace: &str) -> (Vec<Change>, Vec<Change>) {
+    let webhooks = unrevisioned(installation, in_namespace);
     let steps = webhooks.map(|webhook| {
         let between = yielding(webhook);
         (changed(webhook, between.clone()), changed(&between, deactivated(&between)))
@@ -742,9 +846,9 @@ fn changed(webhook: &Value, after: Value) -> Change {
 
 /// They come back when the tag goes, if somebody is there to answer: first only to what the tag does not inject, then, when
 /// it is gone, to everything.
-fn reactivations(installation: &Installation, notes: &mut Vec<String>) -> (Vec<Change>, Vec<Change>) {
+fn reactivations(installation: &Installation, in_namespace: &str, notes: &mut Vec<String>) -> (Vec<Change>, Vec<Change>) {
     let mut steps = (Vec::new(), Vec::new());
-    for webhook in installation.revision_webhooks(UNREVISIONED) {
+    for webhook in unrevisioned(installation, in_namespace) {
         let is_off = entries_of(webhook).any(is_deactivated);
         if is_off && installation.snapshot.readiness(UNREVISIONED) != Readiness::Ready {
             notes.push(format!("{} stays switched off: no control plane without a revision is ready to answer", name(webhook)));
@@ -757,8 +861,8 @@ fn reactivations(installation: &Installation, notes: &mut Vec<String>) -> (Vec<C
     steps
 }
 
-fn has_active_default(installation: &Installation) -> bool {
-    let mut webhooks = installation.revision_webhooks(UNREVISIONED);
+fn has_active_default(installation: &Installation, in_namespace: &str) -> bool {
+    let mut webhooks = unrevisioned(installation, in_namespace);
     webhooks.any(|webhook| entries_of(webhook).any(|entry| !is_deactivated(entry)))
         && installation.snapshot.readiness(UNREVISIONED) == Readiness::Ready
 }
@@ -794,6 +898,26 @@ fn validator_release(installation: &Installation, notes: &mut Vec<String>) -> Op
     }
     let subject = Subject::new(Resource::ValidatingWebhookConfigurations, None, DEFAULT_VALIDATOR);
     Some(Change { subject, before: Some(live.clone()), after })
+}
+
+/// The names of tags' webhooks are not unique: tag `a-b` in Istio's own namespace and tag `a` of a control plane in namespace `b` share
+/// one. What is there under the name of what is to be made belongs to another mesh, or to nobody here.
+fn check_collisions(installation: &Installation, plan: &TagPlan) -> Planned<()> {
+    let created = plan.changes.iter().filter(|change| change.action() == Action::Create);
+    let taken = created.filter(|change| {
+        let objects = match change.subject.kind.as_str() {
+            "MutatingWebhookConfiguration" => &installation.injectors,
+            "Service" => &installation.services,
+            _ => return false,
+        };
+        let place = change.subject.namespace.as_deref().unwrap_or_default();
+        objects.iter().any(|object| name(object) == change.subject.name && namespace(object) == place)
+    });
+    let taken: Vec<String> = taken.map(|change| format!("{} is there, and is not this tag's", change.subject)).collect();
+    if taken.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(format!("tag {} would take the place of something else", plan.tag), "choose another name").with(taken))
 }
 
 /// Two injectors that match one pod inject it twice; none may come to be that was not there before.
@@ -868,24 +992,6 @@ fn followers_of_tag(installation: &Installation, census: &Census, tag: &str) -> 
         Some(own) => own == tag,
         None => !exists && tag == DEFAULT && injector.revision.as_deref() == Some(UNREVISIONED),
     })
-}
-
-fn followed(tag: &str, followers: &Followers) -> Refusal {
-    let mut details: Vec<String> = followers.namespaces.iter().map(|name| format!("namespaces/{name}")).collect();
-    details.extend(followers.pods.iter().map(|(workload, pods)| {
-        format!("{} -n {} by its pods' own label ({pods})", workload.qualified_name(), workload.namespace)
-    }));
-    details.extend(
-        followers.gateways.iter().map(|(namespace, name)| format!("gateways.gateway.networking.k8s.io/{name} -n {namespace}")),
-    );
-    let advice = if followers.namespaces.is_empty() {
-        Advice::say(format!("take the label {}={tag} off them first", labels::REVISION))
-    } else {
-        Advice::run(Command::mesh_tag("attach REVISION").values(&followers.namespaces).words("--overwrite"))
-            .and_say(", or ")
-            .and_run(Command::mesh_tag("detach").values(&followers.namespaces))
-    };
-    Refusal::new(format!("tag {tag} is followed: without it they get no proxies, or those of nobody"), advice).with(details)
 }
 
 fn check_one_namespace<'a>(tag: &str, namespaces: impl Iterator<Item = &'a str>) -> Planned<()> {

@@ -16,6 +16,7 @@ pub mod stop;
 pub mod stream;
 pub mod styles;
 pub mod table;
+pub mod uses;
 pub mod words;
 pub mod writing;
 

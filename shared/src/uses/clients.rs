@@ -7,10 +7,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::inventory::Listed;
-use super::{Departure, Evidence, Graph, Use, UseKind};
+use super::{Departing, Departure, Evidence, Graph, Use, UseKind};
 use crate::advice::Advice;
 use crate::installation::{annotation, label, name, namespace};
 use crate::labels;
+use crate::refusal::Refusal;
 use crate::terminal::words::plural;
 
 /// Ports by which clients reach an istiod from outside: certificates and configuration, and the injector.
@@ -147,16 +148,43 @@ pub(super) fn unseen(graph: &Graph<'_>) -> UnseenClients {
     UnseenClients { signs }
 }
 
-/// The pods of a revision's istiods that may have clients; `None` where it is not known which there are, as of a control plane
-/// elsewhere.
+/// The pods of the istiods that may have clients, of a revision or of that which a tag points to; `None` where it is not known which
+/// there are, as of a control plane elsewhere.
 pub fn istiods<'a>(evidence: &Evidence<'a>, departure: &Departure<'_>) -> Option<Vec<&'a str>> {
-    let graph = Graph::new(evidence, departure);
+    let revision = match departure.what {
+        Departing::Revision => departure.name,
+        Departing::Tag => evidence.installation.snapshot.revision_of_tag(departure.name)?,
+    };
+    let of_revision = Departure { what: Departing::Revision, name: revision, namespace: departure.namespace };
+    let graph = Graph::new(evidence, &of_revision);
     let has_ended = |pod: &Value| matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
     let pods = evidence.inventory.objects.iter().filter(|listed| listed.is("", "pods") && graph.is_its_istiod(&listed.object));
     let names: Vec<&str> = pods.filter(|pod| !has_ended(&pod.object)).map(|pod| name(&pod.object)).collect();
-    let mut planes = evidence.snapshot.control_planes_of(departure.name).filter(|plane| plane.namespace == departure.namespace);
+    let mut planes = evidence.snapshot.control_planes_of(revision).filter(|plane| plane.namespace == departure.namespace);
     let is_elsewhere = planes.any(|plane| plane.deployment.as_ref().is_none_or(|istiod| istiod.ready_replicas > 0));
     (!names.is_empty() || !is_elsewhere).then_some(names)
+}
+
+/// Whether signs of clients elsewhere forbid that something goes, when its istiods have said who is connected to them: a note for
+/// the user where they do not.
+///
+/// # Errors
+/// A refusal that names every sign, and whom the istiods know.
+pub fn check_attendance(departure: &Departure<'_>, signs: &[String], attendance: Attendance) -> Result<&'static str, Refusal> {
+    let what = match departure.what {
+        Departing::Revision => format!("revision {}", departure.name),
+        Departing::Tag => format!("tag {}", departure.name),
+    };
+    let (reason, more) = match attendance {
+        Attendance::NobodyElse => return Ok("the istiods say that nobody is connected whom this cluster does not show"),
+        Attendance::Others(others) => (format!("{what} has clients that this cluster does not show, or may have"), others),
+        Attendance::Unknown(why) => {
+            let reason = format!("{what} may have clients that this cluster does not show");
+            (reason, why.into_iter().map(|why| format!("unknown: {why}")).collect())
+        }
+    };
+    let advice = "look there too, and move them first; if nobody there uses it, the same command with --accept-unseen-clients";
+    Err(Refusal::new(reason, advice).with(signs.iter().cloned().chain(more).collect()))
 }
 
 /// How a Service can be reached from outside of the cluster.

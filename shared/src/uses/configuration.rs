@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::inventory::Listed;
-use super::own::{is_own_config_map, is_own_service, is_own_webhook};
+use super::own::{is_own_config_map, is_own_policy, is_own_service, is_own_webhook};
 use super::references::names_service;
 use super::{Graph, Use, UseKind, Uses};
 use crate::advice::{Advice, Command};
@@ -155,12 +155,4 @@ fn has_config_map(value: &Value, revision: &str, wanted: &str, in_namespace: &st
         }
         _ => false,
     }
-}
-
-/// Whether a policy or its binding is what Istio's chart makes for a revision
-/// (manifests/charts/istio-control/istio-discovery/templates/validatingadmissionpolicy.yaml).
-fn is_own_policy(object: &Value, revision: &str, wanted: &str) -> bool {
-    let suffix = crate::control_plane::revision_suffix(revision);
-    let named = ["stable-channel-policy", "stable-channel-policy-binding"];
-    named.iter().any(|base| name(object) == format!("{base}{suffix}-{wanted}.istio.io"))
 }

@@ -9,7 +9,7 @@ use crate::injector::Match;
 use crate::installation::{DEFAULT_VALIDATOR, label, name, namespace};
 use crate::labels;
 use crate::object::{Labels, Lookup, StringMap};
-use crate::tag::DEFAULT;
+use crate::tag::{DEFAULT, is_istios};
 
 impl Graph<'_> {
     /// Whether a namespace follows a tag by its labels.
@@ -93,19 +93,31 @@ impl Graph<'_> {
         }
     }
 
-    /// Gateways of the Gateway API that name it: themselves, or a tag by their namespace (`IsMine`, pkg/revisions/tag_watcher.go).
+    /// Gateways of the Gateway API that name it; and, of a tag, those of Istio's whose namespace does (`IsMine`,
+    /// pkg/revisions/tag_watcher.go).
     pub(super) fn gateways(&self, uses: &mut Uses) {
         let named = self.departure.name;
-        let is_tag = self.is_revision() && self.evidence.snapshot.revision_of_tag(named).is_some();
-        let gateways =
-            self.evidence.installation.gateways.iter().filter(|gateway| label(gateway, labels::REVISION) == Some(named));
-        for gateway in gateways.filter(|_| !is_tag) {
-            let label_it = Command::kubectl("label").value(format!("gateways.gateway.networking.k8s.io/{}", name(gateway)));
+        // A tag of the revision's name, such as `default`, answers for the label then.
+        if self.is_revision() && self.evidence.snapshot.revision_of_tag(named).is_some() {
+            return;
+        }
+        let all = self.evidence.inventory.objects.iter().filter(|listed| listed.is("gateway.networking.k8s.io", "gateways"));
+        for gateway in all.map(|listed| &listed.object) {
+            let own = label(gateway, labels::REVISION).filter(|revision| !revision.is_empty());
+            let by_namespace = || !self.is_revision() && is_istios(gateway) && self.follows(namespace(gateway));
+            let whose = match own {
+                Some(own) if own == named => format!("its label {}={named} names it", labels::REVISION),
+                None if by_namespace() => "its namespace names it".to_owned(),
+                _ => continue,
+            };
+            let label_it = Command::kubectl("label")
+                .value(format!("gateways.gateway.networking.k8s.io/{}", name(gateway)))
+                .namespace(namespace(gateway));
             uses.found.push(Use {
                 kind: UseKind::Gateway,
                 subject: format!("gateway/{} -n {}", name(gateway), namespace(gateway)),
-                message: format!("its label {}={named} names it", labels::REVISION),
-                advice: label_it.namespace(namespace(gateway)).words("istio.io/rev=REVISION --overwrite").into(),
+                message: whose,
+                advice: label_it.words("istio.io/rev=REVISION --overwrite").into(),
             });
         }
     }

@@ -104,3 +104,11 @@ fn gateway_class_map(map: &Value, revision: &str) -> String {
     let revision = if revision.is_empty() { "default" } else { revision };
     label(map, labels::GATEWAY_CLASS_DEFAULTS).map_or(String::new(), |class| format!("istio-{revision}-gatewayclass-{class}"))
 }
+
+/// Whether a ValidatingAdmissionPolicy or its binding is what Istio's chart makes for a revision of this control plane
+/// (templates/validatingadmissionpolicy.yaml of the same chart).
+pub fn is_own_policy(object: &Value, revision: &str, wanted: &str) -> bool {
+    let suffix = revision_suffix(revision);
+    let named = ["stable-channel-policy", "stable-channel-policy-binding"];
+    named.iter().any(|base| name(object) == format!("{base}{suffix}-{wanted}.istio.io"))
+}

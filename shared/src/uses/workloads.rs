@@ -237,6 +237,8 @@ fn advice_for(verdict: &Verdict) -> Advice {
 
 /// Where the template of pods stands in a kind that no snapshot has.
 fn template_pointer(listed: &Listed) -> Option<&'static str> {
+    // With pods they are seen by those.
+    let is_empty = || listed.object["status"]["replicas"].as_i64().unwrap_or(0) == 0;
     let of_nobody = || {
         listed.object["metadata"]["ownerReferences"]
             .as_array()
@@ -245,7 +247,7 @@ fn template_pointer(listed: &Listed) -> Option<&'static str> {
     match (listed.group.as_str(), listed.plural.as_str()) {
         ("batch", "cronjobs") => Some("/spec/jobTemplate/spec/template"),
         ("batch", "jobs") => is_dormant(&listed.object).then_some("/spec/template"),
-        ("apps", "replicasets") | ("", "replicationcontrollers") => of_nobody().then_some("/spec/template"),
+        ("apps", "replicasets") | ("", "replicationcontrollers") => (is_empty() && of_nobody()).then_some("/spec/template"),
         ("apps.openshift.io", "deploymentconfigs") => Some("/spec/template"),
         _ => None,
     }

@@ -1,26 +1,23 @@
-//! Proof that the mesh works without a revision: pods are still injected, and configuration is still validated.
+//! Proof that the mesh works without a revision as it did with it: whoever answered before still does, and configuration is still
+//! validated.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
+use mesh::change::Change;
 use mesh::cluster::apply::{Persistence, post};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
 use mesh::cluster::proof::{self, Proof, prove};
+use mesh::cluster::wait::{Look, Patience, Waited};
 use mesh::injection::answering_revision;
+use mesh::injector::Injector;
 use mesh::needs::Needs;
 use mesh::proof::places;
 use mesh::snapshot::Snapshot;
 use serde_json::{Value, json};
 
-/// API servers learn a moment later than etcd that a webhook is gone.
-const PATIENCE: [Duration; 5] = [
-    Duration::from_millis(50),
-    Duration::from_millis(300),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-];
+/// The namespace in which pods are tried first.
+const PLACE: &str = "default";
 
 /// Whether Istio's configuration is validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +28,21 @@ pub enum Validation {
     AcceptsAnything,
     /// Good configuration is refused: why.
     RefusesGood(String),
-    /// It could not be tried: why.
-    Untried(String),
+    /// The kind is not served, so there is nothing to validate.
+    NotServed,
+    /// It may not be tried: why.
+    Denied(String),
+}
+
+/// What works, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Works {
+    /// Whether configuration is validated.
+    pub validation: Validation,
+    /// Webhook configurations whose injector answers.
+    pub injectors: BTreeSet<String>,
+    /// Those of which that could not be tried: why, by their name.
+    pub untried: BTreeMap<String, String>,
 }
 
 /// What the proof may ask for.
@@ -41,31 +51,124 @@ pub fn needs(namespace: &str) -> Needs {
     proof::needs(PLACE).require(Some(namespace), virtual_services, &["create"])
 }
 
-/// The namespace in which pods are tried first.
-const PLACE: &str = "default";
-
-/// Asks for a good and a bad VirtualService as a dry run.
+/// Tries what works: each injector by a pod, and the validator by configuration, as dry runs.
 ///
 /// # Errors
 /// When the API server cannot be reached.
-pub async fn validation(connection: &Connection, namespace: &str) -> Result<Validation, Failure> {
+pub async fn works(connection: &Connection, snapshot: &Snapshot, namespace: &str) -> Result<Works, Failure> {
+    let mut works =
+        Works { validation: validation(connection, namespace).await?, injectors: BTreeSet::new(), untried: BTreeMap::new() };
+    for injector in injectors(snapshot) {
+        match try_injector(connection, snapshot, injector).await? {
+            Trial::Answers => drop(works.injectors.insert(injector.configuration.clone())),
+            Trial::Untried(why) => drop(works.untried.insert(injector.configuration.clone(), why)),
+            Trial::Fails(_) => {}
+        }
+    }
+    Ok(works)
+}
+
+/// What works no longer that worked before, a line each. `gone` are the objects that were to go.
+///
+/// # Errors
+/// When the API server cannot be reached.
+pub async fn lost(
+    connection: &Connection,
+    before: &Works,
+    snapshot: &Snapshot,
+    namespace: &str,
+    gone: &[Change],
+) -> Result<Vec<String>, Failure> {
+    let was_to_go = |name: &str| {
+        gone.iter().any(|change| change.subject.kind == "MutatingWebhookConfiguration" && change.subject.name == name)
+    };
+    let mut lost = Vec::new();
+    for name in before.injectors.iter().filter(|name| !was_to_go(name)) {
+        let Some(injector) = injectors(snapshot).find(|injector| injector.configuration == *name) else {
+            lost.push(format!("mutatingwebhookconfigurations/{name} answered before, and is not there now"));
+            continue;
+        };
+        let look = || async {
+            Ok::<_, Failure>(match try_injector(connection, snapshot, injector).await? {
+                Trial::Answers => Look::Done(()),
+                Trial::Fails(why) => Look::NotYet(why),
+                Trial::Untried(why) => Look::NotYet(format!("it answered before, and cannot be tried now: {why}")),
+            })
+        };
+        if let Waited::TimedOut(why) = Patience::learning().wait(look).await? {
+            lost.push(format!("mutatingwebhookconfigurations/{name}: {why}"));
+        }
+    }
+    if before.validation == Validation::Works {
+        let look = || async {
+            Ok::<_, Failure>(match validation(connection, namespace).await? {
+                Validation::Works => Look::Done(()),
+                Validation::AcceptsAnything => Look::NotYet("bad configuration is not refused any more".to_owned()),
+                Validation::RefusesGood(why) => Look::NotYet(format!("good configuration is refused: {why}")),
+                Validation::NotServed => Look::NotYet("Istio's configuration is not served any more".to_owned()),
+                Validation::Denied(why) => Look::NotYet(format!("whether configuration is validated could not be tried: {why}")),
+            })
+        };
+        if let Waited::TimedOut(why) = Patience::learning().wait(look).await? {
+            lost.push(why);
+        }
+    }
+    Ok(lost)
+}
+
+/// How a try of an injector ended.
+enum Trial {
+    /// A pod got the proxy of the revision that answers for it.
+    Answers,
+    /// It did not: why.
+    Fails(String),
+    /// Nowhere would only this injector be asked, or nobody may try: why.
+    Untried(String),
+}
+
+async fn try_injector(connection: &Connection, snapshot: &Snapshot, injector: &Injector) -> Result<Trial, Failure> {
+    let revision = match answering_revision(snapshot, injector) {
+        Ok(revision) => revision,
+        Err(fault) => return Ok(Trial::Fails(format!("nobody answers for it: {}", fault.why))),
+    };
+    let names: Vec<&str> = injector.tag.as_deref().into_iter().chain([revision.as_str()]).collect();
+    let found = places(snapshot, &injector.configuration, &names, &[PLACE]);
+    Ok(match prove(connection, &found).await? {
+        Proof::Injected { revision: found, .. } if found == revision => Trial::Answers,
+        Proof::Untried(why) => Trial::Untried(why),
+        Proof::Injected { revision: found, namespace } => {
+            Trial::Fails(format!("a pod in namespace {namespace} gets revision {found}"))
+        }
+        Proof::NotInjected(namespace) => Trial::Fails(format!("a pod in namespace {namespace} gets no proxy")),
+        Proof::Refused(why) => Trial::Fails(format!("pods are refused: {why}")),
+    })
+}
+
+/// The injectors in use, one of each webhook configuration.
+fn injectors(snapshot: &Snapshot) -> impl Iterator<Item = &Injector> {
+    let mut seen = BTreeSet::new();
+    let active = snapshot.injectors.iter().filter(|injector| !injector.is_deactivated());
+    active.filter(move |injector| seen.insert(injector.configuration.as_str()))
+}
+
+/// Asks for a good and a bad VirtualService as a dry run.
+async fn validation(connection: &Connection, namespace: &str) -> Result<Validation, Failure> {
     let good = json!({"route": [{"destination": {"host": "mesh-proof"}}]});
     // A route that leads nowhere is well-formed: only istiod knows that it is wrong.
     let bad = json!({"name": "mesh-proof"});
     match ask(connection, namespace, good).await {
         Ok(_) => {}
-        Err(failure) if matches!(failure.cause, Cause::Forbidden | Cause::NotFound) => {
-            return Ok(Validation::Untried(failure.to_string()));
-        }
-        Err(failure) if failure.cause.is_tolerable() || matches!(failure.cause, Cause::Refused(_) | Cause::Server(..)) => {
-            return Ok(Validation::RefusesGood(failure.to_string()));
-        }
+        Err(failure) if failure.cause == Cause::NotFound => return Ok(Validation::NotServed),
+        Err(failure) if failure.cause == Cause::Forbidden => return Ok(Validation::Denied(failure.to_string())),
+        Err(failure) if failure.cause.is_tolerable() => return Ok(Validation::RefusesGood(failure.to_string())),
         Err(failure) => return Err(failure),
     }
-    Ok(match ask(connection, namespace, bad).await {
-        Ok(_) => Validation::AcceptsAnything,
-        Err(_) => Validation::Works,
-    })
+    match ask(connection, namespace, bad).await {
+        Ok(_) => Ok(Validation::AcceptsAnything),
+        // A server that is away or busy says nothing about the configuration.
+        Err(failure) if failure.cause.is_passing() || !failure.cause.is_tolerable() => Err(failure),
+        Err(_) => Ok(Validation::Works),
+    }
 }
 
 async fn ask(connection: &Connection, namespace: &str, route: Value) -> Result<Value, Failure> {
@@ -76,62 +179,4 @@ async fn ask(connection: &Connection, namespace: &str, route: Value) -> Result<V
     });
     let path = format!("/apis/networking.istio.io/v1/namespaces/{namespace}/virtualservices");
     post(connection, &path, &body, "asking for a VirtualService as a dry run", Persistence::DryRun).await
-}
-
-/// What of validation is worse than before, in words.
-pub async fn lost_validation(connection: &Connection, namespace: &str, before: &Validation) -> Result<Option<String>, Failure> {
-    if *before != Validation::Works {
-        return Ok(None);
-    }
-    let mut told = None;
-    for pause in PATIENCE {
-        tokio::time::sleep(pause).await;
-        told = match validation(connection, namespace).await? {
-            Validation::Works => return Ok(None),
-            Validation::AcceptsAnything => Some("bad configuration is not refused any more".to_owned()),
-            Validation::RefusesGood(why) => Some(format!("good configuration is refused: {why}")),
-            Validation::Untried(why) => Some(format!("whether configuration is validated could not be tried: {why}")),
-        };
-    }
-    Ok(told)
-}
-
-/// Asks every injector that is left by a dry-run pod, and gives what is wrong with each, in words.
-///
-/// # Errors
-/// When the API server cannot be reached.
-pub async fn lost_injection(connection: &Connection, snapshot: &Snapshot) -> Result<Vec<String>, Failure> {
-    let active = snapshot.injectors.iter().filter(|injector| !injector.is_deactivated());
-    let mut lost = Vec::new();
-    let mut seen = BTreeSet::new();
-    for injector in active.filter(|injector| seen.insert(injector.configuration.clone())) {
-        let Ok(revision) = answering_revision(snapshot, injector) else {
-            // Nobody answers, which was so before: what was removed had no injector left.
-            continue;
-        };
-        let names: Vec<&str> = injector.tag.as_deref().into_iter().chain([revision.as_str()]).collect();
-        let found = places(snapshot, &injector.configuration, &names, &[PLACE]);
-        if let Some(why) = refused(connection, &found, &revision).await? {
-            lost.push(format!("mutatingwebhookconfigurations/{}: {why}", injector.configuration));
-        }
-    }
-    Ok(lost)
-}
-
-async fn refused(connection: &Connection, places: &[mesh::proof::Place], revision: &str) -> Result<Option<String>, Failure> {
-    let mut told = None;
-    for pause in PATIENCE {
-        told = match prove(connection, places).await? {
-            Proof::Injected { revision: found, .. } if found == revision => return Ok(None),
-            // Nowhere would only this injector be asked, or nobody may try: that says nothing against it.
-            Proof::Untried(_) => return Ok(None),
-            Proof::Injected { revision: found, namespace } => {
-                Some(format!("a pod in namespace {namespace} gets revision {found}"))
-            }
-            Proof::NotInjected(namespace) => Some(format!("a pod in namespace {namespace} gets no proxy")),
-            Proof::Refused(why) => Some(format!("pods are refused: {why}")),
-        };
-        tokio::time::sleep(pause).await;
-    }
-    Ok(told)
 }

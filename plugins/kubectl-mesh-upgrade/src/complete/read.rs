@@ -1,72 +1,17 @@
-//! Reads what uses a revision beyond the snapshot, and what it consists of.
+//! Reads what a revision consists of, and whether that is gone.
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use mesh::change::Subject;
-use mesh::cluster::Scope;
+use mesh::change::{Change, Subject};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
-use mesh::cluster::raw::{read_list, read_object};
-use mesh::needs::Needs;
+use mesh::cluster::raw::read_object;
+use mesh::cluster::wait::{Look, Patience, Waited};
 use serde_json::Value;
 
 use super::removal::{Part, parts};
-use crate::lists::{Found, LABELLED, found, labelled, labelled_needs, labelled_of, path};
 
-/// Kinds of the Gateway API that a revision's label restricts, besides Gateways (`IsMine`, pkg/revisions/tag_watcher.go).
-const GATEWAY_API: [(&str, &str, &str); 5] = [
-    ("gateway.networking.k8s.io", "v1", "gatewayclasses"),
-    ("gateway.networking.k8s.io", "v1", "grpcroutes"),
-    ("gateway.networking.k8s.io", "v1", "httproutes"),
-    ("gateway.networking.k8s.io", "v1alpha2", "tcproutes"),
-    ("gateway.networking.k8s.io", "v1alpha2", "tlsroutes"),
-];
-
-/// Lists beyond the snapshot.
-pub struct Lists {
-    /// CronJobs, and Jobs that are suspended.
-    pub sleeping: Found,
-    /// Objects with a revision's label.
-    pub labelled: Found,
-    /// DaemonSets of ztunnel.
-    pub ztunnels: Found,
-    /// Secrets that name remote clusters.
-    pub remote_secrets: Found,
-}
-
-/// Reads them side by side. `istio_namespace` is where remote clusters are named.
-///
-/// # Errors
-/// When the API server cannot be reached or does not know the user.
-pub async fn lists(connection: &Connection, istio_namespace: &str) -> Result<Lists, Failure> {
-    let list = |path: String, what: &'static str| async move { found(read_list(connection, &path, what).await) };
-    let ztunnels =
-        list(format!("{}?labelSelector=app%3Dztunnel", path("apps", "v1", "daemonsets")), "listing daemonsets of ztunnel");
-    let secrets = format!("/api/v1/namespaces/{istio_namespace}/secrets?labelSelector=istio%2FmultiCluster%3Dtrue");
-    let plain = async {
-        let cron_jobs = list(path("batch", "v1", "cronjobs"), "listing cronjobs").await?;
-        let jobs = list(path("batch", "v1", "jobs"), "listing jobs").await?;
-        Ok::<_, Failure>((cron_jobs, jobs, ztunnels.await?, list(secrets, "listing secrets of remote clusters").await?))
-    };
-    let labelled = async { Ok::<_, Failure>(both(labelled(connection).await?, labelled_of(connection, &GATEWAY_API).await?)) };
-    let (plain, labelled) = futures::join!(plain, labelled);
-    let ((cron_jobs, jobs, ztunnels, remote_secrets), labelled) = (plain?, labelled?);
-    let jobs = match jobs {
-        // Pods of the others exist already, or never come again.
-        Found::Items(jobs) => Found::Items(jobs.into_iter().filter(|job| job["spec"]["suspend"] == true).collect()),
-        unread => unread,
-    };
-    Ok(Lists { sleeping: both(cron_jobs, jobs), labelled, ztunnels, remote_secrets })
-}
-
-fn both(one: Found, other: Found) -> Found {
-    match (one, other) {
-        (Found::Items(mut items), Found::Items(more)) => {
-            items.extend(more);
-            Found::Items(items)
-        }
-        (Found::Unread(why), _) | (_, Found::Unread(why)) => Found::Unread(why),
-    }
-}
+/// So many objects are read at once.
+const AT_ONCE: usize = 4;
 
 /// The objects that a revision may consist of and that are there, each with its part.
 ///
@@ -77,7 +22,7 @@ pub async fn consists_of(connection: &Connection, revision: &str, namespace: &st
         let object = read_object(connection, &subject).await?;
         Ok::<_, Failure>(object.map(|object| (part, with_identity(object, &subject))))
     });
-    let found: Vec<Option<(Part, Value)>> = stream::iter(reads).buffered(4).try_collect().await?;
+    let found: Vec<Option<(Part, Value)>> = stream::iter(reads).buffered(AT_ONCE).try_collect().await?;
     Ok(found.into_iter().flatten().collect())
 }
 
@@ -88,10 +33,62 @@ fn with_identity(mut object: Value, subject: &Subject) -> Value {
     object
 }
 
-/// What [`lists`] may ask for.
-pub fn needs(scope: &Scope) -> Needs {
-    labelled_needs(&LABELLED)
-        .and(labelled_needs(&GATEWAY_API))
-        .require(None, [("batch", "cronjobs"), ("batch", "jobs"), ("apps", "daemonsets")], &["list"])
-        .require(Some(scope.control_plane_namespace()), [("", "secrets")], &["list"])
+/// Which of these objects, that were to go, are there: a line each. A controller of Kubernetes may take a moment.
+///
+/// # Errors
+/// When one of them cannot be asked for.
+pub async fn left(connection: &Connection, changes: &[Change]) -> Result<Vec<String>, Failure> {
+    let look = || async {
+        let reads = changes.iter().map(|change| async move {
+            let object = read_object(connection, &change.subject).await?;
+            Ok::<_, Failure>(object.and_then(|object| still_there(change, &object)))
+        });
+        let left: Vec<Option<String>> = stream::iter(reads).buffered(AT_ONCE).try_collect().await?;
+        let left: Vec<String> = left.into_iter().flatten().collect();
+        Ok::<_, Failure>(if left.is_empty() { Look::Done(()) } else { Look::NotYet(left.join("\n")) })
+    };
+    Ok(match Patience::learning().wait(look).await? {
+        Waited::Done(()) => Vec::new(),
+        Waited::TimedOut(left) => left.lines().map(str::to_owned).collect(),
+    })
+}
+
+/// Why an object that was to go is there: what is found under its name.
+fn still_there(change: &Change, found: &Value) -> Option<String> {
+    let subject = &change.subject;
+    let before = change.before.as_ref()?;
+    let metadata = &found["metadata"];
+    let finalizers = metadata["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let finalizers = finalizers.collect::<Vec<_>>().join(", ");
+    Some(if metadata["uid"] != before["metadata"]["uid"] {
+        format!("{subject} is there again: somebody has made it anew")
+    } else if metadata["deletionTimestamp"].is_null() {
+        format!("{subject} is still there: nobody has deleted it")
+    } else if finalizers.is_empty() {
+        format!("{subject} is being deleted, and still there")
+    } else {
+        format!("{subject} is being deleted, and waits for its finalizers: {finalizers}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh::object::Resource;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_found_instead_is_named() {
+        let change = Change {
+            subject: Subject::new(Resource::Services, Some("istio-system"), "istiod"),
+            before: Some(json!({"metadata": {"uid": "a"}})),
+            after: None,
+        };
+        let told = |metadata: Value| still_there(&change, &json!({"metadata": metadata})).unwrap();
+        assert!(told(json!({"uid": "b"})).ends_with("is there again: somebody has made it anew"));
+        assert!(told(json!({"uid": "a"})).ends_with("is still there: nobody has deleted it"));
+        let held = json!({"uid": "a", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.org/hold"]});
+        assert!(told(held).ends_with("waits for its finalizers: example.org/hold"));
+    }
 }

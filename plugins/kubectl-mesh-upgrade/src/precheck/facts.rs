@@ -204,7 +204,7 @@ pub fn sample(lists: impl IntoIterator<Item = (List, Vec<Value>)>) -> Facts {
         revisions,
         istiods: Vec::new(),
         istiods_unread: None,
-        terminating: Vec::new(),
+
         now: "2026-07-15T12:00:00Z".parse().expect("it is a time"),
     };
     let target = Target {

@@ -13,6 +13,7 @@ use mesh::snapshot::Snapshot;
 use mesh::state::State;
 use mesh::tag::{self, SetRequest, TagPlan, check_answers, history, plan_set, plan_undo};
 use mesh::terminal::words::plural;
+use mesh::uses::Uses;
 use mesh::verdict::Verdict;
 use mesh::workload::WorkloadId;
 use serde_json::Value;
@@ -37,18 +38,30 @@ pub struct Rollback {
     pub not_ours: Vec<String>,
 }
 
+/// Where the way back begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Start<'a> {
+    /// The revision that is left.
+    pub from: &'a str,
+    /// Now, RFC 3339.
+    pub now: &'a str,
+    /// Who uses the tag `default`, where going back removes it.
+    pub default_users: Option<&'a Uses>,
+}
+
 impl Rollback {
     /// Decides. `now` is RFC 3339.
     ///
     /// # Errors
     /// A [`Refusal`] when a tag or label cannot go back safely; nothing is changed then.
-    pub fn new(sight: &Sight, namespaces: Vec<Value>, args: &RollbackArgs, from: &str, now: &str) -> Result<Rollback, Refusal> {
+    pub fn new(sight: &Sight, namespaces: Vec<Value>, args: &RollbackArgs, start: &Start<'_>) -> Result<Rollback, Refusal> {
+        let from = start.from;
         let installation = &sight.installation;
         let follows = |object: &Value| label(object, labels::REVISION) == Some(from);
         let mut tags = Vec::new();
         for tag in installation.snapshot.tags() {
             if installation.tag_webhooks(tag).chain(installation.tag_services(tag)).any(follows) {
-                tags.push(plan_of(sight, tag, args, from, now)?);
+                tags.push(plan_of(sight, tag, args, start)?);
             }
         }
         let gateways: Vec<Value> = installation.gateways.iter().filter(|gateway| follows(gateway)).cloned().collect();
@@ -92,7 +105,8 @@ impl Rollback {
 }
 
 /// A tag goes back as `undo` does it where that leads there; else it is set.
-fn plan_of(sight: &Sight, tag: &str, args: &RollbackArgs, from: &str, now: &str) -> Result<TagPlan, Refusal> {
+fn plan_of(sight: &Sight, tag: &str, args: &RollbackArgs, start: &Start<'_>) -> Result<TagPlan, Refusal> {
+    let Start { from, now, default_users } = *start;
     let request = SetRequest {
         tag,
         revision: &args.to,
@@ -108,9 +122,12 @@ fn plan_of(sight: &Sight, tag: &str, args: &RollbackArgs, from: &str, now: &str)
     let leads_there = last.is_some_and(|last| !last.undone && last.from.as_deref() == Some(args.to.as_str()));
     // Setting the tag `default` has switched the unrevisioned injector off; only taking that back switches it on.
     let is_unrevisioned = tag == tag::DEFAULT && args.to == tag::DEFAULT;
-    let plan = if leads_there || is_unrevisioned { plan_undo } else { plan_set };
-    plan(installation, census, &request)
-        .map_err(|refusal| Refusal { reason: format!("tag {tag} cannot leave {from}: {}", refusal.reason), ..refusal })
+    let plan = if leads_there || is_unrevisioned {
+        plan_undo(installation, census, &request, default_users)
+    } else {
+        plan_set(installation, census, &request)
+    };
+    plan.map_err(|refusal| Refusal { reason: format!("tag {tag} cannot leave {from}: {}", refusal.reason), ..refusal })
 }
 
 /// Those that nobody else would put back, and who owns the others.

@@ -265,6 +265,17 @@ fn merged(live: Option<&Value>, object: &Value, version: Option<&Version>) -> Va
     after
 }
 
+/// The namespace of the other mesh's control plane that a webhook configuration asks now, when it would ask one elsewhere: names of
+/// webhooks are made from those of revisions and namespaces, and two meshes may come to the same.
+fn other_mesh<'a>(live: &'a Value, body: &'a Value) -> Option<&'a str> {
+    let namespaces = |configuration: &'a Value| {
+        let entries = configuration["webhooks"].as_array().into_iter().flatten();
+        entries.filter_map(|entry| entry["clientConfig"]["service"]["namespace"].as_str())
+    };
+    let wanted = namespaces(body).next()?;
+    namespaces(live).find(|found| *found != wanted)
+}
+
 /// Why an object that is here and would change must not; `None` when it is the revision's own.
 fn in_the_way(step: &Step, revision: &str, version: Option<&Version>) -> Option<Obstacle> {
     let live = step.change.before.as_ref()?;
@@ -277,6 +288,11 @@ fn in_the_way(step: &Step, revision: &str, version: Option<&Version>) -> Option<
             _ => Advice::say("change it there, or leave it out of the manifests"),
         };
         return Some(Obstacle::new(subject, format!("it belongs to {owner}, who would put it back"), advice));
+    }
+    if let Some(namespace) = other_mesh(live, &step.body) {
+        let advice = Advice::say("choose another revision, or another namespace: this one belongs to another mesh");
+        let why = format!("it asks a control plane in namespace {namespace}, and would ask the new one");
+        return Some(Obstacle::new(subject, why, advice));
     }
     if step.turn == Turn::Definition {
         let why = why_not_replace(live, &step.body, version)?;
@@ -372,6 +388,21 @@ mod tests {
         let live = json!({"metadata": {"uid": "1"}});
         assert_eq!(replicas(Some(&live), vec![scaler.clone()]), Value::Null);
         assert_eq!([replicas(None, vec![scaler]), replicas(Some(&live), Vec::new())], [json!(1), json!(1)]);
+    }
+
+    #[test]
+    fn a_webhook_of_another_mesh_is_in_the_way_whatever_its_label() {
+        let webhook = |namespace: &str| {
+            json!({"metadata": {"labels": {"istio.io/rev": "1-28-2"}},
+                "webhooks": [{"clientConfig": {"service": {"name": "istiod", "namespace": namespace}}}]})
+        };
+        let subject = Subject::new(Resource::MutatingWebhookConfigurations, None, "istio-sidecar-injector-1-28-2-b");
+        let step = |live: &str| {
+            let change = Change { subject: subject.clone(), before: Some(webhook(live)), after: None };
+            Step { turn: Turn::Admission, change, body: webhook("mesh-a") }
+        };
+        assert!(in_the_way(&step("mesh-b"), "1-28-2", None).is_some());
+        assert!(in_the_way(&step("mesh-a"), "1-28-2", None).is_none());
     }
 
     #[test]

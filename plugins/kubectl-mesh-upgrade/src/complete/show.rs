@@ -1,0 +1,111 @@
+//! What `complete` prints: who uses the revision, what goes, and why it does not.
+
+use mesh::advice::{Advice, Command};
+use mesh::refusal::Refusal;
+use mesh::session::Session;
+use mesh::terminal::Terminal;
+use mesh::terminal::advisor::Advisor;
+use mesh::terminal::stop::Stop;
+use mesh::terminal::uses::lines;
+use mesh::uses::{Use, UseKind, Uses};
+use serde_json::{Value, json};
+
+use super::CompleteArgs;
+use super::removal::Removal;
+use super::sight::Sight;
+use crate::output::write_json;
+
+/// Anything that uses it, or may, forbids its removal.
+///
+/// # Errors
+/// A [`Refusal`] that names all of it.
+pub fn check_uses(uses: &Uses, args: &CompleteArgs, advisor: &Advisor) -> Result<(), Refusal> {
+    let revision = &args.remove;
+    let unknown = uses.unknown.iter().map(|why| format!("unknown: {why}"));
+    let (proxies, others): (Vec<&Use>, Vec<&Use>) =
+        uses.found.iter().partition(|found| matches!(found.kind, UseKind::Proxies(_)));
+    let is_abandoned = args.abandon == Some(uses.proxies()) && uses.proxies() > 0;
+    if others.is_empty() && uses.unknown.is_empty() && (proxies.is_empty() || is_abandoned) {
+        return match args.abandon {
+            Some(number) if proxies.is_empty() && number > 0 => Err(Refusal::new(
+                format!("no proxy runs revision {revision}, so {number} cannot be abandoned"),
+                Command::mesh_upgrade("complete").flag("--remove", revision),
+            )),
+            _ => Ok(()),
+        };
+    }
+    let counted = proxies.iter().filter(|_| !is_abandoned);
+    let mut details: Vec<String> = counted.chain(&others).flat_map(|found| lines(found, advisor)).collect();
+    details.extend(unknown);
+    let reason = match (args.abandon, uses.proxies()) {
+        (Some(number), count) if !proxies.is_empty() && !is_abandoned => {
+            format!("{number} proxies were to be abandoned, and {count} run revision {revision}")
+        }
+        _ if uses.found.is_empty() => format!("whether revision {revision} is used is not known"),
+        _ => {
+            let kinds: Vec<String> = uses.by_kind().into_iter().map(|(kind, count)| format!("{count} × {kind}")).collect();
+            format!("revision {revision} is used: {}", kinds.join(", "))
+        }
+    };
+    let advice = if others.is_empty() && uses.unknown.is_empty() {
+        Advice::run(Command::mesh_upgrade("restart -A")).and_say(format!(", or cut them off with --abandon {}", uses.proxies()))
+    } else {
+        "fix each, then the same command".into()
+    };
+    Err(Refusal::new(reason, advice).with(details))
+}
+
+/// Shows what goes, a line each.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn announce(args: &CompleteArgs, removal: &Removal, terminal: &mut Terminal) -> Result<(), Stop> {
+    if args.output.is_some() {
+        return Ok(());
+    }
+    match removal {
+        Removal::Helm { release, namespace, .. } => {
+            writeln!(terminal.out, "helm uninstall {release} --namespace {namespace}")?;
+        }
+        Removal::Objects(changes) => {
+            for change in changes {
+                writeln!(terminal.out, "delete {}", change.subject)?;
+            }
+        }
+    }
+    terminal.flush()?;
+    Ok(())
+}
+
+/// Prints everything as one document, where that was asked for.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn print(session: &mut Session, args: &CompleteArgs, sight: &Sight, removal: &Removal) -> Result<(), Stop> {
+    if args.output.is_none() {
+        return Ok(());
+    }
+    let advisor = &session.terminal.advisor;
+    let found = sight.uses.found.iter().map(|found| {
+        let advice = advisor.text(&found.advice);
+        json!({"kind": found.kind.as_str(), "subject": found.subject, "message": found.message, "advice": advice})
+    });
+    let items: Vec<Value> = match removal {
+        Removal::Helm { release, namespace, .. } => vec![json!({"release": release, "namespace": namespace})],
+        Removal::Objects(changes) => changes
+            .iter()
+            .map(|change| {
+                let subject = &change.subject;
+                json!({"apiVersion": subject.api_version, "kind": subject.kind, "namespace": subject.namespace, "name": subject.name})
+            })
+            .collect(),
+    };
+    let document = json!({
+        "apiVersion": "kubectl-mesh/v1", "kind": "RemovalPlan", "revision": args.remove, "proxies": sight.uses.proxies(),
+        "uses": found.collect::<Vec<_>>(), "unknown": sight.uses.unknown, "unseenClients": sight.uses.unseen.signs,
+        "notes": [], "items": items,
+    });
+    write_json(&document, &mut session.terminal.out)?;
+    session.terminal.flush()?;
+    Ok(())
+}
