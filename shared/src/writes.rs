@@ -178,7 +178,13 @@ impl Writes {
             Fate::UnderWay | Fate::Unknown => Some(format!("not known whether done: {}", entry.what)),
             Fate::Undone => None,
         };
-        self.state().entries.iter().filter_map(line).collect()
+        let mut lines: Vec<String> = Vec::new();
+        for line in self.state().entries.iter().filter_map(line) {
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+        lines
     }
 
     /// As [`Writes::lines`], the first ones only where they are many.
@@ -217,19 +223,28 @@ impl Writes {
     }
 
     fn is(&self, place: usize, fate: Fate) {
-        if let Some(entry) = self.state().entries.get_mut(place)
-            && matches!(entry.fate, Fate::UnderWay | Fate::Unknown)
-        {
-            entry.fate = fate;
-        }
+        self.state().becomes(place, fate);
         self.0.ended.notify_waiters();
     }
 }
 
 impl State {
-    /// The same change asked for again is one change.
+    /// What has become of a change. One that has happened settles earlier tries of the same.
+    fn becomes(&mut self, place: usize, fate: Fate) {
+        let Some(entry) = self.entries.get_mut(place).filter(|entry| matches!(entry.fate, Fate::UnderWay | Fate::Unknown)) else {
+            return;
+        };
+        entry.fate = fate;
+        if fate == Fate::Done {
+            let what = entry.what.clone();
+            let tries = self.entries.iter_mut().filter(|other| other.what == what && other.fate == Fate::Unknown);
+            tries.for_each(|earlier| earlier.fate = Fate::Done);
+        }
+    }
+
+    /// A change that has not happened and is asked for again is one change. One whose fate is unknown stays so until it is known.
     fn begin(&mut self, what: &str, fate: Fate) -> usize {
-        let same = self.entries.iter().position(|entry| entry.what == what && entry.fate != Fate::UnderWay);
+        let same = self.entries.iter().position(|entry| entry.what == what && entry.fate == Fate::Undone);
         match same {
             Some(place) => {
                 self.entries[place].fate = fate;
@@ -333,6 +348,20 @@ mod tests {
         assert_eq!(writes.lines(), ["done: changing a"]);
         writes.put_back_since(0);
         assert!(!writes.is_something_changed());
+    }
+
+    #[test]
+    fn a_later_try_that_fails_makes_nothing_of_an_earlier_one_undone() {
+        let writes = Writes::default();
+        writes.allow();
+        begun(&writes, "changing a").done();
+        begun(&writes, "changing a").undone();
+        assert_eq!(writes.lines(), ["done: changing a"]);
+        drop(begun(&writes, "changing b"));
+        begun(&writes, "changing b").undone();
+        assert_eq!(writes.lines(), ["done: changing a", "not known whether done: changing b"]);
+        begun(&writes, "changing b").done();
+        assert_eq!(writes.lines(), ["done: changing a", "done: changing b"]);
     }
 
     #[test]
