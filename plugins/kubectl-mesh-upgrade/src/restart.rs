@@ -5,8 +5,10 @@ pub mod engine;
 pub mod event;
 mod eviction;
 mod live;
+mod looks;
 mod pods;
 mod reason;
+mod replacement;
 mod rollout;
 
 use std::collections::HashMap;

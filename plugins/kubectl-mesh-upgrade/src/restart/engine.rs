@@ -1,25 +1,20 @@
 //! Carries the waves out: proof, restart, roll-out, and a look at what runs then.
 
-use mesh::advice::{Advice, Command};
-use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
 use std::process::Stdio;
-use std::rc::Rc;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
+use mesh::advice::{Advice, Command};
 use mesh::change::Subject;
 use mesh::child;
-use mesh::cluster::apply::{FIELD_MANAGER, FLUX_FIELD_MANAGER, is_uncertain, merge_patch};
 use mesh::cluster::connection::Connection;
-use mesh::cluster::failure::{Cause, Failure};
+use mesh::cluster::failure::Failure;
 use mesh::cluster::probe::{self, probe};
-use mesh::cluster::raw::{read_list, read_object};
+use mesh::cluster::raw::read_object;
 use mesh::needs::Needs;
 use mesh::object::Resource;
-use mesh::operator::{AnnotationValue, OPERATORS, Operator};
-use mesh::owner::{Owner, owner_of};
+use mesh::operator::{OPERATORS, Operator};
 use mesh::refusal::Refusal;
 use mesh::snapshot::Snapshot;
 use mesh::terminal::Terminal;
@@ -28,24 +23,19 @@ use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use mesh::workload::{Restart, Workload, WorkloadId};
 use owo_colors::OwoColorize;
-use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::dry_run::{Shown, not_asked, shown};
 use super::event::{Events, Outcome};
-use super::eviction::{self, evict};
+use super::eviction;
 use super::live::Live;
-use super::pods::{OwnPod, Pods, Standing};
+use super::looks::{LOOK, Looks, patiently};
+use super::pods::{Pods, Standing};
 use super::reason::{self, reasons};
-use super::rollout::{Progress, RESTARTED_AT, progress};
+use super::replacement::mark_of;
+use super::rollout::{Progress, progress};
 use crate::waves::{Item, Wave};
-
-/// How often what rolls out is looked at: one list a kind and namespace, shared by all workloads in it.
-const LOOK: Duration = Duration::from_secs(1);
-
-/// An API server that is away for so long is waited for.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How far the engine may go.
 #[derive(Clone, Debug, Default)]
@@ -66,11 +56,11 @@ pub struct Limits {
 
 /// Restarts workloads.
 pub struct Engine<'a> {
-    connection: &'a Connection,
+    pub(super) connection: &'a Connection,
     snapshot: &'a Snapshot,
-    limits: Limits,
-    looks: Looks<'a>,
-    pods: Pods<'a>,
+    pub(super) limits: Limits,
+    pub(super) looks: Looks<'a>,
+    pub(super) pods: Pods<'a>,
 }
 
 /// What the engine may ask for, of workloads in one namespace or everywhere.
@@ -78,7 +68,8 @@ pub fn needs(namespace: Option<&str>) -> Needs {
     let by_template = [Resource::Deployments, Resource::StatefulSets, Resource::DaemonSets, Resource::Rollouts];
     probe::needs(namespace)
         .require(namespace, by_template, &["get", "list", "patch"])
-        .require(namespace, OPERATORS.iter().map(|operator| (operator.group, operator.plural)), &["get", "list", "patch"])
+        // Only where such an operator is at work.
+        .prefer(namespace, OPERATORS.iter().map(|operator| (operator.group, operator.plural)), &["get", "list", "patch"])
         .require(namespace, [Resource::ReplicaSets], &["get", "list"])
         .require(namespace, [Resource::Pods], &["list"])
         .and(eviction::needs(namespace))
@@ -88,7 +79,7 @@ pub fn needs(namespace: Option<&str>) -> Needs {
 impl<'a> Engine<'a> {
     /// An engine for workloads of this snapshot.
     pub fn new(connection: &'a Connection, snapshot: &'a Snapshot, limits: Limits) -> Engine<'a> {
-        let looks = Looks { connection, seen: RefCell::default() };
+        let looks = Looks::new(connection);
         Engine { connection, snapshot, limits, looks, pods: Pods::new(connection) }
     }
 
@@ -117,7 +108,7 @@ impl<'a> Engine<'a> {
         }
         let left = total - done - skipped.len() - failed.len();
         let reason = format!("{} failed, {done} restarted, {left} left untouched", failed.len());
-        Err(Stop::Partly(Refusal::new(reason, "mend what failed; the same command continues").with(failed)))
+        Err(Stop::Partly(Refusal::new(reason, "fix what failed; the same command continues").with(failed)))
     }
 
     /// What is said if the user interrupts it from here on. What rolls out goes on by itself.
@@ -272,119 +263,8 @@ impl<'a> Engine<'a> {
         self.judge(item, &object).await
     }
 
-    /// As `kubectl rollout restart`: a new annotation of the template.
-    async fn by_template(&self, rollout: &Rollout<'_>, object: Value) -> Result<Value, End> {
-        let mark = self.now();
-        let annotations = json!({ RESTARTED_AT: mark });
-        let change = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
-        self.patch(rollout.subject, object, change, &|object| mark_of(object) == Some(&mark)).await?;
-        self.complete(rollout, Some(Change { at: Instant::now(), mark: Some(mark) })).await
-    }
-
-    /// By the field of its own (`spec.restartAt`). Argo compares whole seconds, and restarts pods that are older.
-    async fn by_argo(&self, rollout: &Rollout<'_>, object: Value) -> Result<Value, End> {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let mark = self.now();
-        let has_mark = |object: &Value| object["spec"]["restartAt"] == mark.as_str();
-        self.patch(rollout.subject, object, json!({"spec": {"restartAt": mark}}), &has_mark).await?;
-        self.complete(rollout, Some(Change { at: Instant::now(), mark: None })).await
-    }
-
-    /// As its operator documents it: an annotation of the custom resource. Only the pods tell when that is done.
-    async fn by_operator(
-        &self,
-        rollout: &Rollout<'_>,
-        operator: &Operator,
-        object: Value,
-        pods: Vec<OwnPod>,
-    ) -> Result<Value, End> {
-        let value = match operator.value {
-            AnnotationValue::True => "true".to_owned(),
-            AnnotationValue::Time => self.now(),
-        };
-        let change = json!({"metadata": {"annotations": {operator.annotation: value}}});
-        let has_happened = |object: &Value| object["metadata"]["annotations"][operator.annotation] == value.as_str();
-        let (count, item) = (pods.len(), rollout.item);
-        self.patch(rollout.subject, object.clone(), change, &has_happened).await?;
-        loop {
-            tokio::time::sleep(LOOK).await;
-            let pods = self.pods.of(&item.workload, &object, item.wanted.as_ref()).await?;
-            let done = pods.iter().filter(|pod| !matches!(pod.standing, Standing::Other(_)) && pod.is_ready()).count();
-            if done == pods.len() && done >= count {
-                return Ok(object);
-            }
-            if Instant::now() >= rollout.deadline {
-                let (name, limit) = (operator.name, self.limits.timeout.as_secs());
-                let why =
-                    format!("{name} was asked to restart it, and after {limit} s {done} of {count} pods run what is wanted");
-                return Err(End::Outcome(Outcome::Failed(why)));
-            }
-        }
-    }
-
-    /// Pod by pod: each new one has to be ready before the next old one goes.
-    async fn by_eviction(&self, rollout: &Rollout<'_>, object: Value, pods: Vec<OwnPod>) -> Result<Value, End> {
-        let item = rollout.item;
-        let old: HashSet<String> = pods.iter().map(|pod| pod.uid().to_owned()).collect();
-        let (mut object, mut pods, mut evicted) = (object, pods, HashSet::new());
-        loop {
-            // A new pod that is not what is wanted proves that the others would not come to be either.
-            let failed = pods.iter().find(|pod| !old.contains(pod.uid()) && matches!(pod.standing, Standing::Other(_)));
-            if let Some(why) = failed.and_then(OwnPod::difference) {
-                return Err(End::Outcome(Outcome::Failed(why.to_owned())));
-            }
-            let is_next = |pod: &&OwnPod| old.contains(pod.uid()) && pod.difference().is_some() && !evicted.contains(pod.uid());
-            let Some(next) = pods.iter().find(is_next) else { return Ok(object) };
-            evicted.insert(next.uid().to_owned());
-            evict(self.connection, &next.object, rollout.deadline).await?;
-            // The controller sees the eviction a moment later; until then everything still looks complete.
-            tokio::time::sleep(LOOK).await;
-            object = self.complete(rollout, Some(Change { at: Instant::now(), mark: None })).await?;
-            // Read anew before each eviction: a pod that was taken out of the workload meanwhile is none of its.
-            pods = self.pods.of(&item.workload, &object, item.wanted.as_ref()).await?;
-        }
-    }
-
-    /// Patches the object as it was seen, and as it is there now when only its status has changed. One that was deleted and made
-    /// anew meanwhile is another one.
-    async fn patch(
-        &self,
-        subject: &Subject,
-        object: Value,
-        change: Value,
-        has_happened: &dyn Fn(&Value) -> bool,
-    ) -> Result<(), End> {
-        let (seen, uid) = (object["metadata"]["generation"].clone(), object["metadata"]["uid"].clone());
-        let mut object = object;
-        let mut tries = 0;
-        while !has_happened(&object) {
-            tries += 1;
-            let mut patch = change.clone();
-            patch["metadata"]["resourceVersion"] = object["metadata"]["resourceVersion"].clone();
-            patch["metadata"]["uid"] = uid.clone();
-            match merge_patch(self.connection, subject, &patch, manager_for(&object)).await {
-                Ok(_) => return Ok(()),
-                Err(failure) if failure.cause == Cause::NotFound => return Err(End::gone()),
-                // Its status changes often: the next look tells whether there is still something to do.
-                Err(failure) if tries < 6 && (matches!(failure.cause, Cause::Conflict(_)) || is_uncertain(&failure.cause)) => {
-                    tokio::time::sleep(Duration::from_millis(200 * tries)).await;
-                }
-                Err(failure) => return Err(failure.into()),
-            }
-            object = self.read(subject).await?.ok_or_else(End::gone)?;
-            if object["metadata"]["uid"] != uid {
-                return Err(End::replaced());
-            }
-            if object["metadata"]["generation"] != seen && !has_happened(&object) {
-                self.looks.forget(subject);
-                return Err(End::Changed);
-            }
-        }
-        Ok(())
-    }
-
     /// Waits until the roll-out is complete, and gives the object as it is then.
-    async fn complete(&self, rollout: &Rollout<'_>, change: Option<Change>) -> Result<Value, End> {
+    pub(super) async fn complete(&self, rollout: &Rollout<'_>, change: Option<Change>) -> Result<Value, End> {
         let fails = |why: String| Err(End::Outcome(Outcome::Failed(why)));
         loop {
             let since = change.as_ref().map(|change| change.at);
@@ -424,13 +304,13 @@ impl<'a> Engine<'a> {
     }
 
     /// By the API server's clock, to the second, as kubectl writes it: Argo compares it with when pods were made.
-    fn now(&self) -> String {
+    pub(super) fn now(&self) -> String {
         let now = Timestamp::now().as_second() + self.connection.skew();
         Timestamp::from_second(now).unwrap_or_default().to_string()
     }
 
     /// Reads an object, and waits for an API server that is away for a while.
-    async fn read(&self, subject: &Subject) -> Result<Option<Value>, Failure> {
+    pub(super) async fn read(&self, subject: &Subject) -> Result<Option<Value>, Failure> {
         patiently(|| read_object(self.connection, subject)).await
     }
 }
@@ -449,21 +329,21 @@ struct Tally {
 }
 
 /// One workload on its way.
-struct Rollout<'a> {
-    subject: &'a Subject,
-    item: &'a Item,
-    deadline: Instant,
+pub(super) struct Rollout<'a> {
+    pub(super) subject: &'a Subject,
+    pub(super) item: &'a Item,
+    pub(super) deadline: Instant,
 }
 
 /// What was just done to a workload: what was seen before knows nothing of it.
-struct Change {
-    at: Instant,
+pub(super) struct Change {
+    pub(super) at: Instant,
     /// What its template says since, unless somebody takes it back.
-    mark: Option<String>,
+    pub(super) mark: Option<String>,
 }
 
 /// Why a workload goes no further.
-enum End {
+pub(super) enum End {
     Outcome(Outcome),
     /// Somebody has changed its specification since it was looked at.
     Changed,
@@ -471,12 +351,12 @@ enum End {
 }
 
 impl End {
-    fn replaced() -> End {
+    pub(super) fn replaced() -> End {
         let why = "it was deleted and made anew meanwhile: nobody has looked at the new one, so it is left alone";
         End::Outcome(Outcome::Failed(why.to_owned()))
     }
 
-    fn gone() -> End {
+    pub(super) fn gone() -> End {
         End::Outcome(Outcome::Skipped("it is not there any more".to_owned()))
     }
 }
@@ -484,55 +364,6 @@ impl End {
 impl From<Failure> for End {
     fn from(failure: Failure) -> End {
         End::Failure(failure)
-    }
-}
-
-/// Lists that all workloads of a kind and namespace share.
-struct Looks<'a> {
-    connection: &'a Connection,
-    seen: RefCell<HashMap<String, Rc<Mutex<Look>>>>,
-}
-
-/// What a list showed, and when it was asked for.
-#[derive(Default)]
-struct Look {
-    at: Option<Instant>,
-    items: Vec<Value>,
-}
-
-impl Looks<'_> {
-    /// What was seen so far is not what is there.
-    fn forget(&self, subject: &Subject) {
-        self.seen.borrow_mut().remove(&subject.collection());
-    }
-
-    /// The object as it was at most [`LOOK`] ago, and not before `since`.
-    async fn find(&self, subject: &Subject, since: Option<Instant>) -> Result<Option<Value>, Failure> {
-        let collection = subject.collection();
-        let look = Rc::clone(self.seen.borrow_mut().entry(collection.clone()).or_default());
-        // Who comes while somebody else is asking waits for that answer, and mostly needs no other.
-        let mut look = look.lock().await;
-        let is_fresh = |at: Instant| at.elapsed() < LOOK && since.is_none_or(|since| at >= since);
-        if !look.at.is_some_and(is_fresh) {
-            let what = format!("listing {}", subject.plural);
-            let at = Instant::now();
-            let items = patiently(|| read_list(self.connection, &collection, &what)).await?;
-            *look = Look { at: Some(at), items };
-        }
-        Ok(look.items.iter().find(|item| item["metadata"]["name"] == subject.name.as_str()).cloned())
-    }
-}
-
-/// Tries again while nobody answers.
-async fn patiently<T, F: Future<Output = Result<T, Failure>>>(read: impl Fn() -> F) -> Result<T, Failure> {
-    let begun = Instant::now();
-    loop {
-        match read().await {
-            Err(failure) if is_uncertain(&failure.cause) && begun.elapsed() < PATIENCE => {
-                tokio::time::sleep(Duration::from_secs(2)).await
-            }
-            result => return result,
-        }
     }
 }
 
@@ -549,13 +380,4 @@ fn subject(workload: &WorkloadId) -> Option<Subject> {
         namespace: Some(workload.namespace.to_string()),
         name: workload.name.to_string(),
     })
-}
-
-/// As whom an object is changed: Flux would take a restart back that it takes for kubectl's, which is another restart.
-fn manager_for(object: &Value) -> &'static str {
-    if matches!(owner_of(object), Owner::Flux { .. }) { FLUX_FIELD_MANAGER } else { FIELD_MANAGER }
-}
-
-fn mark_of(object: &Value) -> Option<&str> {
-    object["spec"]["template"]["metadata"]["annotations"][RESTARTED_AT].as_str()
 }

@@ -1,0 +1,142 @@
+//! How new pods are brought, by the kind of workload: by its template, its own field, its operator, or evictions.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use mesh::change::Subject;
+use mesh::cluster::apply::{FIELD_MANAGER, FLUX_FIELD_MANAGER, is_uncertain, merge_patch};
+use mesh::cluster::failure::Cause;
+use mesh::operator::{AnnotationValue, Operator};
+use mesh::owner::{Owner, owner_of};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::engine::{Change, End, Engine, Rollout};
+use super::event::Outcome;
+use super::eviction::evict;
+use super::looks::LOOK;
+use super::pods::{OwnPod, Standing};
+use super::rollout::RESTARTED_AT;
+
+impl Engine<'_> {
+    /// As `kubectl rollout restart`: a new annotation of the template.
+    pub(super) async fn by_template(&self, rollout: &Rollout<'_>, object: Value) -> Result<Value, End> {
+        let mark = self.now();
+        let annotations = json!({ RESTARTED_AT: mark });
+        let change = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
+        self.patch(rollout.subject, object, change, &|object| mark_of(object) == Some(&mark)).await?;
+        self.complete(rollout, Some(Change { at: Instant::now(), mark: Some(mark) })).await
+    }
+
+    /// By the field of its own (`spec.restartAt`). Argo compares whole seconds, and restarts pods that are older.
+    pub(super) async fn by_argo(&self, rollout: &Rollout<'_>, object: Value) -> Result<Value, End> {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mark = self.now();
+        let has_mark = |object: &Value| object["spec"]["restartAt"] == mark.as_str();
+        self.patch(rollout.subject, object, json!({"spec": {"restartAt": mark}}), &has_mark).await?;
+        self.complete(rollout, Some(Change { at: Instant::now(), mark: None })).await
+    }
+
+    /// As its operator documents it: an annotation of the custom resource. Only the pods tell when that is done.
+    pub(super) async fn by_operator(
+        &self,
+        rollout: &Rollout<'_>,
+        operator: &Operator,
+        object: Value,
+        pods: Vec<OwnPod>,
+    ) -> Result<Value, End> {
+        let value = match operator.value {
+            AnnotationValue::True => "true".to_owned(),
+            AnnotationValue::Time => self.now(),
+        };
+        let change = json!({"metadata": {"annotations": {operator.annotation: value}}});
+        let has_happened = |object: &Value| object["metadata"]["annotations"][operator.annotation] == value.as_str();
+        let (count, item) = (pods.len(), rollout.item);
+        self.patch(rollout.subject, object.clone(), change, &has_happened).await?;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let pods = self.pods.of(&item.workload, &object, item.wanted.as_ref()).await?;
+            let done = pods.iter().filter(|pod| !matches!(pod.standing, Standing::Other(_)) && pod.is_ready()).count();
+            if done == pods.len() && done >= count {
+                return Ok(object);
+            }
+            if Instant::now() >= rollout.deadline {
+                let (name, limit) = (operator.name, self.limits.timeout.as_secs());
+                let why =
+                    format!("{name} was asked to restart it, and after {limit} s {done} of {count} pods run what is wanted");
+                return Err(End::Outcome(Outcome::Failed(why)));
+            }
+        }
+    }
+
+    /// Pod by pod: each new one has to be ready before the next old one goes.
+    pub(super) async fn by_eviction(&self, rollout: &Rollout<'_>, object: Value, pods: Vec<OwnPod>) -> Result<Value, End> {
+        let item = rollout.item;
+        let old: HashSet<String> = pods.iter().map(|pod| pod.uid().to_owned()).collect();
+        let (mut object, mut pods, mut evicted) = (object, pods, HashSet::new());
+        loop {
+            // A new pod that is not what is wanted proves that the others would not come to be either.
+            let failed = pods.iter().find(|pod| !old.contains(pod.uid()) && matches!(pod.standing, Standing::Other(_)));
+            if let Some(why) = failed.and_then(OwnPod::difference) {
+                return Err(End::Outcome(Outcome::Failed(why.to_owned())));
+            }
+            let is_next = |pod: &&OwnPod| old.contains(pod.uid()) && pod.difference().is_some() && !evicted.contains(pod.uid());
+            let Some(next) = pods.iter().find(is_next) else { return Ok(object) };
+            evicted.insert(next.uid().to_owned());
+            evict(self.connection, &next.object, rollout.deadline).await?;
+            // The controller sees the eviction a moment later; until then everything still looks complete.
+            tokio::time::sleep(LOOK).await;
+            object = self.complete(rollout, Some(Change { at: Instant::now(), mark: None })).await?;
+            // Read anew before each eviction: a pod that was taken out of the workload meanwhile is none of its.
+            pods = self.pods.of(&item.workload, &object, item.wanted.as_ref()).await?;
+        }
+    }
+
+    /// Patches the object as it was seen, and as it is there now when only its status has changed. One that was deleted and made
+    /// anew meanwhile is another one.
+    async fn patch(
+        &self,
+        subject: &Subject,
+        object: Value,
+        change: Value,
+        has_happened: &dyn Fn(&Value) -> bool,
+    ) -> Result<(), End> {
+        let (seen, uid) = (object["metadata"]["generation"].clone(), object["metadata"]["uid"].clone());
+        let mut object = object;
+        let mut tries = 0;
+        while !has_happened(&object) {
+            tries += 1;
+            let mut patch = change.clone();
+            patch["metadata"]["resourceVersion"] = object["metadata"]["resourceVersion"].clone();
+            patch["metadata"]["uid"] = uid.clone();
+            match merge_patch(self.connection, subject, &patch, manager_for(&object)).await {
+                Ok(_) => return Ok(()),
+                Err(failure) if failure.cause == Cause::NotFound => return Err(End::gone()),
+                // Its status changes often: the next look tells whether there is still something to do.
+                Err(failure) if tries < 6 && (matches!(failure.cause, Cause::Conflict(_)) || is_uncertain(&failure.cause)) => {
+                    tokio::time::sleep(Duration::from_millis(200 * tries)).await;
+                }
+                Err(failure) => return Err(failure.into()),
+            }
+            object = self.read(subject).await?.ok_or_else(End::gone)?;
+            if object["metadata"]["uid"] != uid {
+                return Err(End::replaced());
+            }
+            if object["metadata"]["generation"] != seen && !has_happened(&object) {
+                self.looks.forget(subject);
+                return Err(End::Changed);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As whom an object is changed: Flux would take a restart back that it takes for kubectl's, which is another restart.
+fn manager_for(object: &Value) -> &'static str {
+    if matches!(owner_of(object), Owner::Flux { .. }) { FLUX_FIELD_MANAGER } else { FIELD_MANAGER }
+}
+
+/// When the template says that it was restarted.
+pub(super) fn mark_of(object: &Value) -> Option<&str> {
+    object["spec"]["template"]["metadata"]["annotations"][RESTARTED_AT].as_str()
+}
