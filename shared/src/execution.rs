@@ -233,18 +233,21 @@ impl Execution<'_> {
     }
 }
 
-/// What reading for a plan, and carrying it out, may ask for.
+/// What reading for a plan that makes or moves a tag, and carrying it out, may ask for.
 pub fn needs(scope: &Scope, dry_run: DryRun) -> Needs {
+    let writing = removal_needs(scope, dry_run);
+    if dry_run == DryRun::None { writing.and(proof::needs(scope.control_plane_namespace())) } else { writing }
+}
+
+/// What reading for a plan that removes a tag, and carrying it out, may ask for. Nothing has to be proved then.
+pub fn removal_needs(scope: &Scope, dry_run: DryRun) -> Needs {
     let written = [Resource::MutatingWebhookConfigurations, Resource::ValidatingWebhookConfigurations, Resource::Services];
     let namespace = scope.control_plane_namespace();
     let look = read::look_needs(scope);
     match dry_run {
         DryRun::Client => look,
         DryRun::Server => look.require(Some(namespace), written, &["create", "update", "delete"]),
-        DryRun::None => {
-            let writes = apply::needs(Some(namespace), written, &["create", "update", "delete"]);
-            look.and(writes).and(proof::needs(namespace))
-        }
+        DryRun::None => look.and(apply::needs(Some(namespace), written, &["create", "update", "delete"])),
     }
 }
 

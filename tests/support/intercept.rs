@@ -87,6 +87,7 @@ pub type Judge = dyn Fn(&Call) -> Fate + Send + Sync;
 pub struct Interceptor {
     address: String,
     seen: Arc<Mutex<Vec<String>>>,
+    created: Arc<Mutex<Vec<String>>>,
     held: Arc<AtomicUsize>,
     upstream: Option<(String, u32)>,
     proxy: Option<Child>,
@@ -129,16 +130,18 @@ impl Interceptor {
         let listener = TcpListener::bind("127.0.0.1:0").context("listening")?;
         let address = format!("http://{}", listener.local_addr()?);
         let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+        let created: Arc<Mutex<Vec<String>>> = Arc::default();
         let held: Arc<AtomicUsize> = Arc::default();
-        let (record, hold, judge): (_, _, Arc<Judge>) = (Arc::clone(&seen), Arc::clone(&held), Arc::new(judge));
+        let record = Record { seen: Arc::clone(&seen), created: Arc::clone(&created), held: Arc::clone(&held) };
+        let judge: Arc<Judge> = Arc::new(judge);
         let server = upstream.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (record, hold, judge, server) = (Arc::clone(&record), Arc::clone(&hold), Arc::clone(&judge), server.clone());
-                thread::spawn(move || serve(stream, server.as_ref(), &record, &hold, &*judge));
+                let (record, judge, server) = (record.clone(), Arc::clone(&judge), server.clone());
+                thread::spawn(move || serve(stream, server.as_ref(), &record, &*judge));
             }
         });
-        Ok(Self { address, seen, held, upstream, proxy: child })
+        Ok(Self { address, seen, created, held, upstream, proxy: child })
     }
 
     /// Where it listens, for `--server`.
@@ -149,6 +152,11 @@ impl Interceptor {
     /// Every request so far: method and path with query.
     pub fn requests(&self) -> Vec<String> {
         self.seen.lock().map(|seen| seen.clone()).unwrap_or_default()
+    }
+
+    /// Those of them by which the API server has made an object (201): a server-side apply may do so too.
+    pub fn creating(&self) -> Vec<String> {
+        self.created.lock().map(|created| created.clone()).unwrap_or_default()
     }
 
     /// How many answers it has kept back so far ([`Fate::Hang`]): what was asked for is done.
@@ -166,15 +174,23 @@ impl Drop for Interceptor {
     }
 }
 
+/// What it has seen and done.
+#[derive(Clone)]
+struct Record {
+    seen: Arc<Mutex<Vec<String>>>,
+    created: Arc<Mutex<Vec<String>>>,
+    held: Arc<AtomicUsize>,
+}
+
 /// Serves one request a connection: simple, and every client copes with it.
-fn serve(mut client: TcpStream, upstream: Option<&(String, u32)>, seen: &Mutex<Vec<String>>, held: &AtomicUsize, judge: &Judge) {
+fn serve(mut client: TcpStream, upstream: Option<&(String, u32)>, record: &Record, judge: &Judge) {
     let Some(head) = read_head(&mut client) else { return };
     let Some(body) = read_body(&mut client, &head) else { return };
     let first = head.lines().next().unwrap_or_default();
     let request = first.rsplit_once(' ').map_or(first, |(request, _)| request).to_owned();
     let (method, target) = request.split_once(' ').unwrap_or_default();
     let call = {
-        let mut seen = seen.lock().expect("no holder panics");
+        let mut seen = record.seen.lock().expect("no holder panics");
         let path = target.split('?').next().unwrap_or_default();
         let same = |earlier: &&String| earlier.split([' ', '?']).nth(1) == Some(path);
         let (number, of_path) = (seen.len(), seen.iter().filter(same).count());
@@ -197,7 +213,8 @@ fn serve(mut client: TcpStream, upstream: Option<&(String, u32)>, seen: &Mutex<V
         Fate::Pass | Fate::FallSilent | Fate::Stall | Fate::Cut | Fate::Lose | Fate::Hang => match upstream {
             Some((upstream, page)) => {
                 let head = head.replacen("limit=500", &format!("limit={page}"), 1);
-                forward(&mut client, upstream, &head, &body, fate, held)
+                let noted = || record.created.lock().expect("no holder panics").push(request.clone());
+                forward(&mut client, upstream, &head, &body, Order { fate, held: &record.held, noted: &noted })
             }
             None => Ok(()),
         },
@@ -242,14 +259,16 @@ fn status(code: u16, wait: Option<&str>) -> String {
     )
 }
 
-fn forward(
-    client: &mut TcpStream,
-    upstream: &str,
-    head: &str,
-    body: &[u8],
+/// What to do with an answer.
+struct Order<'a> {
     fate: Fate,
-    held: &AtomicUsize,
-) -> std::io::Result<()> {
+    held: &'a AtomicUsize,
+    /// Called when the answer says that an object was made.
+    noted: &'a dyn Fn(),
+}
+
+fn forward(client: &mut TcpStream, upstream: &str, head: &str, body: &[u8], order: Order<'_>) -> std::io::Result<()> {
+    let fate = order.fate;
     let mut server = TcpStream::connect(upstream)?;
     let lines = head.trim_end().lines().filter(|line| {
         let line = line.to_lowercase();
@@ -259,6 +278,12 @@ fn forward(
     write!(server, "{}\r\nHost: {upstream}\r\nConnection: close\r\n\r\n", head.join("\r\n"))?;
     server.write_all(body)?;
     if fate == Fate::Pass {
+        let mut line = [0; 12];
+        let length = server.read(&mut line)?;
+        if line.starts_with(b"HTTP/1.1 201") {
+            (order.noted)();
+        }
+        client.write_all(&line[..length])?;
         return std::io::copy(&mut server, client).map(|_| ());
     }
     if fate == Fate::FallSilent {
@@ -272,7 +297,7 @@ fn forward(
     match fate {
         Fate::Lose => return Ok(()),
         Fate::Hang => {
-            held.fetch_add(1, Ordering::SeqCst);
+            order.held.fetch_add(1, Ordering::SeqCst);
             thread::sleep(Duration::from_secs(60));
             return Ok(());
         }

@@ -57,9 +57,8 @@ impl Arguments for Args {
             None | Some(Verb::List(_)) => list::needs(typed),
             Some(Verb::Describe(_)) => describe::needs(typed),
             Some(Verb::Set(set)) => set::needs(&set.writing, typed),
-            // Where it takes back the move that made the tag, it removes it.
-            Some(Verb::Undo(undo)) => set::removal_needs(&undo.writing, typed),
-            Some(Verb::Remove(remove)) => set::removal_needs(&remove.writing, typed),
+            Some(Verb::Undo(undo)) => set::undo_needs(&undo.writing, typed),
+            Some(Verb::Remove(remove)) => set::remove_needs(&remove.writing, typed),
             Some(Verb::Generate(generate)) => generate::needs(generate, typed),
             Some(Verb::Attach(attach)) => attach::attach_needs(attach, typed),
             Some(Verb::Detach(detach)) => attach::detach_needs(detach, typed),

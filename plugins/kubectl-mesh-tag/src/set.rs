@@ -17,14 +17,19 @@ use owo_colors::OwoColorize;
 
 use crate::args::{RemoveArgs, SetArgs, UndoArgs};
 
-/// What each of them may ask for.
+/// What `set` may ask for.
 pub fn needs(writing: &WritingArgs, typed: &Scope) -> Needs {
     execution::needs(typed, writing.dry_run)
 }
 
-/// What taking a tag away may ask for: everybody who uses it is looked for.
-pub fn removal_needs(writing: &WritingArgs, typed: &Scope) -> Needs {
+/// What `undo` may ask for. Where it takes back the move that made the tag, it removes it.
+pub fn undo_needs(writing: &WritingArgs, typed: &Scope) -> Needs {
     needs(writing, typed).and(users::needs(typed))
+}
+
+/// What `remove` may ask for: everybody who uses the tag is looked for.
+pub fn remove_needs(writing: &WritingArgs, typed: &Scope) -> Needs {
+    execution::removal_needs(typed, writing.dry_run).and(users::needs(typed))
 }
 
 /// Makes or moves a tag.

@@ -30,7 +30,7 @@ use crate::complete::removal::Removal;
 use crate::complete::show::{announce, check_uses, print};
 use crate::complete::sight::Sight;
 use crate::program::Program;
-use crate::program::needs::release_needs;
+use crate::program::needs::uninstall_needs;
 use crate::program::release::Release;
 use crate::survey;
 
@@ -81,7 +81,7 @@ pub fn needs(args: &CompleteArgs, typed: &Scope) -> Needs {
 /// What removing a revision may ask for, whoever has installed it.
 pub fn anybodys_removal_needs(intent: Intent, scope: &Scope) -> Needs {
     // Whether Helm has installed it is seen only when it is looked at.
-    removal_needs(intent, scope).and(release_needs(scope.control_plane_namespace(), intent).optional())
+    removal_needs(intent, scope).and(uninstall_needs(scope.control_plane_namespace(), intent).optional())
 }
 
 /// What looking at everything that uses a revision, and removing it, may ask for.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::connection::Connection;
 use super::failure::{Cause, Failure};
-use super::list::List;
+use super::raw::read_list;
 use super::request::{answer, get_json};
 use super::scope::WORKLOADS;
 use super::wait::Repetition;
@@ -37,10 +37,12 @@ pub async fn probe(connection: &Connection, workloads: Vec<&Workload>) -> HashMa
 /// What [`probe`] may ask for, of workloads in one namespace or everywhere.
 pub fn needs(namespace: Option<&str>) -> Needs {
     let owners = [Resource::ReplicaSets, Resource::Jobs, Resource::Pods];
-    Needs::default()
-        .require(namespace, WORKLOADS.into_iter().chain(owners), &["get"])
-        .require(namespace, [("batch", "cronjobs")], &["get"])
-        .require(namespace, [Resource::Pods], &["create"])
+    needs_of(namespace, WORKLOADS.into_iter().chain(owners)).require(namespace, [("batch", "cronjobs")], &["get"])
+}
+
+/// The same, of workloads of these kinds alone.
+pub fn needs_of(namespace: Option<&str>, kinds: impl IntoIterator<Item = Resource>) -> Needs {
+    Needs::default().require(namespace, kinds, &["get"]).require(namespace, [Resource::Pods], &["create"])
 }
 
 async fn probe_one(connection: &Connection, workload: &Workload) -> Injection {
@@ -107,7 +109,7 @@ async fn template_of(connection: &Connection, workload: &Workload) -> Result<Val
 async fn template_of_a_pod(connection: &Connection, workload: &Workload) -> Result<Value, Failure> {
     let id = &workload.id;
     let what = format!("listing the pods of {id}");
-    let pods = List::of(Resource::Pods).in_namespace(&id.namespace).whole(connection).await?;
+    let pods = read_list(connection, &Resource::Pods.path(Some(&id.namespace)), &what).await?;
     let is_own = |pod: &Value| {
         let owners = pod["metadata"]["ownerReferences"].as_array().into_iter().flatten();
         let mut controllers = owners.filter(|owner| owner["controller"] == true);

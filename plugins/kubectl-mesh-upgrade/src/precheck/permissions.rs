@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::facts::{Facts, error, finding};
 use crate::complete::removal_needs;
-use crate::program::needs::release_needs;
+use crate::program::needs::uninstall_needs;
 use crate::restart::engine;
 use crate::rollback::way_back_needs;
 use crate::{start, survey};
@@ -59,7 +59,7 @@ fn steps(scope: &Scope, ahead: Ahead) -> Vec<(&'static str, Needs)> {
     let everywhere = std::slice::from_ref(scope);
     let removal = removal_needs(Intent::Write, scope);
     let removal = match &ahead.helm_namespace {
-        Some(namespace) => removal.and(release_needs(namespace, Intent::Write)),
+        Some(namespace) => removal.and(uninstall_needs(namespace, Intent::Write)),
         None => removal,
     };
     let mut steps = vec![

@@ -30,7 +30,7 @@ use super::dry_run::{Shown, not_asked, shown};
 use super::event::{Events, Outcome};
 use super::eviction;
 use super::live::Live;
-use super::looks::{LOOK, Looks};
+use super::looks::{LOOK, Looks, patiently};
 use super::pods::{Pods, Standing};
 use super::reason::{self, reasons};
 use super::replacement::mark_of;
@@ -66,11 +66,11 @@ pub struct Engine<'a> {
 /// What the engine may ask for, of workloads in one namespace or everywhere.
 pub fn needs(namespace: Option<&str>) -> Needs {
     let by_template = [Resource::Deployments, Resource::StatefulSets, Resource::DaemonSets, Resource::Rollouts];
-    probe::needs(namespace)
+    probe::needs_of(namespace, by_template.into_iter().chain([Resource::ReplicaSets]))
         .require(namespace, by_template, &["get", "list", "patch"])
         // Only where such an operator is at work.
         .prefer(namespace, OPERATORS.iter().map(|operator| (operator.group, operator.plural)), &["get", "list", "patch"])
-        .require(namespace, [Resource::ReplicaSets], &["get", "list"])
+        .require(namespace, [Resource::ReplicaSets], &["list"])
         .require(namespace, [Resource::Pods], &["list"])
         .and(eviction::needs(namespace))
         .and(reason::needs(namespace))
@@ -309,9 +309,9 @@ impl<'a> Engine<'a> {
         Timestamp::from_second(now).unwrap_or_default().to_string()
     }
 
-    /// Reads an object.
+    /// Reads an object, and waits for an API server that is away for a while.
     pub(super) async fn read(&self, subject: &Subject) -> Result<Option<Value>, Failure> {
-        read_object(self.connection, subject).await
+        patiently(|| read_object(self.connection, subject)).await
     }
 }
 
