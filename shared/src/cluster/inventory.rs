@@ -117,7 +117,8 @@ async fn read_one(connection: &Connection, list: List, content: Content, relevan
     let GroupVersionResource { group, resource, .. } = list.kind().clone();
     // All of these matter whatever they say.
     let is_kept_whole = matches!(&*resource, "workloadgroups" | "workloadentries" | "cronjobs" | "jobs" | "secrets" | "pods")
-        || matches!(&*resource, "replicationcontrollers" | "deploymentconfigs");
+        // Gateways follow the tag that their namespace names, and say nothing of it themselves.
+        || matches!(&*resource, "replicationcontrollers" | "deploymentconfigs" | "gateways");
     let keep = |text: &str| is_kept_whole || relevance.keeps(text);
     let items = match content {
         Content::Whole => list.whole_where(connection, keep).await,
