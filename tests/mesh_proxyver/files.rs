@@ -17,7 +17,7 @@ fn with_files(files: &[(&str, String)]) -> Result<Session> {
 }
 
 /// A mesh as small as it can be: revision `r` with Istio 1.28.2, and namespace `shop` that follows it.
-fn mesh() -> Vec<Value> {
+pub fn mesh() -> Vec<Value> {
     let webhook = json!({
         "name": "rev.namespace.sidecar-injector.istio.io",
         "clientConfig": {"service": {"namespace": "istio-system", "name": "istiod-r", "path": "/inject"}, "caBundle": "c2F2ZWQ="},
@@ -40,7 +40,7 @@ fn mesh() -> Vec<Value> {
 }
 
 /// A running pod of a StatefulSet of the same name, with a proxy of this image and revision.
-fn pod(name: &str, image: &str) -> Value {
+pub fn pod(name: &str, image: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("{name}-0"), "namespace": "shop",
         "annotations": {"istio.io/rev": "r", "sidecar.istio.io/status": r#"{"containers":["istio-proxy"],"revision":"r"}"#},
         "ownerReferences": [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": name, "uid": "u", "controller": true}]},
@@ -48,16 +48,16 @@ fn pod(name: &str, image: &str) -> Value {
         "status": {"phase": "Running"}})
 }
 
-fn stateful_set(name: &str) -> Value {
+pub fn stateful_set(name: &str) -> Value {
     json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": name, "namespace": "shop"},
         "spec": {"replicas": 1, "selector": {"matchLabels": {}}, "template": {"metadata": {}, "spec": {"containers": [{"name": "app"}]}}}})
 }
 
-fn list(items: &[Value]) -> String {
+pub fn list(items: &[Value]) -> String {
     json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
 }
 
-fn fails_saying(output: &Output, words: &[&str]) {
+pub fn fails_saying(output: &Output, words: &[&str]) {
     assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""), "{}", output.transcript());
     for word in words {
         assert!(output.stderr.contains(word), "{word:?} is missing:\n{}", output.transcript());

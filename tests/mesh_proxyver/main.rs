@@ -2,6 +2,7 @@
 
 mod connections;
 mod files;
+mod hostile_files;
 mod kubeconfigs;
 mod mid_upgrade;
 mod permissions;

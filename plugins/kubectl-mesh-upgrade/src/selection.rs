@@ -2,7 +2,6 @@
 
 use mesh::advice::Command;
 use std::collections::{BTreeSet, HashMap};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -10,7 +9,7 @@ use clap::Args;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::{Scope, Unobserved, read};
 use mesh::needs::Needs;
-use mesh::object::{LabelSelector, Labels, Lookup};
+use mesh::object::{LabelSelector, Labels, Lookup, naming};
 use mesh::refusal::Refusal;
 use mesh::session::Session;
 use mesh::snapshot::{Detail, Snapshot};
@@ -20,6 +19,7 @@ use mesh::terminal::stop::Stop;
 use mesh::verdict::{Verdict, verdicts};
 use mesh::workload::WorkloadId;
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::waves::{Item, Wave, Waving, waves};
 
@@ -226,6 +226,17 @@ struct ReferenceMetadata {
     namespace: Option<String>,
 }
 
+impl Reference {
+    /// Why this cannot name an object of Kubernetes.
+    fn wrong(api_version: Option<&str>, kind: &str, metadata: &ReferenceMetadata) -> Option<String> {
+        naming::wrong(&json!({
+            "apiVersion": api_version.unwrap_or("v1"),
+            "kind": kind,
+            "metadata": {"name": metadata.name, "namespace": metadata.namespace},
+        }))
+    }
+}
+
 /// What a file or standard input names.
 fn references(path: &Path) -> Result<Vec<Named>, Stop> {
     let text = read_text(path)?;
@@ -233,6 +244,10 @@ fn references(path: &Path) -> Result<Vec<Named>, Stop> {
     let named = references.map(|reference| {
         let Reference { api_version, kind, metadata } = reference
             .map_err(|error| Stop::Message(format!("{} is not what mesh-proxyver -o refs writes: {error}", path.display())))?;
+        let named = Reference::wrong(api_version.as_deref(), &kind, &metadata);
+        if let Some(why) = named {
+            return Err(Stop::Message(format!("{} is not what mesh-proxyver -o refs writes: {why}", path.display())));
+        }
         // Another group may have a kind of the same name.
         let group = api_version.map(|version| version.split_once('/').map_or("", |(group, _)| group).to_owned());
         Ok(Named { group, kind, name: metadata.name, namespace: metadata.namespace })
@@ -250,12 +265,7 @@ fn references(path: &Path) -> Result<Vec<Named>, Stop> {
 /// # Errors
 /// When it cannot be read, or is no text.
 pub fn read_text(path: &Path) -> Result<String, Stop> {
-    if path.as_os_str() == "-" {
-        let mut text = String::new();
-        let read = std::io::stdin().lock().read_to_string(&mut text);
-        return read.map(|_| text).map_err(|error| Stop::Message(format!("reading standard input: {error}")));
-    }
-    std::fs::read_to_string(path).map_err(|error| Stop::Message(format!("reading {}: {error}", path.display())))
+    Ok(mesh::cluster::read_text(path)?)
 }
 
 /// The API group in a type as kubectl takes it: `statefulset.apps`, `statefulset.v1.apps`.

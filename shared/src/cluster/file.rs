@@ -25,7 +25,7 @@ use crate::installation::Installation;
 use crate::object::{Object, Resource, naming};
 use crate::snapshot::{Detail, Origin, Snapshot, SnapshotBuilder, Unread, UnreadCause};
 use crate::terminal::shown;
-use crate::yaml::{BrokenYaml, Member, Reader};
+use crate::yaml::{BrokenYaml, LARGEST_OBJECT, Member, Reader};
 
 /// Reads every file, folder and `-` (standard input) into one snapshot.
 ///
@@ -45,6 +45,35 @@ pub fn read_files(paths: &[PathBuf], detail: Detail, observer: &impl Observer) -
         }
     }
     Ok(reading.builder.build())
+}
+
+/// The text of a file, or of standard input for `-`: what is no text of ours is named.
+///
+/// # Errors
+/// When it cannot be read, is no UTF-8, or larger than anything that people write by hand or render.
+pub fn read_text(path: &Path) -> Result<String, Failure> {
+    let is_stdin = path.as_os_str() == "-";
+    let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
+    let failure = |why: String| Failure::new(format!("reading {name}"), Cause::Decode(why));
+    let source: Box<dyn Read> = if is_stdin {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(File::open(path).map_err(|error| failure(error.to_string()))?)
+    };
+    let mut source = BufReader::new(source);
+    if let Opening::Foreign(what) = encoding::opening(&mut source).map_err(|error| failure(error.to_string()))? {
+        return Err(failure(what.to_owned()));
+    }
+    let mut bytes = Vec::new();
+    source.take(LARGEST_OBJECT as u64 + 1).read_to_end(&mut bytes).map_err(|error| failure(error.to_string()))?;
+    if bytes.len() > LARGEST_OBJECT {
+        return Err(failure(format!("it is larger than {} MiB", LARGEST_OBJECT / 1024 / 1024)));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        failure(format!("line {line}: it is not UTF-8 here (byte 0x{:02x})", error.as_bytes()[valid.len()]))
+    })
 }
 
 /// Reads one text into a snapshot, as a file of this name.

@@ -26,7 +26,7 @@ pub mod watch;
 
 #[cfg(test)]
 pub(crate) use file::read_bytes;
-pub use file::{read_files, read_installation_files};
+pub use file::{read_files, read_installation_files, read_text};
 pub use list::{Begin, Found, GroupVersionResource, List, Observer};
 pub use read::{Pods, Sight, Unobserved, look, read, read_installation};
 pub use save::Saved;

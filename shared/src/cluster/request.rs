@@ -133,13 +133,29 @@ pub(crate) async fn get_once(connection: &Connection, path: &str, what: &str, li
     within(Some(limit), call, what).await?
 }
 
+/// How large an answer in JSON may be, unpacked. A page has 500 objects, of a megabyte and a half at most each, and nearly all
+/// of them are a hundredth of that; servers that know no pages send all at once.
+pub(crate) const LARGEST_ANSWER: usize = 512 * 1024 * 1024;
+
 /// Reads a body to its end; silence for longer than `limit` is an error.
 pub(crate) async fn collect(mut body: Body, limit: Option<Duration>, what: &str) -> Result<Vec<u8>, Failure> {
     let mut collected = Vec::new();
     while let Some(bytes) = next_bytes(&mut body, limit, what).await? {
-        collected.extend_from_slice(&bytes);
+        append(&mut collected, &bytes, LARGEST_ANSWER).map_err(|why| Failure::new(what, Cause::Decode(why)))?;
     }
     Ok(collected)
+}
+
+/// Keeps more of an answer, up to so many bytes: what is packed in a megabyte may be a thousand of them.
+///
+/// # Errors
+/// When it is larger.
+pub(crate) fn append(collected: &mut Vec<u8>, bytes: &[u8], largest: usize) -> Result<(), String> {
+    if collected.len() + bytes.len() > largest {
+        return Err(format!("the answer is larger than {} MiB", largest / 1024 / 1024));
+    }
+    collected.extend_from_slice(bytes);
+    Ok(())
 }
 
 /// The next piece of a body; `None` at its end.
@@ -162,5 +178,19 @@ async fn within<T>(limit: Option<Duration>, future: impl Future<Output = T>, wha
     match limit {
         Some(limit) => tokio::time::timeout(limit, future).await.map_err(|_| Failure::new(what, Cause::Timeout)),
         None => Ok(future.await),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_kept_up_to_its_largest_size() {
+        let mut collected = Vec::new();
+        assert_eq!(append(&mut collected, &[1; 1024 * 1024], 2 * 1024 * 1024), Ok(()));
+        assert_eq!(append(&mut collected, &[1; 1024 * 1024], 2 * 1024 * 1024), Ok(()));
+        assert_eq!(append(&mut collected, &[1], 2 * 1024 * 1024), Err("the answer is larger than 2 MiB".to_owned()));
+        assert_eq!(collected.len(), 2 * 1024 * 1024);
     }
 }

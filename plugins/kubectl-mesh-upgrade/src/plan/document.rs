@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use mesh::cluster::Scope;
+use mesh::object::naming;
 use mesh::refusal::Refusal;
 use mesh::session::Session;
 use mesh::state::State;
@@ -14,7 +15,7 @@ use mesh::verdict::{Verdict, Wanted};
 use mesh::workload::{Restart, WorkloadId};
 use mesh::yaml;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::selection::read_text;
 use crate::waves::{Item, Wave};
@@ -126,6 +127,14 @@ impl Plan {
         }
         let mut seen = BTreeSet::new();
         for item in plan.workloads() {
+            let object = json!({
+                "apiVersion": item.api_version,
+                "kind": item.kind,
+                "metadata": {"name": item.name, "namespace": item.namespace},
+            });
+            if let Some(why) = naming::wrong(&object) {
+                return Err(format!("a workload in wave {} cannot be one: {why}", plan.wave_of(item)));
+            }
             if !seen.insert(item.id()) {
                 return Err(format!("it names {} -n {} twice", item.id().qualified_name(), item.namespace));
             }
@@ -211,6 +220,12 @@ impl Plan {
             )
         });
         done.into_iter().chain(others).collect()
+    }
+
+    /// The place of a workload's wave, counted from 1.
+    fn wave_of(&self, item: &PlannedItem) -> usize {
+        let is_it = |wave: &&PlannedWave| wave.workloads.iter().any(|planned| std::ptr::eq(planned, item));
+        self.items.iter().take_while(|wave| !is_it(wave)).count() + 1
     }
 
     fn workloads(&self) -> impl Iterator<Item = &PlannedItem> {
@@ -331,6 +346,15 @@ items:
         check("kind: Pod", "missing field");
         check(&TEXT.replace("RestartPlan", "Pod"), "it is a Pod of kubectl-mesh/v1");
         check(&TEXT.replace("restart: rollout", "restart: rollout, force: true"), "unknown field `force`");
+        check(
+            &TEXT.replace("name: web", "name: \"web\\n-A\""),
+            "a workload in wave 1 cannot be one: its name \"web\\n-A\" is none of Kubernetes",
+        );
+        check(&TEXT.replace("name: web", "name: web -A"), "its name \"web -A\" is none of Kubernetes");
+        check(&TEXT.replace("namespace: shop", "namespace: \"--all\""), "its namespace \"--all\"");
+        check(&TEXT.replace("kind: Deployment", "kind: Deploy/ment"), "its kind");
+        check(&format!("{TEXT}---\n{TEXT}"), "a second document begins here");
+        check(&TEXT.replace("  workloads:\n", "  workloads: []\n  workloads:\n"), "the key \"workloads\" stands there twice");
         let line = TEXT.lines().last().unwrap();
         check(&format!("{TEXT}{line}\n"), "it names deployment.apps/web -n shop twice");
     }

@@ -17,7 +17,7 @@ pub(super) enum Opening {
     Foreign(&'static str),
 }
 
-/// Looks at how a text begins, and leaves it in the reader, without its byte order mark and the blanks before it.
+/// Looks at how a text begins, and leaves it in the reader, without its byte order mark.
 pub(super) fn opening(source: &mut impl BufRead) -> io::Result<Opening> {
     let head = head(source)?;
     if let Some(foreign) = foreign(&head) {
@@ -31,23 +31,18 @@ pub(super) fn opening(source: &mut impl BufRead) -> io::Result<Opening> {
         if available.is_empty() {
             return Ok(Opening::Nothing);
         }
-        // Lines are left whole for YAML, where blanks before a text are part of it.
         let blank = available.iter().position(|byte| !byte.is_ascii_whitespace());
         let Some(blank) = blank else {
             let length = available.len();
             source.consume(length);
             continue;
         };
-        let opening = match available[blank] {
+        return Ok(match available[blank] {
             b'{' if available.get(blank + 1) == Some(&b'{') => Opening::Other,
             b'{' => Opening::Object,
             b'[' => Opening::Array,
             _ => Opening::Other,
-        };
-        if opening != Opening::Other {
-            source.consume(blank);
-        }
-        return Ok(opening);
+        });
     }
 }
 

@@ -10,7 +10,8 @@ use serde_json::value::RawValue;
 use super::List;
 use crate::cluster::failure::Failure;
 use crate::cluster::protobuf::ListDecoder;
-use crate::cluster::request::next_bytes;
+use crate::cluster::request::{LARGEST_ANSWER, append, next_bytes};
+use crate::object::naming;
 
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
@@ -32,7 +33,7 @@ impl Item<'_> {
         }
         value["apiVersion"] = api_version.into();
         value["kind"] = kind.into();
-        Ok(value)
+        naming::wrong(&value).map_or(Ok(value), Err)
     }
 }
 
@@ -137,7 +138,7 @@ impl<'a> PageReader<'a> {
             Err(failure) => return Err(Failure { what: self.list.describe(), ..failure }),
         };
         let Decoder::Protobuf(decoder) = &mut self.decoder else {
-            self.rest.extend_from_slice(&bytes);
+            append(&mut self.rest, &bytes, LARGEST_ANSWER).map_err(|why| self.list.undecodable(&why))?;
             return Ok(true);
         };
         let hand_on = |item: &[u8]| take(Item::Protobuf(item));
