@@ -49,14 +49,20 @@ fn rows(table: &str) -> Vec<(String, Vec<String>)> {
     rows.map(|(fault, tests)| (fault.to_owned(), names(tests))).collect()
 }
 
-#[test]
-fn every_fault_has_tests_and_every_test_that_it_names_is_there() -> Result<()> {
-    let workspace = workspace()?;
+/// The names of all tests of the project.
+fn tests_of(workspace: &Path) -> Result<BTreeSet<String>> {
     let mut there = BTreeSet::new();
     for folder in ["plugins", "shared", "tests"] {
         tests_below(&workspace.join(folder), &mut there)?;
     }
     ensure!(there.len() > 300, "only {} tests were found in the sources", there.len());
+    Ok(there)
+}
+
+#[test]
+fn every_fault_has_tests_and_every_test_that_it_names_is_there() -> Result<()> {
+    let workspace = workspace()?;
+    let there = tests_of(&workspace)?;
     let rows = rows(&fs::read_to_string(workspace.join("tests/faults/faults.md"))?);
     ensure!(rows.len() > 20, "only {} rows were found in the table", rows.len());
     let bare = rows.iter().filter(|(_, tests)| tests.is_empty()).map(|(fault, _)| format!("no test for: {fault}"));
@@ -65,6 +71,24 @@ fn every_fault_has_tests_and_every_test_that_it_names_is_there() -> Result<()> {
     });
     let wrong: Vec<String> = bare.chain(gone).collect();
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn every_promise_of_the_readme_has_tests_that_are_there() -> Result<()> {
+    let workspace = workspace()?;
+    let there = tests_of(&workspace)?;
+    let readme = fs::read_to_string(workspace.join("README.md"))?;
+    let (_, section) = readme.split_once("\n## Safety\n").context("the section Safety")?;
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let promises: Vec<&str> = section.lines().filter(|line| line.starts_with(|sign: char| sign.is_ascii_digit())).collect();
+    ensure!(promises.len() == 10, "{} promises", promises.len());
+    for promise in promises {
+        let mut named = promise.split('`').skip(1).step_by(2).filter(|word| word.contains('_')).peekable();
+        ensure!(named.peek().is_some(), "no test for: {promise}");
+        let gone: Vec<&str> = named.filter(|name| !there.contains(*name)).collect();
+        ensure!(gone.is_empty(), "{gone:?} are not there, for: {promise}");
+    }
     Ok(())
 }
 
