@@ -342,24 +342,23 @@ impl List {
                 observer.whole(resource, text);
             }
             match self.decoded(&item) {
-                Some(Ok(object)) => observer.object(&object),
-                Some(Err(why)) => observer.undecodable(self, metadata_of(&item).as_ref(), &why),
-                None => {}
+                Ok(object) => observer.object(&object),
+                Err(why) => observer.undecodable(self, metadata_of(&item).as_ref(), &why),
             }
         };
         self.read_items(connection, take, |begin| observer.restart(self, begin)).await
     }
 
-    fn decoded(&self, item: &Item<'_>) -> Option<Result<Object, String>> {
-        let resource = self.resource?;
+    /// An object that no decoder here is for is unread too, and never left out.
+    fn decoded(&self, item: &Item<'_>) -> Result<Object, String> {
+        let unknown = || format!("{} are not read in this form", self.kind);
+        let resource = self.resource.ok_or_else(unknown)?;
         let decoded = match (item, self.form) {
-            (Item::Protobuf(bytes), Form::Metadata) => {
-                Object::from_partial_metadata(resource, bytes)?.map_err(|error| error.to_string())
-            }
-            (Item::Protobuf(bytes), _) => Object::from_protobuf(resource, bytes)?.map_err(|error| error.to_string()),
-            (Item::Json { text, .. }, _) => Object::from_json(resource, text.as_bytes()).map_err(|error| error.to_string()),
+            (Item::Protobuf(bytes), Form::Metadata) => Object::from_partial_metadata(resource, bytes).ok_or_else(unknown)?,
+            (Item::Protobuf(bytes), _) => Object::from_protobuf(resource, bytes).ok_or_else(unknown)?,
+            (Item::Json { text, .. }, _) => Object::from_json(resource, text.as_bytes()),
         };
-        Some(decoded)
+        decoded.map_err(|error| error.to_string())
     }
 
     /// The version of the list at this moment, from which its changes can be watched.

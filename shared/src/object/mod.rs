@@ -203,6 +203,9 @@ impl Object {
         let object = match resource {
             Resource::Pods => Pod::decode(bytes).map(Object::Pod),
             Resource::Namespaces => metadata().map(|metadata| Object::Namespace(Namespace { metadata })),
+            Resource::ReplicaSets => {
+                metadata().map(|metadata| Object::ReplicaSet(ReplicaSet { metadata: Some(metadata), spec: None }))
+            }
             _ => return None,
         };
         Some(object.map_err(Undecodable::from).and_then(Object::checked))
