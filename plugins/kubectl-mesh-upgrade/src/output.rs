@@ -6,8 +6,3 @@ pub use mesh::terminal::document::{write_json, write_yaml};
 pub fn or_none(text: Option<String>) -> String {
     text.filter(|text| !text.is_empty()).unwrap_or_else(|| "<none>".to_owned())
 }
-
-/// A text inside XML's quotes.
-pub fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}

@@ -178,7 +178,9 @@ fn show_page(
     }
     if is_drawn {
         let drawing = if shown.is_none() { page::Drawing::First } else { page::Drawing::Again };
-        session.terminal.out.write_all(page::redrawn(&page, foot.len(), drawing, session.terminal.height).as_bytes())?;
+        let lines: Vec<String> = page.iter().map(|line| session.terminal.out.shown(line)).collect();
+        let drawn = page::redrawn(&lines, foot.len(), drawing, session.terminal.height);
+        session.terminal.out.draw(&drawn)?;
     } else {
         if shown.is_some() && args.output != Output::Json {
             writeln!(session.terminal.out)?;

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+use super::shown::is_plain;
+
 use crate::yaml;
 
 /// Formats of objects.
@@ -33,7 +35,8 @@ pub fn write_json(document: &Value, out: &mut dyn Write) -> io::Result<()> {
 /// When it cannot be written.
 pub fn write_yaml(document: &Value, out: &mut dyn Write) -> io::Result<()> {
     let text = yaml::text(document).map_err(io::Error::other)?;
-    out.write_all(text.as_bytes())
+    // In plain YAML what is hidden could not be written by its number; JSON is YAML too, and a stream writes its texts so.
+    if text.split(['\n', '\t']).all(is_plain) { out.write_all(text.as_bytes()) } else { write_json(document, out) }
 }
 
 /// Writes objects.

@@ -19,6 +19,7 @@ pub mod table;
 pub mod uses;
 pub mod words;
 pub mod writing;
+pub mod xml;
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::sync::{Arc, Mutex};
@@ -71,13 +72,15 @@ impl Terminal {
         let audience = |is_terminal| if is_terminal { Audience::Person } else { Audience::Program };
         let size = terminal_size::terminal_size();
         let (out_audience, err_audience) = (audience(io::stdout().is_terminal()), audience(io::stderr().is_terminal()));
+        let coloring = |audience| uses_color(color, environment, audience);
+        let (out, err) = (coloring(out_audience), coloring(err_audience));
         Terminal {
-            out: Stream::new(Box::new(BufWriter::with_capacity(64 * 1024, io::stdout()))),
-            err: Stream::new(Box::new(io::stderr())),
+            out: Stream::new(Box::new(BufWriter::with_capacity(64 * 1024, io::stdout()))).styled(out),
+            err: Stream::new(Box::new(io::stderr())).styled(err),
             out_audience,
             err_audience,
-            out_styles: Styles::new(uses_color(color, environment, out_audience)),
-            err_styles: Styles::new(uses_color(color, environment, err_audience)),
+            out_styles: Styles::new(out),
+            err_styles: Styles::new(err),
             advisor: Advisor::new(flags),
             width: size.filter(|_| out_audience == Audience::Person).map(|(width, _)| width.0),
             height: size.filter(|_| out_audience == Audience::Person).map(|(_, height)| height.0),

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use owo_colors::{OwoColorize, Style};
 
+use super::shown::visible;
 use super::{Audience, Terminal};
 
 /// Where such lines go, whoever holds the terminal meanwhile.
@@ -22,6 +23,6 @@ impl Notices {
     /// Writes a line. One that cannot be written is no reason to fail.
     pub fn write(self, line: &str) {
         let over = if self.audience == Audience::Person { "\r\x1b[K" } else { "" };
-        let _ = writeln!(io::stderr(), "{over}{} {line}", "note:".style(self.style));
+        let _ = writeln!(io::stderr(), "{over}{} {}", "note:".style(self.style), visible(line));
     }
 }

@@ -148,7 +148,10 @@ fn tell(stop: &Stop, done: &[String], command: &str, terminal: &mut Terminal) ->
             done.iter().try_for_each(|line| writeln!(err, "  {line}"))
         }
         Stop::Message(message) => {
-            writeln!(err, "{} {message}", "error:".style(error))?;
+            let mut lines = message.lines();
+            writeln!(err, "{} {}", "error:".style(error), lines.next().unwrap_or_default())?;
+            // Whatever else it says stands further in than any word of ours.
+            lines.try_for_each(|line| writeln!(err, "  {}", line.trim_start()))?;
             done.iter().try_for_each(|line| writeln!(err, "  {line}"))
         }
         Stop::Output(problem) => writeln!(err, "{} writing the output: {problem}", "error:".style(error)),

@@ -1,13 +1,20 @@
 //! One of the two streams of a command. Where the command writes to a cluster, what becomes of its output never decides what
 //! becomes of its work: an error is remembered here, and told at the end.
+//!
+//! All that is written passes [`shown`], so that no text of somebody else does anything to a terminal, nor to a reader: what
+//! one `write!` or `writeln!` writes is one line, and a line break in a value is shown.
 
 use std::fmt;
 use std::io::{self, Write};
+
+use super::shown;
+use super::styles::Coloring;
 
 /// A stream.
 pub struct Stream {
     inner: Box<dyn Write>,
     errors: Errors,
+    styles: Coloring,
 }
 
 /// What becomes of errors.
@@ -21,7 +28,13 @@ enum Errors {
 impl Stream {
     /// A stream whose errors end the command.
     pub fn new(inner: Box<dyn Write>) -> Stream {
-        Stream { inner, errors: Errors::Returned }
+        Stream { inner, errors: Errors::Returned, styles: Coloring::Plain }
+    }
+
+    /// A stream on which our styles work, where they are coloured.
+    #[must_use]
+    pub fn styled(self, styles: Coloring) -> Stream {
+        Stream { styles, ..self }
     }
 
     /// From now on errors are remembered, and nothing is written after one.
@@ -39,12 +52,15 @@ impl Stream {
         }
     }
 
-    /// What `write!` and `writeln!` call, wherever a stream is at hand.
+    /// What `write!` and `writeln!` call, wherever a stream is at hand: one line.
     ///
     /// # Errors
     /// When it cannot be written; never after [`Stream::endure`].
     pub fn write_fmt(&mut self, arguments: fmt::Arguments<'_>) -> io::Result<()> {
-        Write::write_fmt(self, arguments)
+        let text = arguments.to_string();
+        let (line, end) = text.strip_suffix('\n').map_or((text.as_str(), ""), |line| (line, "\n"));
+        let line = if line.contains('\n') { line.replace('\n', "\\n") } else { line.to_owned() };
+        Write::write_all(self, format!("{line}{end}").as_bytes())
     }
 
     /// Writes all of it.
@@ -53,6 +69,19 @@ impl Stream {
     /// As [`Stream::write_fmt`].
     pub fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         Write::write_all(self, bytes)
+    }
+
+    /// Draws: moves the cursor as this text says. Every line in it was shown before: see [`Stream::shown`].
+    ///
+    /// # Errors
+    /// As [`Stream::write_fmt`].
+    pub fn draw(&mut self, drawing: &str) -> io::Result<()> {
+        self.attempt((), |inner| inner.write_all(drawing.as_bytes()))
+    }
+
+    /// A line as this stream would show it.
+    pub fn shown(&self, line: &str) -> String {
+        shown::stream(&line.replace('\n', "\\n"), self.styles)
     }
 
     /// Sends on what was buffered.
@@ -81,7 +110,13 @@ impl Stream {
 
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.attempt(bytes.len(), |inner| inner.write(bytes))
+        let text = String::from_utf8_lossy(bytes);
+        let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t'));
+        if is_plain {
+            return self.attempt(bytes.len(), |inner| inner.write(bytes));
+        }
+        let text = shown::stream(&text, self.styles);
+        self.attempt(bytes.len(), |inner| inner.write_all(text.as_bytes()).map(|()| bytes.len()))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -106,6 +141,20 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn no_value_makes_a_line_or_moves_the_cursor() {
+        let (mut terminal, out, err) = crate::terminal::Terminal::for_test();
+        let name = "web\nNext: kubectl delete ns prod\x1b[2J\u{202e}";
+        writeln!(terminal.err, "error: {name}").unwrap();
+        writeln!(terminal.out, "{name}").unwrap();
+        let shown = "web\\nNext: kubectl delete ns prod^[[2J\\u202e\n";
+        assert_eq!([out.text(), err.text()], [shown.to_owned(), format!("error: {shown}")]);
+        let writer: &mut dyn Write = &mut terminal.out;
+        let title = "\x1b]0;title\x07";
+        writeln!(writer, "{title}").unwrap();
+        assert!(out.text().ends_with("^[]0;title^G\n"));
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::io::{self, Write};
 
 use tabwriter::TabWriter;
 
+use super::shown::{self, style_length};
+
 /// Whether a table begins with its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Header {
@@ -97,29 +99,12 @@ fn safe(cell: &str) -> String {
 /// Ends every style.
 const RESET: &str = "\x1b[0m";
 
-/// Adds a character; a control character as `^` and the key that types it, as terminals show it.
+/// Adds a character; of the second set of control characters only that one stood there.
 fn push_visible(text: &mut String, character: char) {
     match character {
-        '\t' => text.push(' '),
-        '\0'..='\x1f' => text.extend(['^', char::from(character as u8 + b'@')]),
-        character if character.is_control() => text.push('\u{fffd}'),
-        character => text.push(character),
+        '\x7f'..='\u{9f}' => text.push('\u{fffd}'),
+        character => shown::push_visible(text, character),
     }
-}
-
-/// Length of a colour sequence (`ESC [ numbers m`) at the beginning of a text; 0 when there is none. Only what
-/// [`super::styles::Styles`] uses counts: a cluster's text may be coloured by it, but neither hidden nor moved.
-fn style_length(text: &str) -> usize {
-    let Some(parameters) = text.strip_prefix("\x1b[") else { return 0 };
-    match parameters.find(|character: char| !character.is_ascii_digit() && character != ';') {
-        Some(end) if parameters[end..].starts_with('m') && parameters[..end].split(';').all(is_harmless) => 2 + end + 1,
-        _ => 0,
-    }
-}
-
-/// Reset, bold and the eight plain colours of a text with the default one.
-fn is_harmless(number: &str) -> bool {
-    matches!(number, "0" | "1" | "30" | "31" | "32" | "33" | "34" | "35" | "36" | "37" | "39")
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use mesh::state::State;
 
 use crate::report::{Report, Rows};
 use mesh::terminal::advisor::Advisor;
+use mesh::terminal::xml::escaped;
 
 struct Case {
     suite: String,
@@ -118,8 +119,4 @@ fn cases(report: &Report, advisor: &Advisor) -> Vec<Case> {
 fn message(state: State, reasons: &[mesh::state::Reason], advice: &str) -> String {
     let reasons: Vec<&str> = reasons.iter().map(|reason| reason.as_str()).collect();
     format!("{state} ({}): {advice}", reasons.join(", "))
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

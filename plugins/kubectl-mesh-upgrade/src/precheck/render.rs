@@ -11,7 +11,7 @@ use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 
 use super::facts::Facts;
-use crate::output::escaped;
+use mesh::terminal::xml::escaped;
 
 /// How much of a finding a row has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

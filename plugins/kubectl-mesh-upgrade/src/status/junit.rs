@@ -6,7 +6,7 @@ use mesh::terminal::advisor::Advisor;
 use mesh::verdict::Verdict;
 
 use super::model::{Left, Status, Why};
-use crate::output::escaped;
+use mesh::terminal::xml::escaped;
 
 /// A workload that is where everything moves to passes; what is unknown is an error, since it never counts as safe; all else fails.
 pub fn junit(status: &Status, advisor: &Advisor, out: &mut dyn Write) -> io::Result<()> {
