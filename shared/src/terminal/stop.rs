@@ -113,6 +113,10 @@ fn tell(stop: &Stop, done: &[String], command: &str, terminal: &mut Terminal) ->
     let is_person = terminal.err_audience == Audience::Person;
     let err = if terminal.err.error().is_some() { &mut terminal.out } else { &mut terminal.err };
     let advisor = &terminal.advisor;
+    // On a terminal `^C` stands at the beginning of the line, or how far the command had come.
+    if matches!(stop, Stop::Interrupted(_)) && is_person {
+        err.redraw_line("")?;
+    }
     let mut refusal = |word: &str, refusal: &Refusal| -> io::Result<()> {
         writeln!(err, "{} {}", format_args!("{word}:").style(error), refusal.reason)?;
         for (obstacle, advice) in &refusal.obstacles {
@@ -133,8 +137,6 @@ fn tell(stop: &Stop, done: &[String], command: &str, terminal: &mut Terminal) ->
         Stop::Refused(why) if why.cause == RefusalCause::NotFound => refusal("error", why),
         Stop::Refused(why) => refusal("refused", why),
         Stop::Partly(why) => refusal("partly done", why),
-        // On a terminal `^C` stands at the beginning of the line, or how far the command had come.
-        Stop::Interrupted(why) if is_person => refusal("\r\x1b[Kinterrupted", why),
         Stop::Interrupted(why) => refusal("interrupted", why),
         Stop::Usage(message) => {
             writeln!(err, "{} {message}", "error:".style(error))?;
@@ -172,6 +174,15 @@ mod tests {
         assert_eq!(exit, Exit::Refused);
         let expected = "refused: namespaces follow the tag\n  namespaces/a\n  namespaces/b\nNext: kubectl mesh-tag detach a b\n";
         assert_eq!((out.text().as_str(), err.text().as_str()), ("", expected));
+    }
+
+    #[test]
+    fn an_interruption_stands_where_the_terminal_shows_the_key() {
+        let (mut terminal, _, err) = Terminal::for_test();
+        terminal.err_audience = Audience::Person;
+        let stop = Stop::Interrupted(Refusal::new("nothing was changed", ""));
+        end(Err(stop), "kubectl mesh-tag", &Writes::default(), &mut terminal);
+        assert_eq!(err.text(), "\r\x1b[Kinterrupted: nothing was changed\n");
     }
 
     #[test]

@@ -79,6 +79,15 @@ impl Stream {
         self.attempt((), |inner| inner.write_all(drawing.as_bytes()))
     }
 
+    /// Goes to the beginning of the line, and shows this text instead of what stands there.
+    ///
+    /// # Errors
+    /// As [`Stream::write_fmt`].
+    pub fn redraw_line(&mut self, text: &str) -> io::Result<()> {
+        let shown = self.shown(text);
+        self.draw(&format!("\r\x1b[K{shown}"))
+    }
+
     /// A line as this stream would show it.
     pub fn shown(&self, line: &str) -> String {
         shown::stream(&line.replace('\n', "\\n"), self.styles)
@@ -155,6 +164,9 @@ mod tests {
         let title = "\x1b]0;title\x07";
         writeln!(writer, "{title}").unwrap();
         assert!(out.text().ends_with("^[]0;title^G\n"));
+        let before = err.text();
+        terminal.err.redraw_line("1 of 2\n\x1b[2J").unwrap();
+        assert_eq!(err.text(), before + "\r\x1b[K1 of 2\\n^[[2J");
     }
 
     #[test]

@@ -14,7 +14,7 @@ impl Live {
         if terminal.err_audience == Audience::Person && terminal.out_audience == Audience::Person {
             let width = terminal.width.map_or(80, usize::from).saturating_sub(1);
             let text: String = text.chars().take(width).collect();
-            let _ = write!(terminal.err, "\r\x1b[K{text}");
+            let _ = terminal.err.redraw_line(&text);
             let _ = terminal.err.flush();
             self.is_drawn = true;
         }
@@ -23,7 +23,7 @@ impl Live {
     /// Takes it away.
     pub fn clear(&mut self, terminal: &mut Terminal) {
         if std::mem::take(&mut self.is_drawn) {
-            let _ = write!(terminal.err, "\r\x1b[K");
+            let _ = terminal.err.redraw_line("");
             let _ = terminal.err.flush();
         }
     }
