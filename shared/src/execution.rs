@@ -333,7 +333,8 @@ fn tell_proof(proof: &Option<String>, terminal: &mut Terminal) -> Result<(), Sto
 fn unproved(plan: &TagPlan) -> Refusal {
     let reason =
         format!("all {} objects of tag {} were written, and whether it works was not looked at", plan.changes.len(), plan.tag);
-    Refusal::new(reason, "the same command looks at it; kubectl mesh-tag list shows what there is")
+    let advice = Advice::say("the same command looks at it; ").and_run(Command::mesh_tag("list")).and_say(" shows what there is");
+    Refusal::new(reason, advice)
 }
 
 fn unfinished(plan: &TagPlan, written: usize) -> Refusal {

@@ -31,9 +31,12 @@ fn holds_a_command(line: &str) -> bool {
 
 /// Words that only tell of a program.
 fn is_prose(rest: &str) -> bool {
-    ["needs", "has", "removes", "holds", "ended", "and", "or", "is", "would", "takes", "that", "to"]
-        .iter()
-        .any(|word| rest.strip_prefix(word).is_some_and(|rest| rest.starts_with([' ', ',', ';', ':'])))
+    [
+        "needs", "has", "removes", "holds", "ended", "and", "or", "is", "was", "would", "takes", "writes", "prints\"", "that",
+        "to", "get;",
+    ]
+    .iter()
+    .any(|word| rest.strip_prefix(word).is_some_and(|rest| word.ends_with(['"', ';']) || rest.starts_with([' ', ',', ';', ':'])))
 }
 
 #[test]

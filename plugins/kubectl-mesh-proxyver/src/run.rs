@@ -199,7 +199,7 @@ fn say_how_to_connect(session: &mut Session, output: Output) -> Result<(), Stop>
             format!("These lines name no cluster: what reads them needs the connection too, as in {restart}")
         }
         Output::Args if advisor.has_secret() => {
-            "These lines leave out the token: xargs -L1 kubectl --token=\"${TOKEN:?}\" rollout restart".to_owned()
+            format!("These lines leave out the token: {}", Advisor::XARGS_WITH_TOKEN)
         }
         _ => return Ok(()),
     };

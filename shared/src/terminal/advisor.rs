@@ -101,6 +101,9 @@ impl Advisor {
         words
     }
 
+    /// What reads the lines of [`Advisor::xargs`] where a token was typed.
+    pub const XARGS_WITH_TOKEN: &str = "xargs -L1 kubectl --token=\"${TOKEN:?}\" rollout restart";
+
     /// The connection flags for a line that `xargs` adds to a command of kubectl. A token is left out.
     ///
     /// # Errors

@@ -65,7 +65,8 @@ pub fn announce(args: &CompleteArgs, removal: &Removal, terminal: &mut Terminal)
     }
     match removal {
         Removal::Helm { release, namespace, .. } => {
-            writeln!(terminal.out, "helm uninstall {release} --namespace {namespace}")?;
+            let uninstall = Command::helm("uninstall").value(release).flag("--namespace", namespace);
+            writeln!(terminal.out, "{}", terminal.advisor.command(&uninstall))?;
         }
         Removal::Objects(changes) => {
             for change in changes {

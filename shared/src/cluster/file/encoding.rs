@@ -67,7 +67,7 @@ fn foreign(head: &[u8]) -> Option<&'static str> {
         () if starts_with(b"BZh") => "it is compressed with bzip2; unpack it first, with bzip2 -dc FILE",
         () if starts_with(b"PK\x03\x04") => "it is a zip archive; unpack it first",
         () if head.get(257..262) == Some(b"ustar") => "it is a tar archive; unpack it first",
-        () if starts_with(b"k8s\0") => "it is Kubernetes protobuf; write it with kubectl get -o json",
+        () if starts_with(b"k8s\0") => "it is Kubernetes protobuf; have it written with -o json",
         () if is_tag("<!doctype html") || is_tag("<html") => {
             "it is an HTML page: something on the way answered in place of the API server"
         }
