@@ -199,6 +199,7 @@ fn only_what_is_needed_is_asked_for() -> Result<()> {
     GET /apis/apps/v1/deployments?&labelSelector=app%3Distiod&limit=500
     GET /apis/apps/v1/namespaces/lean/daemonsets?&limit=500
     GET /apis/apps/v1/namespaces/lean/deployments?&limit=500
+    GET /apis/apps/v1/namespaces/lean/replicasets?&limit=500
     GET /apis/apps/v1/namespaces/lean/statefulsets?&limit=500
     GET /apis/argoproj.io/v1alpha1/namespaces/lean/rollouts?&limit=500
     GET /apis/discovery.k8s.io/v1/namespaces/istio-system/endpointslices?&limit=500
