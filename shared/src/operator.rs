@@ -4,9 +4,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::object::OwnerReference;
+use crate::object::{Metadata, OwnerReference};
 
-/// The controller of an object, as its owner reference names it.
+/// Whose operator writes an object, as its owner reference or its labels name it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OwnerName {
     /// API version, for example `example.org/v1`.
@@ -21,6 +21,53 @@ impl OwnerName {
     /// API group; empty for the core group.
     pub fn group(&self) -> &str {
         self.api_version.split_once('/').map_or("", |(group, _)| group)
+    }
+
+    /// Who puts the pod template of a workload back, if anybody does: its controller, else an owner of a custom kind, else the one that
+    /// an operator's labels name.
+    ///
+    /// Strimzi and the Operator Lifecycle Manager set `controller: false` in their owner references, and leave those out where the owner
+    /// is in another namespace. Owners of Kubernetes' own projects count only as controllers: they are set for garbage collection, to
+    /// group objects (`Application.app.k8s.io`), and by istiod on the Deployment of a Gateway, of which it applies only its own fields.
+    /// Helm, Argo CD and Flux are no owners here: what they have not written they leave alone.
+    pub fn of_workload(metadata: &Metadata) -> Option<OwnerName> {
+        let is_custom = |owner: &&OwnerReference| {
+            let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+            group.contains('.') && !group.ends_with(".k8s.io")
+        };
+        let owner = metadata.controller().or_else(|| metadata.owner_references.iter().find(is_custom));
+        owner.map(OwnerName::from).or_else(|| OwnerName::of_labels(metadata))
+    }
+
+    /// From the labels that an operator puts on all it makes, as of 2026-11.
+    ///
+    /// Strimzi: `Labels.generateDefaultLabels` (operator-common/src/main/java/io/strimzi/operator/common/model/Labels.java).
+    /// Operator Lifecycle Manager: `OwnerLabel` (pkg/lib/ownerutil/util.go).
+    fn of_labels(metadata: &Metadata) -> Option<OwnerName> {
+        let named = |api_version: &str, kind: &str, name: &str| {
+            let name = metadata.label(name)?.into();
+            Some(OwnerName { api_version: api_version.into(), kind: metadata.label(kind)?.into(), name })
+        };
+        if metadata.label("app.kubernetes.io/managed-by") == Some("strimzi-cluster-operator") {
+            return named("kafka.strimzi.io/v1", "strimzi.io/kind", "strimzi.io/cluster");
+        }
+        named("operators.coreos.com/v1alpha1", "olm.owner.kind", "olm.owner")
+    }
+}
+
+impl OwnerName {
+    /// What its owner's documentation says to do for new pods, where that is known and cannot be done from here.
+    ///
+    /// Knative Serving (2026-11): a Revision cannot be changed, and pods that a restart of its Deployment brings end at once (issue 14705
+    /// of knative/serving); a change of the Service's template makes a new Revision (knative.dev/docs/serving/revisions). How much
+    /// traffic that one gets is for `spec.traffic` of the Service to say: it may be pinned to the old Revision, or split, so a person
+    /// decides.
+    pub fn way(&self) -> Option<&'static str> {
+        let is_revision = self.group() == "serving.knative.dev" && &*self.kind == "Revision";
+        is_revision.then_some(
+            "make a new Revision: change an annotation in spec.template.metadata.annotations of its Knative Service, and \
+             see that its spec.traffic sends traffic there",
+        )
     }
 }
 
@@ -76,9 +123,10 @@ pub enum AnnotationValue {
 /// Strimzi: "Managing rolling updates" in its deployment guide: `strimzi.io/manual-rolling-update: "true"` on the StrimziPodSet;
 /// the next reconciliation (every two minutes) rolls all its pods with regard to in-sync replicas.
 /// CloudNativePG: "Labels and annotations": `kubectl.kubernetes.io/restartedAt` on the Cluster, as `kubectl cnpg restart` sets it;
-/// the operator then replaces replicas before the primary. Versions before 1.21 may restart the primary inside of its pod, which
-/// the look at the pods afterwards shows.
-/// Knative is not among them: its Revisions cannot be restarted, only replaced by a new Revision of the Service.
+/// the operator then replaces replicas before the primary. With `primaryUpdateStrategy: supervised` it waits for a person before the
+/// primary, and before its pull request 7122 (merged 2025-03) `primaryUpdateMethod: restart` restarted the primary inside of its
+/// pod: then the look at the pods afterwards says that the old proxy runs on.
+/// Knative is not among them: see [`OwnerName::way`].
 pub static OPERATORS: [Operator; 2] = [
     Operator {
         name: "Strimzi",
@@ -117,6 +165,56 @@ mod tests {
         assert_eq!(name("cluster.x-k8s.io", "Cluster"), None);
         assert_eq!(name("postgresql.cnpg.io", "Pooler"), None);
         assert_eq!(name("kafka.strimzi.io", "Kafka"), None);
+    }
+
+    #[test]
+    fn whoever_puts_a_template_back_owns_it() {
+        let owner = |metadata: serde_json::Value| {
+            let metadata: Metadata = serde_json::from_value(metadata).unwrap();
+            OwnerName::of_workload(&metadata).map(|owner| owner.to_string())
+        };
+        let reference = |api_version: &str, kind: &str, controller: bool| serde_json::json!({"apiVersion": api_version, "kind": kind, "name": "a", "uid": "u", "controller": controller});
+        let references = |references: &[serde_json::Value]| owner(serde_json::json!({"ownerReferences": references}));
+        let named = |name: &str| Some(name.to_owned());
+        let kafka = || reference("kafka.strimzi.io/v1beta2", "KafkaBridge", false);
+        assert_eq!(references(&[kafka()]), named("KafkaBridge.kafka.strimzi.io/a"));
+        let version = || reference("operators.coreos.com/v1alpha1", "ClusterServiceVersion", false);
+        assert_eq!(references(&[version()]), named("ClusterServiceVersion.operators.coreos.com/a"));
+        assert_eq!(references(&[kafka(), reference("example.org/v1", "Shop", true)]), named("Shop.example.org/a"));
+        // A controller of whatever kind; others of Kubernetes' own projects write no template.
+        assert_eq!(references(&[reference("v1", "ConfigMap", true)]), named("ConfigMap/a"));
+        for (api_version, kind) in [
+            ("v1", "ConfigMap"),
+            ("apps/v1", "Deployment"),
+            ("rbac.authorization.k8s.io/v1", "ClusterRole"),
+            ("app.k8s.io/v1beta1", "Application"),
+            ("gateway.networking.k8s.io/v1beta1", "Gateway"),
+        ] {
+            assert_eq!(references(&[reference(api_version, kind, false)]), None, "{kind}");
+        }
+        let strimzi = serde_json::json!({
+            "app.kubernetes.io/managed-by": "strimzi-cluster-operator", "strimzi.io/kind": "Kafka", "strimzi.io/cluster": "events",
+        });
+        assert_eq!(owner(serde_json::json!({"labels": strimzi})), named("Kafka.kafka.strimzi.io/events"));
+        let olm = serde_json::json!({"olm.owner": "shop.v1", "olm.owner.kind": "ClusterServiceVersion"});
+        assert_eq!(owner(serde_json::json!({"labels": olm})), named("ClusterServiceVersion.operators.coreos.com/shop.v1"));
+        // Those who write only what they have written before, and leave the template's annotations to others.
+        let plain = serde_json::json!({
+            "app.kubernetes.io/managed-by": "Helm", "argocd.argoproj.io/instance": "shop",
+            "kustomize.toolkit.fluxcd.io/name": "shop", "strimzi.io/cluster": "a-client-of-it",
+        });
+        assert_eq!(owner(serde_json::json!({"labels": plain})), None);
+    }
+
+    #[test]
+    fn a_knative_revision_is_replaced_through_its_service() {
+        let owner = |api_version: &str, kind: &str| OwnerName {
+            api_version: api_version.into(),
+            kind: kind.into(),
+            name: "shop-00001".into(),
+        };
+        assert!(owner("serving.knative.dev/v1", "Revision").way().unwrap().contains("spec.template.metadata.annotations"));
+        assert_eq!(owner("example.org/v1", "Revision").way(), None);
     }
 
     #[test]

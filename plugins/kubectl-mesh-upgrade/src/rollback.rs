@@ -58,6 +58,10 @@ pub struct RollbackArgs {
     #[arg(long)]
     pub accept_gateway_restart: bool,
 
+    /// Evict the pods of workloads that an operator owns, one by one: their template is left alone
+    #[arg(long)]
+    pub evict_owned: bool,
+
     /// How far the restarts may go.
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -104,7 +108,10 @@ pub fn way_back_needs(intent: Intent, scope: &Scope) -> Needs {
 /// Runs it.
 pub async fn run(session: &mut Session, args: &RollbackArgs) -> Result<Exit, Stop> {
     let connection = session.connect_for(Intent::from_flag(args.dry_run)).await?;
-    let survey = survey(session, None).await?;
+    let mut survey = survey(session, None).await?;
+    if args.evict_owned {
+        survey.snapshot.evict_owned();
+    }
     check_target(&survey.snapshot, &survey.revisions, &args.to)?;
     let Some(from) = other_revision(&survey.revisions, &args.to, args.from.as_deref())? else {
         writeln!(session.terminal.err, "Nothing to roll back: no revision here is newer than {}.", args.to)?;
@@ -204,7 +211,10 @@ async fn move_back(
 /// Restarts what runs the revision that is left, in reverse order, and gives what cannot be brought back.
 async fn restart(session: &mut Session, args: &RollbackArgs, from: &str) -> Result<Vec<String>, Stop> {
     let connection = session.connect().await?;
-    let snapshot = read(&connection, &scope(session, None), Detail::Workloads, &Unobserved).await?;
+    let mut snapshot = read(&connection, &scope(session, None), Detail::Workloads, &Unobserved).await?;
+    if args.evict_owned {
+        snapshot.evict_owned();
+    }
     let Runners { restartable, others } = runners(&verdicts(&snapshot, &HashMap::new()), &snapshot, from);
     let mut others = others;
     let mut items = Vec::new();

@@ -345,10 +345,9 @@ impl SnapshotBuilder {
     ) -> Option<(Resource, Arc<str>, Arc<str>)> {
         let metadata = metadata.as_ref()?;
         let key = (resource, self.interner.text(&metadata.namespace), self.interner.text(&metadata.name));
-        // An operator's own way, or none: what it makes it puts back.
-        let owner = metadata.controller().cloned();
-        let is_owned = owner.is_some() && !matches!(resource, Resource::ReplicaSets | Resource::Jobs);
-        let restart = owner.as_ref().filter(|_| is_owned).map_or(restart, |owner| Restart::Owned(OwnerName::from(owner)));
+        // An operator's own way, or none: what it makes it puts back. ReplicaSets and Jobs are looked through to their owner.
+        let has_template_restart = !matches!(resource, Resource::ReplicaSets | Resource::Jobs);
+        let restart = OwnerName::of_workload(metadata).filter(|_| has_template_restart).map_or(restart, Restart::Owned);
         let controller = Controller {
             uid: self.interner.text(&metadata.uid),
             template: template.map(|template| Template::of_workload(&template, &mut self.interner)),
@@ -359,7 +358,7 @@ impl SnapshotBuilder {
                 (equal, selector)
             }),
             restart,
-            owner,
+            owner: metadata.controller().cloned(),
         };
         self.controllers.insert(key.clone(), controller);
         Some(key)
