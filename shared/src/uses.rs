@@ -162,7 +162,7 @@ pub fn uses(evidence: &Evidence<'_>, departure: &Departure<'_>) -> Uses {
         uses.unknown
             .push("deployments.apps could not be read everywhere, so there may be control planes that nobody sees".into());
     }
-    uses.unknown.extend(evidence.inventory.unread.iter().cloned());
+    uses.unknown.extend(evidence.inventory.unread.iter().chain(&evidence.callers.unread).cloned());
     uses.found.sort();
     uses.found.dedup();
     uses.unknown.sort();

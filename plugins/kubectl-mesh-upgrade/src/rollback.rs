@@ -70,6 +70,10 @@ pub struct RollbackArgs {
     #[arg(long)]
     pub remove: bool,
 
+    /// With --remove: also when proxies of other clusters or virtual machines, which this cluster does not show, may use it
+    #[arg(long, requires = "remove")]
+    pub accept_unseen_clients: bool,
+
     /// Only show what would be done
     #[arg(long)]
     pub dry_run: bool,
@@ -140,8 +144,14 @@ pub async fn run(session: &mut Session, args: &RollbackArgs) -> Result<Exit, Sto
     if !args.remove {
         return Ok(Exit::Done);
     }
-    let removal =
-        CompleteArgs { remove: from, abandon: None, accept_unseen_clients: false, dry_run: false, yes: args.yes, output: None };
+    let removal = CompleteArgs {
+        remove: from,
+        abandon: None,
+        accept_unseen_clients: args.accept_unseen_clients,
+        dry_run: false,
+        yes: args.yes,
+        output: None,
+    };
     complete::run(session, &removal).await
 }
 

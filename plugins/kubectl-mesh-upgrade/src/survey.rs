@@ -6,7 +6,7 @@ use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
 use mesh::cluster::{Begin, List, Observer, Scope, Unobserved, read};
 use mesh::needs::Needs;
-use mesh::object::{Object, Resource};
+use mesh::object::{Encoded, Object, Resource};
 use mesh::session::Session;
 use mesh::snapshot::{Detail, Snapshot};
 use mesh::terminal::progress::Progress;
@@ -98,6 +98,10 @@ struct Counter<'a, O> {
 }
 
 impl<O: Observer> Observer for Counter<'_, O> {
+    fn encoded(&self, object: &Object, encoded: Encoded<'_>) {
+        self.observer.encoded(object, encoded);
+    }
+
     fn object(&self, object: &Object) {
         self.progress.add_one();
         self.observer.object(object);

@@ -15,7 +15,7 @@ use super::raw::read_object;
 use crate::change::Subject;
 use crate::labels;
 use crate::needs::{EVERY_RESOURCE, Needs};
-use crate::object::{Object, Resource};
+use crate::object::{Encoded, Object, Resource};
 use crate::uses::callers::{Callers, CallersBuilder};
 use crate::uses::inventory::{Inventory, Listed, Relevance, is_mesh_group};
 
@@ -172,8 +172,10 @@ impl CallersObserver {
 }
 
 impl Observer for CallersObserver {
-    fn object(&self, object: &Object) {
-        self.0.borrow_mut().add(object);
+    fn object(&self, _object: &Object) {}
+
+    fn encoded(&self, object: &Object, encoded: Encoded<'_>) {
+        self.0.borrow_mut().add(object, encoded);
     }
 
     fn restart(&self, list: &List, _begin: Begin) {

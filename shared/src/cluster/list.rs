@@ -20,7 +20,7 @@ use super::failure::{Cause, Failure};
 use super::request::{Accept, send};
 use crate::change::Subject;
 use crate::needs::{GroupResource, Needs};
-use crate::object::{Metadata, Object, Resource};
+use crate::object::{Encoded, Metadata, Object, Resource};
 
 /// How many objects are asked for at a time: kubectl's `--chunk-size`.
 const PAGE: u32 = 500;
@@ -139,6 +139,8 @@ pub(crate) fn named(metadata: Option<&Metadata>) -> String {
 pub trait Observer {
     /// An object has arrived.
     fn object(&self, object: &Object);
+    /// The same object as it came, with what is not decoded of it.
+    fn encoded(&self, _object: &Object, _encoded: Encoded<'_>) {}
     /// The same object as it came, where it came as JSON.
     fn whole(&self, _resource: Resource, _json: &str) {}
     /// An object has arrived that cannot be decoded: its metadata, where at least that can be read, and why.
@@ -342,7 +344,10 @@ impl List {
                 observer.whole(resource, text);
             }
             match self.decoded(&item) {
-                Ok(object) => observer.object(&object),
+                Ok(object) => {
+                    observer.object(&object);
+                    observer.encoded(&object, item.encoded());
+                }
                 Err(why) => observer.undecodable(self, metadata_of(&item).as_ref(), &why),
             }
         };

@@ -20,7 +20,7 @@ use crate::finding::{Code, Finding, Severity};
 use crate::installation::{DEFAULT_VALIDATOR, Installation, label, name, namespace};
 use crate::labels;
 use crate::needs::Needs;
-use crate::object::{Metadata, Object, Resource};
+use crate::object::{Encoded, Metadata, Object, Resource};
 use crate::snapshot::{Detail, Origin, Snapshot, SnapshotBuilder, Unread, UnreadCause};
 
 /// Sees nothing: for those who only want the result.
@@ -404,6 +404,10 @@ impl<O: Observer> Reading<'_, O> {
 }
 
 impl<O: Observer> Observer for Reading<'_, O> {
+    fn encoded(&self, object: &Object, encoded: Encoded<'_>) {
+        self.observer.encoded(object, encoded);
+    }
+
     fn whole(&self, resource: Resource, json: &str) {
         self.observer.whole(resource, json);
     }

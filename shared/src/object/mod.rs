@@ -4,6 +4,7 @@
 mod admission;
 mod apps;
 mod core;
+mod environment;
 mod labels;
 mod metadata;
 pub mod naming;
@@ -23,9 +24,10 @@ pub use core::{
     ConfigMap, Endpoint, EndpointConditions, EndpointSlice, Gateway, Namespace, ProxyConfig, ProxyConfigSpec, ProxyImage,
     Service, ServiceSpec, WorkloadSelector,
 };
+pub use environment::{Encoded, Environment, Environments, Variable};
 pub use labels::{Interner, Labels, Lookup};
 pub use metadata::{Metadata, OwnerReference, StringMap, Time};
-pub use pod::{Container, Pod, PodSpec, PodStatus, PodTemplateSpec, Variable};
+pub use pod::{Container, Pod, PodSpec, PodStatus, PodTemplateSpec};
 pub use resource::Resource;
 pub use selector::{InvalidSelector, LabelSelector, Requirement, UnknownOperator};
 

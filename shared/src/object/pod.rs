@@ -50,8 +50,7 @@ pub struct PodSpec {
     pub host_network: bool,
 }
 
-/// A container: its name and image, and whom it calls. The latter is read and never written: files that are saved hold no
-/// value of an environment.
+/// A container: its name and image.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
@@ -62,35 +61,10 @@ pub struct Container {
     #[prost(string, tag = "2")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub image: String,
-    /// Its entry point, where the pod gives one.
-    #[prost(string, repeated, tag = "3")]
-    #[serde(skip_serializing, deserialize_with = "null_is_default")]
-    pub command: Vec<String>,
-    /// Arguments.
-    #[prost(string, repeated, tag = "4")]
-    #[serde(skip_serializing, deserialize_with = "null_is_default")]
-    pub args: Vec<String>,
-    /// Environment.
-    #[prost(message, repeated, tag = "7")]
-    #[serde(skip_serializing, deserialize_with = "null_is_default")]
-    pub env: Vec<Variable>,
     /// `Always` makes an init container a sidecar.
     #[prost(string, tag = "24")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub restart_policy: String,
-}
-
-/// A variable of a container's environment.
-#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Variable {
-    /// Name.
-    #[prost(string, tag = "1")]
-    pub name: String,
-    /// Value; empty when it comes from elsewhere.
-    #[prost(string, tag = "2")]
-    #[serde(deserialize_with = "null_is_default")]
-    pub value: String,
 }
 
 /// The part of `PodStatus` that verdicts use.

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::census::workload_of;
 use crate::image::Image;
 use crate::labels;
-use crate::object::{Container, Interner, Metadata, Object, Pod, PodSpec, PodTemplateSpec, Resource};
+use crate::object::{Encoded, Environment, Environments, Interner, Metadata, Object, Pod, Resource};
 use crate::proxy::{Proxy, is_alive, running_revision};
 use crate::workload::WorkloadId;
 
@@ -80,6 +80,8 @@ pub struct Callers {
     pub terminating: Vec<Terminating>,
     /// Pods that have a proxy, as istiod calls them: `NAME.NAMESPACE`.
     pub proxies: HashSet<String>,
+    /// Whose environment could not be understood: a line each.
+    pub unread: Vec<String>,
 }
 
 /// Callers in the making: objects are taken in as they arrive, and forgotten.
@@ -92,6 +94,7 @@ pub struct CallersBuilder {
     templates: BTreeSet<TemplateCallers>,
     terminating: Vec<Terminating>,
     proxies: HashSet<String>,
+    unread: Vec<(Resource, String)>,
 }
 
 /// What is equal in a group of pods.
@@ -105,40 +108,46 @@ struct PodKey {
 
 impl CallersBuilder {
     /// Takes in an object, if it is a pod or has a template of pods.
-    pub fn add(&mut self, object: &Object) {
-        /// The template of a kind's `spec`, where it is there.
+    pub fn add(&mut self, object: &Object, encoded: Encoded<'_>) {
+        /// The metadata of the template of a kind's `spec`, where it is there.
         macro_rules! template {
             ($object:expr) => {
-                $object.spec.as_ref().and_then(|spec| spec.template.as_ref())
+                $object.spec.as_ref().and_then(|spec| spec.template.as_ref()).and_then(|template| template.metadata.as_ref())
             };
         }
+        let (resource, metadata) = (object.resource(), object.metadata());
+        let environments = match Environments::of(resource, encoded) {
+            Ok(environments) => environments,
+            Err(why) => {
+                let (name, namespace) = (&metadata.name, &metadata.namespace);
+                let why = format!("{resource}/{name} -n {namespace}: whom it calls cannot be understood: {why}");
+                return self.unread.push((resource, why));
+            }
+        };
         let template = match object {
-            Object::Pod(pod) => return self.add_pod(pod),
+            Object::Pod(pod) => return self.add_pod(pod, &environments),
             Object::Deployment(object) => template!(object),
             Object::StatefulSet(object) => template!(object),
             Object::DaemonSet(object) => template!(object),
             Object::Rollout(object) => template!(object),
             // Jobs and ReplicaSets that have pods are seen by them; those without are in the inventory.
-            _ => None,
+            _ => return,
         };
-        let (Some(template), metadata) = (template, object.metadata()) else { return };
-        let resource = object.resource();
         let workload = WorkloadId {
             namespace: self.interner.text(&metadata.namespace),
             api_version: resource.api_version().into(),
             kind: resource.kind().into(),
             name: metadata.name.as_str().into(),
         };
-        self.add_template(workload, template);
+        self.add_template(workload, template, &environments);
     }
 
     /// Takes in the template of a workload of any kind.
-    pub fn add_template(&mut self, workload: WorkloadId, template: &PodTemplateSpec) {
-        let metadata = template.metadata.as_ref();
+    pub fn add_template(&mut self, workload: WorkloadId, metadata: Option<&Metadata>, environments: &Environments) {
         if metadata.is_some_and(is_istiod) {
             return;
         }
-        let addresses = self.addresses(metadata, template.spec.as_ref());
+        let addresses = self.addresses(metadata, environments);
         if !addresses.is_empty() {
             self.templates.insert(TemplateCallers { workload, addresses });
         }
@@ -146,6 +155,7 @@ impl CallersBuilder {
 
     /// Forgets what came of a list that begins again.
     pub fn forget(&mut self, resource: Resource) {
+        self.unread.retain(|(of, _)| *of != resource);
         if resource == Resource::Pods {
             self.pods.clear();
             self.terminating.clear();
@@ -169,14 +179,21 @@ impl CallersBuilder {
             let key = |callers: &PodCallers| (callers.workload.clone(), callers.revision.clone(), callers.addresses.clone());
             key(one).cmp(&key(other))
         });
-        Callers { pods, templates: self.templates.into_iter().collect(), terminating: self.terminating, proxies: self.proxies }
+        let unread = self.unread.into_iter().map(|(_, why)| why);
+        Callers {
+            pods,
+            templates: self.templates.into_iter().collect(),
+            terminating: self.terminating,
+            proxies: self.proxies,
+            unread: unread.collect(),
+        }
     }
 
-    fn add_pod(&mut self, pod: &Pod) {
+    fn add_pod(&mut self, pod: &Pod, environments: &Environments) {
         let Some(metadata) = pod.metadata.as_ref() else { return };
         let proxy = Proxy::of_pod(pod, &mut self.interner);
         if !is_alive(pod) {
-            self.add_terminating(pod, metadata, proxy);
+            self.add_terminating(pod, metadata, proxy, environments);
             return;
         }
         let role = match &proxy {
@@ -188,7 +205,7 @@ impl CallersBuilder {
         if role == Role::Proxied {
             self.proxies.insert(format!("{}.{}", metadata.name, metadata.namespace));
         }
-        let addresses = self.addresses(Some(metadata), pod.spec.as_ref());
+        let addresses = self.addresses(Some(metadata), environments);
         if addresses.is_empty() && role != Role::OtherGateway {
             return;
         }
@@ -197,10 +214,10 @@ impl CallersBuilder {
         *self.pods.entry(PodKey { workload, revision, role, addresses }).or_default() += 1;
     }
 
-    fn add_terminating(&mut self, pod: &Pod, metadata: &Metadata, proxy: Option<Proxy>) {
+    fn add_terminating(&mut self, pod: &Pod, metadata: &Metadata, proxy: Option<Proxy>, environments: &Environments) {
         let has_ended = pod.status.as_ref().is_some_and(|status| matches!(status.phase.as_str(), "Succeeded" | "Failed"));
         let Some(proxy) = proxy.filter(|_| !has_ended) else { return };
-        let addresses = self.addresses(Some(metadata), pod.spec.as_ref());
+        let addresses = self.addresses(Some(metadata), environments);
         self.terminating.push(Terminating {
             namespace: metadata.namespace.clone(),
             name: metadata.name.clone(),
@@ -210,13 +227,12 @@ impl CallersBuilder {
     }
 
     /// What a pod calls, sorted, each once.
-    fn addresses(&mut self, metadata: Option<&Metadata>, spec: Option<&PodSpec>) -> Vec<Arc<str>> {
+    fn addresses(&mut self, metadata: Option<&Metadata>, environments: &Environments) -> Vec<Arc<str>> {
         let mut addresses: BTreeSet<Arc<str>> = BTreeSet::new();
         if let Some(config) = metadata.and_then(|metadata| metadata.annotation(labels::PROXY_CONFIG)) {
             addresses.extend(self.parts_of(config));
         }
-        let containers = spec.map(|spec| spec.containers.iter().chain(&spec.init_containers));
-        for container in containers.into_iter().flatten() {
+        for container in environments.iter() {
             for variable in container.env.iter().filter(|variable| may_be_address(&variable.name, &variable.value)) {
                 addresses.extend(self.parts_of(&variable.value));
             }
@@ -268,7 +284,7 @@ fn may_be_address(name: &str, value: &str) -> bool {
     !value.is_empty() && (has_name || value.as_bytes().windows(6).any(|part| part.eq_ignore_ascii_case(b"istiod")))
 }
 
-fn is_ztunnel_without_address(container: &Container) -> bool {
+fn is_ztunnel_without_address(container: &Environment) -> bool {
     let is_address = |name: &str| matches!(name, "CA_ADDRESS" | "XDS_ADDRESS");
     Image::parse(&container.image).name() == "ztunnel" && !container.env.iter().any(|variable| is_address(&variable.name))
 }
@@ -282,7 +298,8 @@ mod tests {
     fn callers(objects: &[(Resource, Value)]) -> Callers {
         let mut builder = CallersBuilder::default();
         for (resource, object) in objects {
-            builder.add(&Object::from_json(*resource, object.to_string().as_bytes()).unwrap());
+            let json = object.to_string();
+            builder.add(&Object::from_json(*resource, json.as_bytes()).unwrap(), Encoded::Json(json.as_bytes()));
         }
         builder.build()
     }

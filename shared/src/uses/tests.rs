@@ -7,7 +7,7 @@ use super::inventory::{Inventory, Listed};
 use super::{Departing, Departure, Evidence, Uses, uses};
 use crate::installation::{Installation, label};
 use crate::labels;
-use crate::object::{Object, Resource};
+use crate::object::{Encoded, Object, Resource};
 use crate::snapshot::{Detail, Origin, Snapshot, SnapshotBuilder, Unread, UnreadCause};
 
 const OLD: &str = "1-26-0";
@@ -48,8 +48,9 @@ impl World {
         for object in &self.objects {
             let (api_version, kind) = (text(object, "apiVersion"), text(object, "kind"));
             if let Some(resource) = Resource::of_kind(api_version, kind) {
-                let read = Object::from_json(resource, object.to_string().as_bytes()).unwrap();
-                callers.add(&read);
+                let json = object.to_string();
+                let read = Object::from_json(resource, json.as_bytes()).unwrap();
+                callers.add(&read, Encoded::Json(json.as_bytes()));
                 builder.add(&read);
             }
             inventory.objects.extend(listed(object));

@@ -13,7 +13,7 @@ use crate::control_plane::revision_suffix;
 use crate::injection::{Injection, injection};
 use crate::installation::{name, namespace};
 use crate::labels;
-use crate::object::{Interner, PodTemplateSpec};
+use crate::object::{Environments, Interner, PodTemplateSpec};
 use crate::proxy::ProxyType;
 use crate::state::State;
 use crate::template::Template;
@@ -122,7 +122,8 @@ impl Graph<'_> {
         let Some(pointer) = template_pointer(listed) else { return };
         let subject = listed.subject();
         let template = listed.object.pointer(pointer).cloned().unwrap_or_default();
-        let Ok(template) = serde_json::from_value::<PodTemplateSpec>(template) else {
+        let environments = Environments::of_template(template.clone());
+        let (Ok(template), Ok(environments)) = (serde_json::from_value::<PodTemplateSpec>(template), environments) else {
             return uses.unknown.push(format!("{subject}: its template cannot be understood"));
         };
         let in_namespace = namespace(&listed.object);
@@ -141,7 +142,7 @@ impl Graph<'_> {
             kind: text("kind"),
             name: name(&listed.object).into(),
         };
-        callers.add_template(id, &template);
+        callers.add_template(id, template.metadata.as_ref(), &environments);
         let addresses = callers.build().templates.into_iter().flat_map(|template| template.addresses);
         if addresses.into_iter().any(|address| self.is_called(&address, in_namespace)) {
             uses.found.push(self.caller(subject, "its next pods call its Service".to_owned()));

@@ -11,7 +11,7 @@ use super::List;
 use crate::cluster::failure::Failure;
 use crate::cluster::protobuf::ListDecoder;
 use crate::cluster::request::{LARGEST_ANSWER, append, next_bytes};
-use crate::object::naming;
+use crate::object::{Encoded, naming};
 
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
@@ -24,6 +24,14 @@ pub(super) enum Item<'a> {
 }
 
 impl Item<'_> {
+    /// As it came.
+    pub(super) fn encoded(&self) -> Encoded<'_> {
+        match self {
+            Item::Protobuf(bytes) => Encoded::Protobuf(bytes),
+            Item::Json { text, .. } => Encoded::Json(text.as_bytes()),
+        }
+    }
+
     /// As JSON that names its kind.
     pub(super) fn into_value(self) -> Result<Value, String> {
         let Item::Json { api_version, kind, text } = self else { return Err("it came in protobuf".to_owned()) };
