@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use support::rbac::{Permission, explained, session_with};
-use support::{Cluster, Follows, Output, Workload, plugin};
+use support::{Cluster, Follows, Output, Session, Workload, plugin};
 
 use crate::tags::{NEW, OLD, Saved};
 
@@ -43,15 +43,10 @@ const CASES: [Case; 8] = [
         verb: "undo",
         prepare: &[MADE, &["set", "TAG", "--revision", OLD, "--overwrite", "--yes"]],
         words: &["undo", "TAG", "--yes"],
-        spare: &[],
+        spare: USERS,
     },
     // Nothing is proved when a tag goes, and no image is asked for.
-    Case {
-        verb: "remove",
-        prepare: &[MADE],
-        words: &["remove", "TAG", "--yes"],
-        spare: &[("pods", &["create"]), ("configmaps", &["get"])],
-    },
+    Case { verb: "remove", prepare: &[MADE], words: &["remove", "TAG", "--yes"], spare: UNSERVED },
     Case { verb: "attach", prepare: &[MADE], words: &["attach", "TAG", "TAG-shop", "--overwrite"], spare: LABELLING },
     Case { verb: "detach", prepare: &[], words: &["detach", "TAG-shop"], spare: LABELLING },
 ];
@@ -63,6 +58,40 @@ const LABELLING: &[(&str, &[&str])] = &[
     ("gateways", &["list"]),
     ("replicasets", &["list"]),
     ("rollouts", &["list"]),
+];
+
+/// What is not served here; and what only tells more where a client elsewhere may use it: what istiods say of their connections.
+const UNSERVED: &[(&str, &[&str])] = &[
+    ("pods", &["create"]),
+    ("configmaps", &["get"]),
+    ("pods/proxy", &["get"]),
+    ("replicasets", &["get"]),
+    ("gateway.networking.x-k8s.io", &["list"]),
+    ("install.istio.io", &["list"]),
+];
+
+/// Who uses a tag is asked when it goes, and the last move of this one was no making: it goes back.
+const USERS: &[(&str, &[&str])] = &[
+    ("pods/proxy", &["get"]),
+    ("replicasets", &["get", "list"]),
+    ("replicationcontrollers", &["list"]),
+    ("validatingadmissionpolicies", &["list"]),
+    ("validatingadmissionpolicybindings", &["list"]),
+    ("apiservices", &["list"]),
+    ("daemonsets", &["list"]),
+    ("statefulsets", &["list"]),
+    ("deploymentconfigs", &["list"]),
+    ("rollouts", &["list"]),
+    ("cronjobs", &["list"]),
+    ("jobs", &["list"]),
+    ("ingresses", &["list"]),
+    ("secrets", &["list"]),
+    ("extensions.istio.io", &["list"]),
+    ("gateway.networking.x-k8s.io", &["list"]),
+    ("install.istio.io", &["list"]),
+    ("networking.istio.io", &["list"]),
+    ("security.istio.io", &["list"]),
+    ("telemetry.istio.io", &["list"]),
 ];
 
 fn named(words: &[&str], tag: &str) -> Vec<String> {
@@ -85,10 +114,8 @@ fn what_is_printed_for_a_verb_is_enough_for_it() -> Result<()> {
     for case in &CASES {
         let tag = format!("enough-{}", case.verb);
         prepare(cluster, case, &tag)?;
-        let words = named(case.words, &tag);
-        let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
-        let session = session_with("mesh-tag", cluster, &tag, &explained(&admin, &[&["mesh-tag"], &words[..]].concat())?)?;
-        let output = session.run(["mesh-tag"].iter().chain(&words))?;
+        let session = session_with("mesh-tag", cluster, &tag, &printed(&admin, case, &tag)?)?;
+        let output = session.run(named(case.words, &tag))?;
         ensure!(output.code == Some(0), "{}", output.transcript());
         for word in ["forbidden", "denied", "could not be read"] {
             ensure!(!output.stderr.contains(word), "{word}: {}", output.transcript());
@@ -103,16 +130,23 @@ fn names(text: &str, resource: &str) -> bool {
     text.to_lowercase().contains(resource.trim_end_matches('s'))
 }
 
+/// What is printed for the verb with this tag: the rules name its namespaces.
+fn printed(admin: &Session, case: &Case, tag: &str) -> Result<Vec<Permission>> {
+    let words = named(case.words, tag);
+    explained(admin, &words.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
 /// Runs the verb without one of its permissions.
-fn without(cluster: &Cluster, case: &Case, number: usize, permissions: &[Permission]) -> Result<()> {
+fn without(cluster: &Cluster, case: &Case, tag: &str, number: usize, permissions: &[Permission]) -> Result<()> {
     let missing = &permissions[number];
-    let (_, _, resource, verb) = missing;
+    let (_, group, resource, verb) = missing;
+    // A rule for all of a group is missed by the name of the group.
+    let resource = if resource == "*" { group } else { resource };
     let rest: Vec<Permission> = permissions.iter().filter(|other| *other != missing).cloned().collect();
-    let tag = format!("lack-{}-{number}", case.verb);
-    prepare(cluster, case, &tag)?;
-    let before = Saved::of_tag(cluster, &tag)?;
-    let session = session_with("mesh-tag", cluster, &tag, &rest)?;
-    let output: Output = session.run(named(case.words, &tag))?;
+    prepare(cluster, case, tag)?;
+    let before = Saved::of_tag(cluster, tag)?;
+    let session = session_with("mesh-tag", cluster, tag, &rest)?;
+    let output: Output = session.run(named(case.words, tag))?;
     let told = || format!("without {verb} {resource}: {}", output.transcript());
     let is_spare = SPARE.iter().chain(case.spare).any(|(other, verbs)| other == resource && verbs.contains(&verb.as_str()));
     match output.code {
@@ -123,12 +157,12 @@ fn without(cluster: &Cluster, case: &Case, number: usize, permissions: &[Permiss
         }
         Some(1 | 4) => {
             ensure!(names(&output.stderr, resource), "it does not say what is missing, {}", told());
-            let after = Saved::of_tag(cluster, &tag)?;
+            let after = Saved::of_tag(cluster, tag)?;
             ensure!(after.is_like(&before), "something was changed, {}", told());
         }
         _ => anyhow::bail!("{}", told()),
     }
-    Saved::nothing_of_tag(&tag).restore(cluster).with_context(told)
+    Saved::nothing_of_tag(tag).restore(cluster).with_context(told)
 }
 
 /// Without each permission in turn; all that is wrong is told at once.
@@ -137,9 +171,10 @@ fn without_each(verbs: &[&str]) -> Result<()> {
     let admin = plugin("mesh-tag")?.on(cluster);
     let mut failures = Vec::new();
     for case in CASES.iter().filter(|case| verbs.contains(&case.verb)) {
-        let permissions = explained(&admin, &[&["mesh-tag"], case.words].concat())?;
-        for number in 0..permissions.len() {
-            failures.extend(without(cluster, case, number, &permissions).err().map(|error| format!("{error:#}")));
+        for number in 0..printed(&admin, case, "any")?.len() {
+            let tag = format!("lack-{}-{number}", case.verb);
+            let permissions = printed(&admin, case, &tag)?;
+            failures.extend(without(cluster, case, &tag, number, &permissions).err().map(|error| format!("{error:#}")));
         }
     }
     ensure!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n\n"));
