@@ -62,6 +62,10 @@ impl Listed {
     }
 }
 
+/// What the name of the policy that Istio's chart makes on demand begins with, and its binding's
+/// (templates/validatingadmissionpolicy.yaml of istio-control/istio-discovery).
+pub(super) const CHART_POLICY: &str = "stable-channel-policy";
+
 /// Whether a group's kinds configure a mesh: Istio's groups and those of the Gateway API.
 pub fn is_mesh_group(group: &str) -> bool {
     let is_within = |parent: &str| group == parent || group.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'));
@@ -78,7 +82,8 @@ pub struct Relevance {
 impl Relevance {
     /// Keeps what has one of these words in it, whatever its case; words of Istio that matter always are among them.
     pub fn new(words: impl IntoIterator<Item = String>) -> Relevance {
-        let always = [labels::REVISION, "istiod", "15012", "15017", "eastwest", "topology.istio.io/network"];
+        // The binding of the chart's own policy names nothing but that policy.
+        let always = [labels::REVISION, "istiod", "15012", "15017", "eastwest", "topology.istio.io/network", CHART_POLICY];
         let words = words.into_iter().chain(always.map(str::to_owned)).map(|word| word.to_ascii_lowercase());
         Relevance { words: words.collect() }
     }
@@ -115,6 +120,7 @@ mod tests {
         let relevance = Relevance::new(["mesh-control".to_owned()]);
         assert!(relevance.keeps("{\"host\":\"MESH-control.x\"}"));
         assert!(relevance.keeps("{\"labels\":{\"istio.io/rev\":\"a\"}}"));
+        assert!(relevance.keeps("{\"name\":\"stable-channel-policy-binding-a-istio-system.istio.io\"}"));
         assert!(!relevance.keeps("{\"host\":\"reviews\"}"));
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::address::Addresses;
+use super::inventory::CHART_POLICY;
 use super::{Departing, Departure};
 use crate::control_plane::revision_suffix;
 use crate::injector::Target;
@@ -109,6 +110,5 @@ fn gateway_class_map(map: &Value, revision: &str) -> String {
 /// (templates/validatingadmissionpolicy.yaml of the same chart).
 pub fn is_own_policy(object: &Value, revision: &str, wanted: &str) -> bool {
     let suffix = revision_suffix(revision);
-    let named = ["stable-channel-policy", "stable-channel-policy-binding"];
-    named.iter().any(|base| name(object) == format!("{base}{suffix}-{wanted}.istio.io"))
+    ["", "-binding"].iter().any(|role| name(object) == format!("{CHART_POLICY}{role}{suffix}-{wanted}.istio.io"))
 }
