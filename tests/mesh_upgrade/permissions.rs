@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use support::rbac::{Permission, explained, session_with};
-use support::{Cluster, Follows, IstioVersion, Options, Revision, Workload, plugin};
+use support::{Cluster, Follows, IstioVersion, Options, Revision, Session, Workload, plugin, plugins};
 
 fn cluster() -> Result<Cluster> {
     let cluster = Cluster::start(&Options::default())?;
@@ -44,6 +44,80 @@ fn what_is_printed_for_a_verb_is_enough_for_it() -> Result<()> {
             ensure!(!output.stderr.contains(word), "{word}: {}", output.transcript());
         }
     }
+    Ok(())
+}
+
+/// Everything that is printed for these commands, each once.
+fn printed_for(session: &Session, commands: &[&[&str]]) -> Result<Vec<Permission>> {
+    let mut all = Vec::new();
+    for words in commands {
+        all.extend(explained(session, words)?);
+    }
+    all.sort();
+    all.dedup();
+    Ok(all)
+}
+
+#[test]
+fn who_has_the_printed_rules_is_refused_by_no_step() -> Result<()> {
+    let cluster = Cluster::start(&Options::default())?;
+    cluster.install(&Revision::of(IstioVersion::V1_26_0).by_manifests())?;
+    let shop = cluster.namespace("shop", Follows::Revision("1-26-0"))?;
+    shop.run(&Workload::deployment("web").replicas(2))?;
+    shop.run(&Workload::stateful_set("queue").replicas(2).spec(json!({"updateStrategy": {"type": "OnDelete"}})))?;
+    let new = Revision::of(IstioVersion::V1_28_2);
+    let admin = plugins(&["mesh-upgrade", "mesh-tag"])?.on(&cluster);
+    let file = admin.home().join("manifests.yaml");
+    std::fs::write(&file, new.manifests(&cluster)?)?;
+    let file = file.to_str().context("a path")?;
+    let precheck: &[&str] = &["mesh-upgrade", "precheck", "--to", "1.28.2", "-o", "json"];
+    let start: &[&str] = &["mesh-upgrade", "start", "--revision", "1-28-2", "-f", file, "--yes"];
+    let flow: [&[&str]; 8] = [
+        &["mesh-upgrade", "targets"],
+        &["mesh-tag", "set", "prod", "--revision", "1-28-2", "--yes"],
+        &["mesh-tag", "attach", "prod", "shop", "--overwrite"],
+        &["mesh-upgrade", "restart", "-A", "--yes"],
+        &["mesh-upgrade", "status"],
+        // The validator of all configuration moves with this tag.
+        &["mesh-tag", "set", "default", "--revision", "1-28-2", "--yes"],
+        &["mesh-upgrade", "rollback", "--to", "1-26-0", "--dry-run"],
+        &["mesh-upgrade", "complete", "--remove", "1-26-0", "--yes"],
+    ];
+    let back: &[&str] = &["mesh-upgrade", "rollback", "--to", "1-26-0", "--yes"];
+    let printed = printed_for(&admin, &[&[precheck, start, back], &flow[..]].concat())?;
+    let account = session_with("mesh-upgrade", &cluster, "upgrader", &printed)?;
+    let session =
+        plugins(&["mesh-upgrade", "mesh-tag"])?.kubeconfig(&account.home().join("account")).time_limit(Duration::from_secs(180));
+
+    let report = session.run(precheck)?;
+    let items = report.json()?["items"].as_array().cloned().context("items")?;
+    let missing: Vec<_> = items.iter().filter(|item| item["code"] == "permission" || item["code"] == "unread").collect();
+    ensure!(report.code == Some(0) && missing.is_empty(), "{missing:#?}\n{}", report.transcript());
+    let running = session.start(start)?;
+    cluster.start_istiod_when_installed(&new)?;
+    let started = running.finish()?;
+    ensure!(started.code == Some(0), "{}", started.transcript());
+    for words in flow {
+        let output = session.run(words)?;
+        ensure!(output.code == Some(0), "{}", output.transcript());
+        ensure!(!output.stderr.contains("forbidden") && !output.stderr.contains("denied"), "{}", output.transcript());
+    }
+    // Without one of them, precheck says so, and what is not served is missed by nobody.
+    let fewer: Vec<Permission> = printed.iter().filter(|(_, _, resource, _)| resource != "networkpolicies").cloned().collect();
+    let fewer: Vec<Permission> = fewer.into_iter().filter(|(_, _, resource, _)| resource != "pods/eviction").collect();
+    let account = session_with("mesh-upgrade", &cluster, "lesser", &fewer)?;
+    let report = account.run(["mesh-upgrade", "precheck", "--to", "1.29.1", "--from", "1-28-2", "-o", "json"])?.json()?;
+    let items = report["items"].as_array().cloned().context("items")?;
+    let missing: Vec<(&str, &str)> = items
+        .iter()
+        .filter(|item| item["code"] == "permission")
+        .filter_map(|item| Some((item["subject"].as_str()?, item["severity"].as_str()?)))
+        .collect();
+    ensure!(missing.contains(&("pods/eviction", "error")), "{report:#}");
+    ensure!(
+        missing.iter().all(|(subject, _)| ["pods/eviction", "networkpolicies.networking.k8s.io"].contains(subject)),
+        "{report:#}"
+    );
     Ok(())
 }
 
