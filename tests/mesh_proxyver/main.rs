@@ -3,6 +3,7 @@
 mod connections;
 mod files;
 mod hostile_files;
+mod hostile_text;
 mod kubeconfigs;
 mod mid_upgrade;
 mod permissions;
