@@ -245,7 +245,9 @@ impl Installation<'_> {
 
     /// What the cluster has to say about an object and its pods, the last words; nothing where events may not be read.
     async fn warnings(&self, subject: &Subject) -> Vec<String> {
-        let path = format!("/api/v1/namespaces/{}/events", subject.namespace.as_deref().unwrap_or("default"));
+        // Nobody writes events of what stands in no namespace and is waited for here.
+        let Some(namespace) = subject.namespace.as_deref() else { return Vec::new() };
+        let path = format!("/api/v1/namespaces/{namespace}/events");
         let events = read_list(self.connection, &path, "listing events").await.unwrap_or_default();
         let is_about = |event: &&Value| {
             event["type"] == "Warning"
