@@ -23,19 +23,14 @@ impl OwnerName {
         self.api_version.split_once('/').map_or("", |(group, _)| group)
     }
 
-    /// Who puts the pod template of a workload back, if anybody does: its controller, else an owner of a custom kind, else the one that
-    /// an operator's labels name.
+    /// Who puts the pod template of a workload back, if anybody does: its controller, else the owner that an operator names without
+    /// saying that it controls, else the one that an operator's labels name.
     ///
-    /// Strimzi and the Operator Lifecycle Manager set `controller: false` in their owner references, and leave those out where the owner
-    /// is in another namespace. Owners of Kubernetes' own projects count only as controllers: they are set for garbage collection, to
-    /// group objects (`Application.app.k8s.io`), and by istiod on the Deployment of a Gateway, of which it applies only its own fields.
-    /// Helm, Argo CD and Flux are no owners here: what they have not written they leave alone.
+    /// All other owners that are no controllers are there for garbage collection or to group objects (`Application.app.k8s.io`), and
+    /// istiod's reference to a Gateway on its Deployment is one of them: it applies only its own fields. Helm, Argo CD and Flux are no
+    /// owners here: what they have not written they leave alone.
     pub fn of_workload(metadata: &Metadata) -> Option<OwnerName> {
-        let is_custom = |owner: &&OwnerReference| {
-            let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
-            group.contains('.') && !group.ends_with(".k8s.io")
-        };
-        let owner = metadata.controller().or_else(|| metadata.owner_references.iter().find(is_custom));
+        let owner = metadata.controller().or_else(|| metadata.owner_references.iter().find(is_silent_controller));
         owner.map(OwnerName::from).or_else(|| OwnerName::of_labels(metadata))
     }
 
@@ -69,6 +64,14 @@ impl OwnerName {
              see that its spec.traffic sends traffic there",
         )
     }
+}
+
+/// Whether an operator controls what it names so, although the reference says `controller: false`, as of 2026-11: Strimzi
+/// (`ModelUtils.createOwnerReference`) and the Operator Lifecycle Manager (`NonBlockingOwner` in pkg/lib/ownerutil/util.go). Both leave the
+/// reference out where the owner is in another namespace; their labels name it then.
+fn is_silent_controller(owner: &&OwnerReference) -> bool {
+    let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+    matches!(group, "kafka.strimzi.io" | "operators.coreos.com")
 }
 
 impl From<&OwnerReference> for OwnerName {
@@ -181,9 +184,10 @@ mod tests {
         let version = || reference("operators.coreos.com/v1alpha1", "ClusterServiceVersion", false);
         assert_eq!(references(&[version()]), named("ClusterServiceVersion.operators.coreos.com/a"));
         assert_eq!(references(&[kafka(), reference("example.org/v1", "Shop", true)]), named("Shop.example.org/a"));
-        // A controller of whatever kind; others of Kubernetes' own projects write no template.
+        // A controller of whatever kind; others own for garbage collection alone.
         assert_eq!(references(&[reference("v1", "ConfigMap", true)]), named("ConfigMap/a"));
         for (api_version, kind) in [
+            ("example.org/v1", "Shop"),
             ("v1", "ConfigMap"),
             ("apps/v1", "Deployment"),
             ("rbac.authorization.k8s.io/v1", "ClusterRole"),

@@ -116,11 +116,7 @@ fn what_an_operator_controls_is_restarted_in_its_way_or_not_at_all() {
         let found = restart(&[workload(kind, "db", "db", custom()), of(kind, "db")]);
         assert_eq!(found, [format!("{}.apps/db of Shop.example.org/main", kind.to_lowercase())]);
         let found = restart(&[workload(kind, "db", "db", merely_owned.clone()), of(kind, "db")]);
-        assert_eq!(
-            found,
-            [format!("{}.apps/db of Shop.example.org/main", kind.to_lowercase())],
-            "an owner that is no controller"
-        );
+        assert_eq!(found, [format!("{}.apps/db Rollout", kind.to_lowercase())], "an owner that is no controller");
     }
     let replica_set = workload("ReplicaSet", "web-abc", "rs", controller("apps/v1", "Deployment", "web", "web"));
     let deployment = workload("Deployment", "web", "web", custom());
