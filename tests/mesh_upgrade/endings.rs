@@ -73,7 +73,13 @@ fn there_and_back(cluster: &Cluster, manifests: &str, step: impl Fn(&[&str]) -> 
     let shop = cluster.namespace_named("shop");
     let new = Revision::of(IstioVersion::V1_28_2);
     thread::scope(|scope| -> Result<()> {
-        let istiod = scope.spawn(|| cluster.start_istiod_when_installed(&new));
+        let istiod = scope.spawn(|| {
+            // Several runs may pass until its Deployment is there.
+            let path = "/apis/apps/v1/namespaces/istio-system/deployments/istiod-1-28-2";
+            let is_there = || Ok(cluster.api().find(path)?.map(|_| ()));
+            cluster.wait("the Deployment of istiod", Duration::from_secs(240), is_there)?;
+            cluster.start_istiod_when_installed(&new)
+        });
         let started = step(&["mesh-upgrade", "start", "--revision", NEW, "-f", manifests, "--yes"]);
         istiod.join().map_err(|_| anyhow!("starting istiod panicked"))??;
         started.map(|_| ())
