@@ -3,4 +3,5 @@
 mod client;
 mod flow;
 mod istio_canary;
+mod needs;
 mod world;
