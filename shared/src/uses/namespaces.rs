@@ -24,10 +24,12 @@ impl Graph<'_> {
         labels.value(labels::REVISION) == Some(self.departure.name) || asks_for_default
     }
 
-    /// Namespaces that name it, and those that its injectors select.
+    /// Namespaces that name it, and those that a revision's injectors select.
     pub(super) fn namespaces(&self, uses: &mut Uses) {
         let snapshot = self.evidence.snapshot;
-        let own: Vec<_> = self.injectors().filter(|injector| self.is_own_injector(injector)).collect();
+        // A tag takes over namespaces that name nobody (`enableNamespacesByDefault`) and gives them back when it goes: only what
+        // lives in them uses it, which its workloads say.
+        let asked: Vec<_> = self.injectors().filter(|injector| self.is_revision() && self.is_own_injector(injector)).collect();
         let namesakes: Vec<_> = self.injectors().filter(|injector| self.is_of_namesake(injector)).collect();
         let no_pod = StringMap::new();
         // A tag of the revision's name, such as `default`, answers for the label then.
@@ -36,7 +38,7 @@ impl Graph<'_> {
             let subject = format!("namespaces/{namespace}");
             let advice: Advice = Command::mesh_tag("attach TAG|REVISION").value(&**namespace).words("--overwrite").into();
             let selected =
-                own.iter().map(|injector| injector.matches(namespace_labels, &no_pod)).find(|found| *found != Match::No);
+                asked.iter().map(|injector| injector.matches(namespace_labels, &no_pod)).find(|found| *found != Match::No);
             let is_namesakes =
                 selected.is_none() && namesakes.iter().any(|injector| injector.matches(namespace_labels, &no_pod) == Match::Yes);
             if self.is_named_by(namespace_labels) && !is_tag && !is_namesakes {
