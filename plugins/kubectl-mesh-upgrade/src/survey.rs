@@ -38,7 +38,7 @@ pub struct Survey {
 /// Looks once. `namespace` narrows what proxies are looked at; everywhere when `None`.
 ///
 /// # Errors
-/// When pods cannot be listed or the API server cannot be reached; see [`read`].
+/// When pods cannot be listed or the API server cannot be reached; see [`read()`].
 pub async fn survey(session: &mut Session, namespace: Option<&str>) -> Result<Survey, Stop> {
     survey_seen_by(session, namespace, &Unobserved).await
 }

@@ -29,7 +29,7 @@ const LONGEST_LINE: usize = 64 * 1024;
 /// How long until the next look where nothing can be watched.
 const WITHOUT_WATCH: Duration = Duration::from_secs(10);
 
-/// What watching a scope may ask for. Where it is denied, everything is looked at again every [`WITHOUT_WATCH`].
+/// What watching a scope may ask for. Where it is denied, everything is looked at again every ten seconds.
 pub fn needs(scope: &Scope) -> Needs {
     Needs::default().prefer(scope.namespace.as_deref(), WATCHED, &["list", "watch"])
 }
