@@ -1,21 +1,13 @@
 //! Lists beyond the snapshot, that may be denied: then they are unknown, and say so.
 
 use futures::stream::{self, StreamExt};
+pub use mesh::cluster::Found;
 use mesh::cluster::connection::Connection;
-use mesh::cluster::failure::{Cause, Failure};
-use mesh::cluster::raw::read_list;
+use mesh::cluster::failure::Failure;
+use mesh::cluster::{GroupVersionResource, List};
 use mesh::labels;
 use mesh::needs::Needs;
 use serde_json::Value;
-
-/// What came of reading a list.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Found {
-    /// Its objects. A kind that the API server does not serve has none.
-    Items(Vec<Value>),
-    /// It was not to be had: why.
-    Unread(String),
-}
 
 /// Istio's kinds that a revision's label restricts: group, version, plural. The versions are served since Istio 1.22.
 pub const LABELLED: [(&str, &str, &str); 14] = [
@@ -54,9 +46,8 @@ pub fn labelled_needs(kinds: &[(&str, &str, &str)]) -> Needs {
 /// As [`labelled`].
 pub async fn labelled_of(connection: &Connection, kinds: &[(&str, &str, &str)]) -> Result<Found, Failure> {
     let reads = kinds.iter().map(|(group, version, plural)| async move {
-        let selector = labels::REVISION.replace('/', "%2F");
-        let path = format!("{}?labelSelector={selector}", path(group, version, plural));
-        let items = read_list(connection, &path, &format!("listing {plural}.{group}")).await;
+        let kind = GroupVersionResource::new(group, version, plural);
+        let items = List::of(kind).with_label(labels::REVISION).whole(connection).await;
         items.map(|items| items.into_iter().map(|item| with_plural(item, plural)).collect())
     });
     // Few at once: each connection costs the API server a handshake, and the list of pods takes longer anyway.
@@ -77,29 +68,10 @@ pub fn all(parts: Vec<Result<Vec<Value>, Failure>>) -> Result<Found, Failure> {
     let mut items = Vec::new();
     let mut unread = None;
     for part in parts {
-        match found(part)? {
+        match Found::of(part)? {
             Found::Items(part) => items.extend(part),
             Found::Unread(why) => unread = unread.or(Some(why)),
         }
     }
     Ok(unread.map_or(Found::Items(items), Found::Unread))
-}
-
-/// What came of a list. A kind that is not served has no objects.
-///
-/// # Errors
-/// When the API server cannot be reached or does not know the user.
-pub fn found(result: Result<Vec<Value>, Failure>) -> Result<Found, Failure> {
-    match result {
-        Ok(items) => Ok(Found::Items(items)),
-        // A kind that is not served has no objects.
-        Err(failure) if failure.cause == Cause::NotFound => Ok(Found::Items(Vec::new())),
-        Err(failure) if failure.cause.is_tolerable() => Ok(Found::Unread(failure.to_string())),
-        Err(failure) => Err(failure),
-    }
-}
-
-/// URL path of a kind's list, in all namespaces.
-pub fn path(group: &str, version: &str, plural: &str) -> String {
-    if group.is_empty() { format!("/api/{version}/{plural}") } else { format!("/apis/{group}/{version}/{plural}") }
 }

@@ -10,9 +10,8 @@ use jiff::Timestamp;
 use mesh::change::Subject;
 use mesh::cluster::apply::{Persistence, relabel, relabel_needs};
 use mesh::cluster::connection::Connection;
-use mesh::cluster::raw::read_list;
 use mesh::cluster::users::{self, Users};
-use mesh::cluster::{Pods, Scope, Unobserved, look, read};
+use mesh::cluster::{List, Pods, Scope, Unobserved, look, read};
 use mesh::execution::{self, Execution};
 use mesh::installation::{Installation, name, namespace};
 use mesh::labels;
@@ -157,9 +156,7 @@ pub async fn run(session: &mut Session, args: &RollbackArgs) -> Result<Exit, Sto
 
 /// The namespaces that follow a revision itself, whole.
 async fn namespaces_of(connection: &Connection, revision: &str) -> Result<Vec<Value>, Stop> {
-    let selector = format!("{}%3D{revision}", labels::REVISION.replace('/', "%2F"));
-    let path = format!("{}?labelSelector={selector}", Resource::Namespaces.path(None));
-    Ok(read_list(connection, &path, "listing namespaces").await?)
+    Ok(List::of(Resource::Namespaces).labelled(labels::REVISION, revision).whole(connection).await?)
 }
 
 fn announce(rollback: &Rollback, runners: &Runners, terminal: &mut Terminal) -> Result<(), Stop> {

@@ -137,45 +137,39 @@ fn without_certificates(object: &Value) -> Value {
     object
 }
 
-/// Merges `patch` into an object (JSON merge patch). The patch should hold `metadata.resourceVersion` or `metadata.uid`
-/// as its precondition. `manager` is whom the API server notes: [`FIELD_MANAGER`], or [`FLUX_FIELD_MANAGER`].
-///
-/// # Errors
-/// [`Cause::Conflict`] when the precondition does not hold. An answer that got lost is not looked up here: what the patch
-/// means is the caller's to know. See [`is_uncertain`].
-pub async fn merge_patch(
-    connection: &Connection,
-    subject: &Subject,
-    patch: &Value,
-    manager: &'static str,
-) -> Result<Value, Failure> {
-    let write = Write::new(Method::PATCH, subject.path(), "application/merge-patch+json", patch, format!("changing {subject}"));
-    let (write, persistence) = (Write { manager, ..write }, Persistence::Stored);
-    write.send(connection, persistence, Repetition::WhereNothingWasDone).await
+/// A change of an object as it was read (JSON merge patch).
+pub struct Patch<'a> {
+    /// Which object.
+    pub subject: &'a Subject,
+    /// As it was read: its uid and resourceVersion are the precondition.
+    pub object: &'a Value,
+    /// What is merged into it.
+    pub change: Value,
+    /// Whom the API server notes as the author: [`FIELD_MANAGER`], or [`FLUX_FIELD_MANAGER`].
+    pub manager: &'static str,
 }
 
-/// Merges `patch` into an object as it was read: its uid and resourceVersion are the precondition. Where the answer is lost, the object
-/// is looked at, and the patch is sent once more unless `has_happened` says so of what is there: it never happens twice. Gives the
-/// object as it is then.
+/// Carries out a patch. Where its answer is lost, the object is looked at, and the patch is sent once more unless `has_happened` says so
+/// of what is there: it never happens twice. Gives the object as it is then.
 ///
 /// # Errors
 /// [`Cause::Conflict`] when the object has changed since it was read, [`Cause::NotFound`] when it is gone. After any other error the
 /// patch has not been made either, or the message says that this could not be found out.
-pub async fn patch_as_read(
+pub async fn merge_patch(
     connection: &Connection,
-    subject: &Subject,
-    object: &Value,
-    patch: Value,
+    patch: Patch<'_>,
     persistence: Persistence,
     has_happened: &dyn Fn(&Value) -> bool,
 ) -> Result<Value, Failure> {
-    let mut patch = patch;
-    patch["metadata"]["resourceVersion"] = object["metadata"]["resourceVersion"].clone();
-    patch["metadata"]["uid"] = object["metadata"]["uid"].clone();
-    let write = Write::new(Method::PATCH, subject.path(), "application/merge-patch+json", &patch, format!("changing {subject}"));
-    let is_same = |found: &&Value| found["metadata"]["uid"] == object["metadata"]["uid"];
+    let Patch { subject, object, change, manager } = patch;
+    let (mut body, metadata) = (change, &object["metadata"]);
+    body["metadata"]["resourceVersion"] = metadata["resourceVersion"].clone();
+    body["metadata"]["uid"] = metadata["uid"].clone();
+    let write = Write::new(Method::PATCH, subject.path(), "application/merge-patch+json", &body, format!("changing {subject}"));
+    let is_same = |found: &&Value| found["metadata"]["uid"] == metadata["uid"];
     let has_happened = |found: Option<&Value>| found.filter(is_same).is_some_and(has_happened);
-    Ok(write.settle(connection, subject, persistence, &has_happened).await?.unwrap_or_default())
+    let found = Write { manager, ..write }.settle(connection, subject, persistence, &has_happened).await?;
+    Ok(found.unwrap_or_default())
 }
 
 /// Applies an object server-side as [`FIELD_MANAGER`]. Fields that another manager owns with another value are a conflict.
@@ -234,7 +228,9 @@ pub async fn relabel(
 ) -> Result<(), Failure> {
     let is_labelled =
         |found: &Value| labels.iter().all(|(key, value)| found["metadata"]["labels"][*key].as_str() == value.as_deref());
-    patch_as_read(connection, subject, object, json!({"metadata": {"labels": labels}}), persistence, &is_labelled).await?;
+    let change = json!({"metadata": {"labels": labels}});
+    let patch = Patch { subject, object, change, manager: FIELD_MANAGER };
+    merge_patch(connection, patch, persistence, &is_labelled).await?;
     Ok(())
 }
 

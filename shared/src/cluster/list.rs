@@ -55,8 +55,7 @@ impl From<(&'static str, &'static str, &'static str)> for GroupVersionResource {
 impl From<&Subject> for GroupVersionResource {
     fn from(subject: &Subject) -> GroupVersionResource {
         let version = subject.api_version.rsplit('/').next().unwrap_or_default();
-        let (group, version, resource) = (subject.group().to_owned(), version.to_owned(), subject.plural.clone());
-        GroupVersionResource { group: group.into(), version: version.into(), resource: resource.into() }
+        GroupVersionResource::new(subject.group(), version, &subject.plural)
     }
 }
 
@@ -67,6 +66,12 @@ impl From<&GroupVersionResource> for GroupResource {
 }
 
 impl GroupVersionResource {
+    /// A kind that is known only when the program runs.
+    pub fn new(group: &str, version: &str, resource: &str) -> GroupVersionResource {
+        let (group, version, resource) = (group.to_owned(), version.to_owned(), resource.to_owned());
+        GroupVersionResource { group: group.into(), version: version.into(), resource: resource.into() }
+    }
+
     /// URL path of its list: everywhere, or in one namespace.
     pub fn path(&self, namespace: Option<&str>) -> String {
         let GroupVersionResource { group, version, resource } = self;

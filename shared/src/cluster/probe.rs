@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::connection::Connection;
 use super::failure::{Cause, Failure};
-use super::raw::read_list;
+use super::list::List;
 use super::request::{answer, get_json};
 use super::scope::WORKLOADS;
 use super::wait::Repetition;
@@ -109,7 +109,7 @@ async fn template_of(connection: &Connection, workload: &Workload) -> Result<Val
 async fn template_of_a_pod(connection: &Connection, workload: &Workload) -> Result<Value, Failure> {
     let id = &workload.id;
     let what = format!("listing the pods of {id}");
-    let pods = read_list(connection, &Resource::Pods.path(Some(&id.namespace)), &what).await?;
+    let pods = List::of(Resource::Pods).in_namespace(&id.namespace).whole(connection).await?;
     let is_own = |pod: &Value| {
         let owners = pod["metadata"]["ownerReferences"].as_array().into_iter().flatten();
         let mut controllers = owners.filter(|owner| owner["controller"] == true);

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 
 use futures::future::join_all;
 use mesh::change::Subject;
-use mesh::cluster::Scope;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
-use mesh::cluster::raw::{read_list, read_object};
+use mesh::cluster::raw::read_object;
+use mesh::cluster::{self, Scope};
 use mesh::control_plane::revision_suffix;
 use mesh::needs::Needs;
 use mesh::object::Resource;
 
 use super::facts::List;
 use super::rules::definitions::DEFINITIONS;
-use crate::lists::{Found, LABELLED, all, found, labelled, labelled_needs, path};
+use crate::lists::{Found, LABELLED, all, labelled, labelled_needs};
 use crate::survey::Survey;
 
 /// Where each plain list stands: group, version, plural.
@@ -43,8 +43,7 @@ const BACKEND_TLS_POLICIES: [&str; 2] = ["v1", "v1alpha3"];
 /// When the API server cannot be reached or does not know the user.
 pub async fn lists(connection: &Connection) -> Result<BTreeMap<List, Found>, Failure> {
     let plain = join_all(PLAIN.map(|(list, group, version, plural)| async move {
-        let path = path(group, version, plural);
-        Ok((list, found(read_list(connection, &path, &format!("listing {}", list.name())).await)?))
+        Ok((list, cluster::List::of((group, version, plural)).found(connection).await?))
     }));
     let (plain, definitions, labelled, policies) =
         futures::join!(plain, definitions(connection), labelled(connection), backend_tls_policies(connection));
@@ -72,10 +71,10 @@ async fn definitions(connection: &Connection) -> Result<Found, Failure> {
 
 async fn backend_tls_policies(connection: &Connection) -> Result<Found, Failure> {
     for version in BACKEND_TLS_POLICIES {
-        let path = path("gateway.networking.k8s.io", version, "backendtlspolicies");
-        match read_list(connection, &path, "listing backendtlspolicies").await {
+        let list = cluster::List::of(("gateway.networking.k8s.io", version, "backendtlspolicies"));
+        match list.whole(connection).await {
             Err(failure) if failure.cause == Cause::NotFound => {}
-            items => return found(items),
+            items => return Found::of(items),
         }
     }
     Ok(Found::Items(Vec::new()))

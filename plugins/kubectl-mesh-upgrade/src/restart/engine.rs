@@ -30,7 +30,7 @@ use super::dry_run::{Shown, not_asked, shown};
 use super::event::{Events, Outcome};
 use super::eviction;
 use super::live::Live;
-use super::looks::{LOOK, Looks, patiently};
+use super::looks::{LOOK, Looks};
 use super::pods::{Pods, Standing};
 use super::reason::{self, reasons};
 use super::replacement::mark_of;
@@ -309,9 +309,9 @@ impl<'a> Engine<'a> {
         Timestamp::from_second(now).unwrap_or_default().to_string()
     }
 
-    /// Reads an object, and waits for an API server that is away for a while.
+    /// Reads an object.
     pub(super) async fn read(&self, subject: &Subject) -> Result<Option<Value>, Failure> {
-        patiently(|| read_object(self.connection, subject)).await
+        read_object(self.connection, subject).await
     }
 }
 

@@ -6,19 +6,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use mesh::change::Subject;
-use mesh::cluster::apply::is_uncertain;
+use mesh::cluster::List;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
-use mesh::cluster::raw::read_list;
 use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 /// How often what rolls out is looked at: one list a kind and namespace, shared by all workloads in it.
 pub const LOOK: Duration = Duration::from_secs(1);
-
-/// An API server that is away for so long is waited for.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Lists that all workloads of a kind and namespace share.
 pub struct Looks<'a> {
@@ -50,32 +46,15 @@ impl<'a> Looks<'a> {
     /// When the list is not to be had.
     pub async fn find(&self, subject: &Subject, since: Option<Instant>) -> Result<Option<Value>, Failure> {
         let collection = subject.collection();
-        let look = Rc::clone(self.seen.borrow_mut().entry(collection.clone()).or_default());
+        let look = Rc::clone(self.seen.borrow_mut().entry(collection).or_default());
         // Who comes while somebody else is asking waits for that answer, and mostly needs no other.
         let mut look = look.lock().await;
         let is_fresh = |at: Instant| at.elapsed() < LOOK && since.is_none_or(|since| at >= since);
         if !look.at.is_some_and(is_fresh) {
-            let what = format!("listing {}", subject.plural);
             let at = Instant::now();
-            let items = patiently(|| read_list(self.connection, &collection, &what)).await?;
+            let items = List::of(subject).within(subject.namespace.as_deref()).whole(self.connection).await?;
             *look = Look { at: Some(at), items };
         }
         Ok(look.items.iter().find(|item| item["metadata"]["name"] == subject.name.as_str()).cloned())
-    }
-}
-
-/// Tries again while nobody answers.
-///
-/// # Errors
-/// What the last try says.
-pub async fn patiently<T, F: Future<Output = Result<T, Failure>>>(read: impl Fn() -> F) -> Result<T, Failure> {
-    let begun = Instant::now();
-    loop {
-        match read().await {
-            Err(failure) if is_uncertain(&failure.cause) && begun.elapsed() < PATIENCE => {
-                tokio::time::sleep(Duration::from_secs(2)).await
-            }
-            result => return result,
-        }
     }
 }

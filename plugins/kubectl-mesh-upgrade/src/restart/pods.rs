@@ -5,9 +5,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use mesh::cluster::List;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
-use mesh::cluster::raw::read_list;
 use mesh::cluster::replica_sets::{ReplicaSetControllers, replica_set_controllers};
 use mesh::comparison::{Agreement, Comparison};
 use mesh::object::{Interner, Metadata, OwnerReference, Pod, Resource};
@@ -85,14 +85,13 @@ impl<'a> Pods<'a> {
         let Some(uid) = object["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty()) else {
             return Err(Failure::new(what, Cause::Decode("the workload has no uid".to_owned())));
         };
-        let selector = narrowed(&object["spec"]["selector"]["matchLabels"]);
-        let path = format!("{}{selector}", Resource::Pods.path(Some(&workload.namespace)));
+        let list = narrowed(&workload.namespace, &object["spec"]["selector"]["matchLabels"]);
         let mut lost = String::new();
         for turn in 0..TRIES {
             if turn > 0 {
                 tokio::time::sleep(PAUSE).await;
             }
-            let pods = read_list(self.connection, &path, &what).await?;
+            let pods = list.clone().whole(self.connection).await?;
             if has_replica_sets(&workload.kind) {
                 self.learn(&workload.namespace, &pods).await?;
             }
@@ -186,13 +185,12 @@ fn controller_of(pod: &Value) -> Option<OwnerReference> {
     OwnerReference::deserialize(controller).ok()
 }
 
-/// The query that leaves most pods of others at the server: controllers let go of pods that they do not select any more. It
+/// The list that leaves most pods of others at the server: controllers let go of pods that they do not select any more. It
 /// only narrows; whose a pod is, is decided by its owner.
-fn narrowed(match_labels: &Value) -> String {
+fn narrowed(namespace: &str, match_labels: &Value) -> List {
     let labels = match_labels.as_object().into_iter().flatten();
-    let terms: Vec<String> =
-        labels.map(|(key, value)| format!("{}%3D{}", key.replace('/', "%2F"), value.as_str().unwrap_or_default())).collect();
-    if terms.is_empty() { String::new() } else { format!("?labelSelector={}", terms.join("%2C")) }
+    let all = List::of(Resource::Pods).in_namespace(namespace);
+    labels.fold(all, |list, (key, value)| list.labelled(key, value.as_str().unwrap_or_default()))
 }
 
 /// How a pod stands to what is wanted.
@@ -331,10 +329,11 @@ mod tests {
 
     #[test]
     fn the_server_is_asked_for_few_pods() {
+        let all = List::of(Resource::Pods).in_namespace("shop");
         assert_eq!(
-            narrowed(&json!({"app": "web", "example.org/tier": "a"})),
-            "?labelSelector=app%3Dweb%2Cexample.org%2Ftier%3Da"
+            narrowed("shop", &json!({"app": "web", "example.org/tier": "a"})),
+            all.clone().labelled("app", "web").labelled("example.org/tier", "a")
         );
-        assert_eq!(narrowed(&Value::Null), "");
+        assert_eq!(narrowed("shop", &Value::Null), all);
     }
 }

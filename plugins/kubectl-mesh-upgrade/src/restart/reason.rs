@@ -1,7 +1,7 @@
 //! Why a roll-out does not come to its end: what containers and events say. Read only after a failure.
 
+use mesh::cluster::List;
 use mesh::cluster::connection::Connection;
-use mesh::cluster::raw::read_list;
 use mesh::needs::Needs;
 use mesh::workload::WorkloadId;
 use serde_json::Value;
@@ -18,9 +18,9 @@ pub fn needs(namespace: Option<&str>) -> Needs {
 /// nothing may be read.
 pub async fn reasons(connection: &Connection, workload: &WorkloadId, pods: &[Value]) -> Vec<String> {
     let mut reasons: Vec<String> = pods.iter().find_map(waiting).into_iter().collect();
-    let path = format!("/api/v1/namespaces/{}/events?fieldSelector=type%3DWarning", workload.namespace);
     // The failure itself is told in any case: a reason that is not to be had is no second one.
-    let events = read_list(connection, &path, "listing events").await.unwrap_or_default();
+    let events = List::of(("", "v1", "events")).in_namespace(&workload.namespace).with_fields("type=Warning");
+    let events = events.whole(connection).await.unwrap_or_default();
     reasons.extend(newest_warning(&events, &workload.name));
     reasons
 }

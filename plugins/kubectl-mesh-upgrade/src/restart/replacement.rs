@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use mesh::change::Subject;
-use mesh::cluster::apply::{FIELD_MANAGER, FLUX_FIELD_MANAGER, is_uncertain, merge_patch};
+use mesh::cluster::apply::{FIELD_MANAGER, FLUX_FIELD_MANAGER, Patch, Persistence, merge_patch};
 use mesh::cluster::failure::Cause;
 use mesh::operator::{AnnotationValue, Operator};
 use mesh::owner::{Owner, owner_of};
@@ -106,14 +106,12 @@ impl Engine<'_> {
         let mut tries = 0;
         while !has_happened(&object) {
             tries += 1;
-            let mut patch = change.clone();
-            patch["metadata"]["resourceVersion"] = object["metadata"]["resourceVersion"].clone();
-            patch["metadata"]["uid"] = uid.clone();
-            match merge_patch(self.connection, subject, &patch, manager_for(&object)).await {
+            let patch = Patch { subject, object: &object, change: change.clone(), manager: manager_for(&object) };
+            match merge_patch(self.connection, patch, Persistence::Stored, has_happened).await {
                 Ok(_) => return Ok(()),
                 Err(failure) if failure.cause == Cause::NotFound => return Err(End::gone()),
                 // Its status changes often: the next look tells whether there is still something to do.
-                Err(failure) if tries < 6 && (matches!(failure.cause, Cause::Conflict(_)) || is_uncertain(&failure.cause)) => {
+                Err(failure) if tries < 6 && matches!(failure.cause, Cause::Conflict(_)) => {
                     tokio::time::sleep(Duration::from_millis(200 * tries)).await;
                 }
                 Err(failure) => return Err(failure.into()),

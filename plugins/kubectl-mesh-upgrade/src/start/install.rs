@@ -1,29 +1,32 @@
 //! Writes the plan, waits for what it brings, and proves it.
 
 use mesh::advice::Advice;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use mesh::change::{Action, Subject};
-use mesh::cluster::apply::{Persistence, is_uncertain};
+use mesh::cluster::apply::Persistence;
 use mesh::cluster::connection::Connection;
-use mesh::cluster::failure::{Cause, Failure};
+use mesh::cluster::failure::Failure;
 use mesh::cluster::proof::{Proof, prove};
-use mesh::cluster::raw::{read_list, read_object};
+use mesh::cluster::raw::read_object;
+use mesh::cluster::wait::{Look, Patience, Waited};
+use mesh::cluster::{List, Unobserved, read};
 use mesh::control_plane::revision_suffix;
 use mesh::object::Resource;
 use mesh::proof::places;
 use mesh::refusal::Refusal;
 use mesh::session::Session;
+use mesh::snapshot::Detail;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use serde_json::Value;
 
 use super::contents::Contents;
 use super::event::Events;
-use super::plan::{Plan, Turn, plan};
-use crate::survey::survey;
+use super::plan::{Plan, Step, Turn, plan};
+use crate::survey::scope;
 
 /// How long to wait between two looks at the same thing.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -103,7 +106,7 @@ impl Installation<'_> {
     /// # Errors
     /// [`Unfinished`] with what somebody else has made of an object meanwhile.
     pub async fn read_back(&self, contents: &Contents) -> Result<(), Unfinished> {
-        let again = self.patiently(|| plan(self.connection, contents, self.revision)).await?;
+        let again = plan(self.connection, contents, self.revision).await?;
         let changed = again.steps.iter().filter(|step| step.change.action() != Action::None).flat_map(|step| {
             let differences = step.change.differences().into_iter().map(|difference| format!("  {difference}"));
             std::iter::once(format!("{}: it is not as it was written", step.change.subject)).chain(differences)
@@ -114,8 +117,7 @@ impl Installation<'_> {
 
     async fn write(&self, plan: &Plan, is_now: impl Fn(Turn) -> bool, session: &mut Session) -> Result<(), Unfinished> {
         for step in plan.steps.iter().filter(|step| is_now(step.turn) && step.change.action() != Action::None) {
-            // To apply the same again changes nothing, so a lost answer is simply asked for again.
-            self.patiently(|| step.write(self.connection, Persistence::Stored)).await?;
+            self.apply(step).await?;
             self.written.set(self.written.get() + 1);
             session.if_interrupted(self.interrupted());
             self.events.done(&step.change.subject, step.change.action().as_str(), &mut session.terminal)?;
@@ -144,21 +146,17 @@ impl Installation<'_> {
 
     async fn endpoints(&self, session: &mut Session) -> Result<(), Unfinished> {
         let name = format!("istiod{}", revision_suffix(self.revision));
-        let collection = Resource::EndpointSlices.path(Some(self.namespace));
-        let path = format!("{collection}?labelSelector=kubernetes.io%2Fservice-name%3D{name}");
-        let what = format!("endpoints of services/{name} -n {}", self.namespace);
-        self.events.waiting(&what, &mut session.terminal)?;
-        loop {
-            let slices = self.patiently(|| read_list(self.connection, &path, &what)).await?;
+        let slices = List::of(Resource::EndpointSlices).in_namespace(self.namespace);
+        let slices = slices.labelled("kubernetes.io/service-name", &name);
+        self.events.waiting(&format!("endpoints of services/{name} -n {}", self.namespace), &mut session.terminal)?;
+        let is_ready = |endpoint: &Value| endpoint["conditions"]["ready"] != false;
+        let look = || async {
+            let slices = slices.clone().whole(self.connection).await?;
             let mut endpoints = slices.iter().flat_map(|slice| slice["endpoints"].as_array().into_iter().flatten());
-            if endpoints.any(|endpoint| endpoint["conditions"]["ready"] != false) {
-                return Ok(());
-            }
-            if Instant::now() >= self.deadline {
-                return Err(Unfinished::because(format!("services/{name} -n {}: it has no ready endpoint", self.namespace)));
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
+            let why = format!("services/{name} -n {}: it has no ready endpoint", self.namespace);
+            Ok(if endpoints.any(is_ready) { Look::Done(()) } else { Look::NotYet(why) })
+        };
+        self.wait(look).await
     }
 
     /// istiod writes its certificate into the webhooks of its revision itself (pkg/webhooks/webhookpatch.go).
@@ -171,41 +169,25 @@ impl Installation<'_> {
         .await
     }
 
+    /// Shows by a dry-run pod that the revision injects. The API server learns of a new webhook a moment after it was written.
     async fn prove(&self, injectors: &[Subject], session: &mut Session) -> Result<(), Unfinished> {
-        loop {
-            let survey = self.patiently_surveyed(session).await?;
-            let places: Vec<_> = injectors
-                .iter()
-                .flat_map(|injector| places(&survey.snapshot, &injector.name, &[self.revision], &["default"]))
-                .collect();
-            let proof = self.patiently(|| prove(self.connection, &places)).await?;
-            let why = match proof {
-                Proof::Injected { revision, namespace } if revision == self.revision => {
-                    return Ok(self.events.proved(&revision, &namespace, &mut session.terminal)?);
-                }
+        let scope = scope(session, None);
+        let look = || async {
+            let snapshot = read(self.connection, &scope, Detail::Workloads, &Unobserved).await?;
+            let places: Vec<_> =
+                injectors.iter().flat_map(|injector| places(&snapshot, &injector.name, &[self.revision], &["default"])).collect();
+            let why = match prove(self.connection, &places).await? {
+                Proof::Injected { revision, namespace } if revision == self.revision => return Ok(Look::Done(namespace)),
                 Proof::Injected { revision, namespace } => {
                     format!("a dry-run pod in namespace {namespace} got its proxy from revision {revision}")
                 }
                 Proof::NotInjected(namespace) => format!("a dry-run pod in namespace {namespace} got no proxy"),
                 Proof::Refused(why) | Proof::Untried(why) => why,
             };
-            if Instant::now() >= self.deadline {
-                return Err(Unfinished::because(format!("revision {}: not proved to inject: {why}", self.revision)));
-            }
-            // The API server learns of a new webhook a moment after it was written.
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    async fn patiently_surveyed(&self, session: &mut Session) -> Result<crate::survey::Survey, Unfinished> {
-        loop {
-            match survey(session, None).await {
-                Err(Stop::Failure(failure)) if is_uncertain(&failure.cause) && Instant::now() < self.deadline => {
-                    tokio::time::sleep(PAUSE).await;
-                }
-                survey => return Ok(survey?),
-            }
-        }
+            Ok(Look::NotYet(format!("revision {}: not proved to inject: {why}", self.revision)))
+        };
+        let namespace = self.wait(look).await?;
+        Ok(self.events.proved(self.revision, &namespace, &mut session.terminal)?)
     }
 
     /// Waits until `is_done` says so of an object.
@@ -216,30 +198,30 @@ impl Installation<'_> {
         is_done: impl Fn(Option<&Value>) -> Option<()>,
     ) -> Result<(), Unfinished> {
         self.events.waiting(&subject.to_string(), &mut session.terminal)?;
-        loop {
-            let object = self.patiently(|| read_object(self.connection, subject)).await?;
-            if is_done(object.as_ref()).is_some() {
-                return Ok(());
-            }
-            if Instant::now() >= self.deadline {
-                let mut told = vec![format!("{subject}: it is not ready")];
-                told.extend(object.iter().flat_map(conditions).map(|condition| format!("  {condition}")));
-                told.extend(self.warnings(subject).await.into_iter().map(|event| format!("  {event}")));
-                return Err(Unfinished { details: told });
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
+        let seen = RefCell::new(None);
+        let look = || async {
+            let object = read_object(self.connection, subject).await?;
+            let is_done = is_done(object.as_ref()).is_some();
+            *seen.borrow_mut() = object;
+            Ok(if is_done { Look::Done(()) } else { Look::NotYet(format!("{subject}: it is not ready")) })
+        };
+        let Err(mut unfinished) = self.wait(look).await else { return Ok(()) };
+        unfinished.details.extend(seen.into_inner().iter().flat_map(conditions).map(|condition| format!("  {condition}")));
+        unfinished.details.extend(self.warnings(subject).await.into_iter().map(|event| format!("  {event}")));
+        Err(unfinished)
     }
 
-    /// Calls again while the API server does not answer, until patience ends. Only for calls that may be repeated.
-    async fn patiently<T, F: Future<Output = Result<T, Failure>>>(&self, call: impl Fn() -> F) -> Result<T, Unfinished> {
-        loop {
-            match call().await {
-                Err(failure) if is_passing(&failure.cause) && Instant::now() < self.deadline => {
-                    tokio::time::sleep(PAUSE).await;
-                }
-                result => return Ok(result?),
-            }
+    /// Applies one object. To apply the same again changes nothing, so it is asked for again as long as patience lasts: the API
+    /// server may be away, or a webhook that is asked not be there yet.
+    async fn apply(&self, step: &Step) -> Result<(), Unfinished> {
+        self.wait(|| async { step.write(self.connection, Persistence::Stored).await.map(|_| Look::Done(())) }).await
+    }
+
+    /// Looks until it is done, or patience ends.
+    async fn wait<T, F: Future<Output = Result<Look<T>, Failure>>>(&self, look: impl Fn() -> F) -> Result<T, Unfinished> {
+        match Patience::until(self.deadline.into(), PAUSE).wait(look).await? {
+            Waited::Done(found) => Ok(found),
+            Waited::TimedOut(why) => Err(Unfinished::because(why)),
         }
     }
 
@@ -247,8 +229,7 @@ impl Installation<'_> {
     async fn warnings(&self, subject: &Subject) -> Vec<String> {
         // Nobody writes events of what stands in no namespace and is waited for here.
         let Some(namespace) = subject.namespace.as_deref() else { return Vec::new() };
-        let path = format!("/api/v1/namespaces/{namespace}/events");
-        let events = read_list(self.connection, &path, "listing events").await.unwrap_or_default();
+        let events = List::of(("", "v1", "events")).in_namespace(namespace).whole(self.connection).await.unwrap_or_default();
         let is_about = |event: &&Value| {
             event["type"] == "Warning"
                 && event["involvedObject"]["name"].as_str().is_some_and(|name| name.starts_with(&subject.name))
@@ -265,11 +246,6 @@ impl Installation<'_> {
         told.dedup();
         told.split_off(told.len().saturating_sub(5))
     }
-}
-
-/// Whether the same call may well succeed a moment later: the API server is away, busy, or a webhook is not there yet.
-fn is_passing(cause: &Cause) -> bool {
-    is_uncertain(cause) || matches!(cause, Cause::Server(429, _))
 }
 
 fn has_condition(object: &Value, wanted: &str) -> bool {
