@@ -14,12 +14,14 @@
 //! odd becomes a [`finding`], what cannot be known is unknown with its reason.
 
 pub mod advice;
+pub mod authorship;
 pub mod census;
 pub mod change;
 pub mod child;
 pub mod cluster;
 pub mod comparison;
 pub mod control_plane;
+pub mod course;
 pub mod execution;
 pub mod finding;
 pub mod following;
@@ -42,6 +44,7 @@ pub mod platform;
 pub mod proof;
 pub mod proxy;
 pub mod refusal;
+pub mod regression;
 pub mod session;
 pub mod snapshot;
 pub mod state;

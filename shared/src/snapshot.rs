@@ -13,7 +13,8 @@ pub use builder::{Detail, Origin, SnapshotBuilder};
 use crate::control_plane::{ControlPlane, Readiness};
 use crate::finding::{Code, Finding};
 use crate::injector::Injector;
-use crate::object::{Labels, ProxyConfig, Resource};
+use crate::labels;
+use crate::object::{Labels, Lookup, ProxyConfig, Resource};
 use crate::workload::{Restart, Workload};
 
 /// A cluster at one moment, as far as it could be read.
@@ -135,6 +136,16 @@ impl Snapshot {
                 .find(|service| service.tag.as_deref() == Some(tag))
                 .and_then(|service| service.revision.as_deref())
         })
+    }
+
+    /// The tag by which namespaces best follow a revision: of those that point to it the one that most namespaces follow, of equal
+    /// ones the first. The tag `default` is none of them: it is followed by another label.
+    pub fn tag_for(&self, revision: &str) -> Option<&str> {
+        let followers = |tag: &str| self.namespaces.values().filter(|labels| labels.value(labels::REVISION) == Some(tag)).count();
+        let mut tags = self.tags();
+        tags.retain(|tag| *tag != crate::tag::DEFAULT && self.revision_of_tag(tag) == Some(revision));
+        // The last of equal ones is taken, so the first comes last.
+        tags.into_iter().rev().max_by_key(|tag| followers(tag))
     }
 
     /// All tags, sorted.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use crate::advice::Advice;
 use crate::comparison::{Agreement, Comparison, Identity};
 use crate::control_plane::Readiness;
+use crate::course::Passage;
 use crate::image::Image;
 use crate::injection::{Doubt, Injected, Injection, Pin, gateway_owner, injection};
 use crate::labels;
@@ -35,6 +36,8 @@ pub struct Verdict {
     pub running: Vec<Running>,
     /// What a new pod would run.
     pub wanted: Option<Wanted>,
+    /// From where to where a restart takes its proxies.
+    pub passage: Passage,
     /// What cannot be read off the rest: the cause in words. May be empty.
     pub why: String,
     /// How new pods come.
@@ -192,15 +195,17 @@ fn judge_what_was_read(snapshot: &Snapshot, workload: &Workload, injection: Inje
         reasons.push(Reason::NoPods);
     }
     let fix = fix(state, &reasons, &expected);
+    let wanted = wanted(&expected);
     Some(Verdict {
         workload: workload.id.clone(),
         uid: workload.uid.clone(),
         proxy_type,
         state,
         reasons,
+        passage: Passage::new(snapshot, &running, wanted.as_ref()),
         running,
         why: why(state, workload, &expected),
-        wanted: wanted(&expected),
+        wanted,
         restart: workload.restart.clone(),
         pods: workload.pods.clone(),
         fix,
@@ -468,6 +473,7 @@ fn judge_gateway(snapshot: &Snapshot, workload: &Workload, proxy_type: ProxyType
             _ => Fix::GatewayOwner(owner_revision),
         },
         reasons,
+        passage: Passage::new(snapshot, &running, wanted.as_ref()),
         running,
         wanted,
         why,

@@ -38,6 +38,38 @@ impl Version {
         (self.major == other.major).then(|| i64::from(self.minor) - i64::from(other.minor))
     }
 
+    /// Which of the two is newer; `None` where their texts do not tell. Builds of one number that are told apart by a hash, and a
+    /// line such as `1.28` beside one of its own patches, have an order for sorting and none in time.
+    pub fn order(&self, other: &Version) -> Option<Ordering> {
+        if self == other {
+            return Some(Ordering::Equal);
+        }
+        if self.line() != other.line() {
+            return Some(self.line().cmp(&other.line()));
+        }
+        match (self.patch, other.patch) {
+            (Some(one), Some(another)) if one != another => return Some(one.cmp(&another)),
+            (Some(_), Some(_)) => {}
+            _ => return None,
+        }
+        if self.is_prerelease() != other.is_prerelease() {
+            return Some(other.is_prerelease().cmp(&self.is_prerelease()));
+        }
+        let of =
+            |version: &Version| pieces(&version.rest).filter(|piece| !piece.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+        let (one, another) = (of(self), of(other));
+        let (mut one, mut another) = (one.iter(), another.iter());
+        loop {
+            match (one.next(), another.next()) {
+                (Some(one), Some(another)) if one == another => {}
+                (Some(one), Some(another)) => return Some(number(one)?.cmp(&number(another)?)),
+                // The first of a vendor's builds may have no number, or the release itself is meant.
+                (None, Some(piece)) | (Some(piece), None) if number(piece).is_none() => return None,
+                (one, another) => return Some(one.is_some().cmp(&another.is_some())),
+            }
+        }
+    }
+
     /// The same release line, for example 1.28.
     pub fn line(&self) -> (u32, u32) {
         (self.major, self.minor)
@@ -170,6 +202,38 @@ mod tests {
     fn text_that_names_no_version_is_refused() {
         for text in ["", "latest", "1", "1.x", "1.2.3.4", "a.b.c", "1..2", "-1.2", "1.-2", "sha256:12", "1.99999999999.1"] {
             assert_eq!(text.parse::<Version>(), Err(NoVersion), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_text_tells_has_no_order() {
+        let order = |one: &str, other: &str| {
+            let version = |text: &str| text.parse::<Version>().unwrap();
+            let found = version(one).order(&version(other));
+            assert_eq!(version(other).order(&version(one)), found.map(Ordering::reverse), "{one} {other}");
+            found
+        };
+        for (older, newer) in [
+            ("1.26.0", "1.28.2"),
+            ("1.28.0", "1.28.2"),
+            ("1.9.9", "1.10.0"),
+            ("1.28.0-rc.1", "1.28.0"),
+            ("1.28.9-2", "1.28.9-10"),
+            ("1.28.9", "1.28.9-2"),
+            ("1.17.8-asm.4", "1.17.8-asm.10"),
+            ("1.28", "1.29.1"),
+            ("1.31-alpha.0a1b", "2.0.0"),
+        ] {
+            assert_eq!(order(older, newer), Some(Ordering::Less), "{older} {newer}");
+        }
+        assert_eq!(order("1.28.2", "1.28.2"), Some(Ordering::Equal));
+        for (one, other) in [
+            ("1.31-alpha.0a1b", "1.31-alpha.ffff"),
+            ("1.28", "1.28.2"),
+            ("1.28.2-solo", "1.28.2"),
+            ("1.28.2-fips", "1.28.2-solo"),
+        ] {
+            assert_eq!(order(one, other), None, "{one} {other}");
         }
     }
 

@@ -220,3 +220,78 @@ fn waves_come_one_after_another_and_a_gate_may_end_them() -> Result<()> {
     assert_eq!(missing.code, Some(1), "{}", missing.transcript());
     Ok(())
 }
+
+#[test]
+fn what_would_go_to_an_older_version_is_refused_by_name_with_its_cause_and_the_rest_is_not_done_either() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let (pay, shop) = ("older-pay", "older-shop");
+    let (queue, web) = (Workload::stateful_set("queue"), Workload::deployment("web"));
+    cluster.namespace(pay, Follows::Revision("1-28-2"))?.run(&queue)?;
+    cluster.namespace(shop, Follows::Revision("1-26-0"))?.run(&web)?;
+    // Somebody's tool puts one label back, and the other one goes on.
+    cluster.kubectl(["label", "namespace", pay, "istio.io/rev=1-26-0", "--overwrite"])?;
+    follow(cluster, shop, "1-28-2")?;
+    let (pay, shop) = (cluster.namespace_named(pay), cluster.namespace_named(shop));
+    let reference = |workload: (&str, &str), namespace: &str| {
+        json!({"apiVersion": "apps/v1", "kind": workload.0, "metadata": {"name": workload.1, "namespace": namespace}}).to_string()
+    };
+    let both = [reference(("StatefulSet", "queue"), pay.name()), reference(("Deployment", "web"), shop.name())].join("\n");
+    let restart = |flags: &[&str]| -> Result<support::Output> {
+        let session = plugin("mesh-upgrade")?.on(cluster).stdin(both.clone());
+        session.run(["mesh-upgrade", "restart", "-f", "-"].iter().chain(flags))
+    };
+    let back = "statefulset.apps/queue -n older-pay: 1.28.2 (1-28-2) -> 1.26.0 (1-26-0) (downgrade)";
+    let up = "deployment.apps/web -n older-shop: 1.26.0 (1-26-0) -> 1.28.2 (1-28-2)";
+    for flags in [&["--yes"][..], &["--dry-run"][..]] {
+        let refused = restart(flags)?;
+        assert_eq!(refused.code, Some(4), "{}", refused.transcript());
+        for told in [
+            "1 workload would go to an older version; nothing was restarted",
+            "namespace older-pay selects 1-26-0 (label istio.io/rev=1-26-0, last written by kubectl-label at 20",
+            "kubectl mesh-tag attach 1-28-2 older-pay --overwrite",
+            back,
+            "kubectl mesh-upgrade restart -f - --skip-downgrades does only the 1 other workload",
+            "kubectl mesh-upgrade restart -f - --allow-downgrade takes them to the older version too",
+        ] {
+            assert!(refused.stderr.contains(told), "no {told:?} in {}", refused.transcript());
+        }
+        let shown = refused.stdout.contains(&format!("  {up}\n"));
+        assert_eq!(shown, flags == ["--dry-run"], "{}", refused.transcript());
+    }
+    assert_eq!((revisions(&pay)?, revisions(&shop)?), (vec!["1-28-2".to_owned()], vec!["1-26-0".to_owned()]));
+
+    let asked = restart(&["--skip-downgrades"])?;
+    assert_eq!(asked.code, Some(4), "{}", asked.transcript());
+    assert!(asked.stderr.contains("Restart 1 workload in 1 wave: 1.26.0 (1-26-0) -> 1.28.2 (1-28-2)?"), "{}", asked.transcript());
+    let rest = restart(&["--skip-downgrades", "--yes", "-o", "json"])?;
+    assert_eq!(rest.code, Some(0), "{}", rest.transcript());
+    let ended = rest.stdout.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    let ended = ended.iter().find(|event| event["type"] == "Ended").context("an end")?;
+    assert_eq!(
+        (&ended["workload"]["change"], &ended["workload"]["from"][0]["version"], &ended["workload"]["to"]["version"]),
+        (&json!("upgrade"), &json!("1.26.0"), &json!("1.28.2"))
+    );
+    assert_eq!((revisions(&pay)?, revisions(&shop)?), (vec!["1-28-2".to_owned()], vec!["1-28-2".to_owned()]));
+
+    // A plan says it too, and is no consent.
+    let session = plugin("mesh-upgrade")?.on(cluster);
+    let plan = |flags: &[&str]| session.run(["mesh-upgrade", "plan", "-n", "older-pay"].iter().chain(flags));
+    let refused = plan(&[])?;
+    assert!(refused.code == Some(4) && refused.stdout.is_empty() && refused.stderr.contains(back), "{}", refused.transcript());
+    let made = plan(&["--allow-downgrade"])?;
+    assert!(made.stdout.contains("change: 1.28.2 (1-28-2) -> 1.26.0 (1-26-0) (downgrade)"), "{}", made.transcript());
+    let file = session.home().join("plan.yaml");
+    std::fs::write(&file, &made.stdout)?;
+    let file = file.to_string_lossy().into_owned();
+    let planned = session.run(["mesh-upgrade", "restart", "--plan", &file, "--yes"])?;
+    assert!(planned.code == Some(4) && planned.stderr.contains(back), "{}", planned.transcript());
+    let allowed = session.run(["mesh-upgrade", "restart", "--plan", &file, "--yes", "--allow-downgrade"])?;
+    assert_eq!(allowed.code, Some(0), "{}", allowed.transcript());
+    assert!(
+        allowed.stdout.contains("queue -n older-pay: restarted, 1.28.2 (1-28-2) -> 1.26.0 (1-26-0) (downgrade)"),
+        "{}",
+        allowed.transcript()
+    );
+    assert_eq!(revisions(&pay)?, ["1-26-0"]);
+    Ok(())
+}

@@ -3,6 +3,7 @@
 mod args;
 mod complete;
 mod definition;
+mod downgrade;
 mod examples;
 mod lists;
 mod mesh_config;

@@ -18,6 +18,7 @@ use mesh::terminal::words::plural;
 
 pub use document::Plan;
 
+use crate::downgrade::{Older, tell_unknown};
 use crate::output::{write_json, write_yaml};
 use crate::selection::SelectionArgs;
 
@@ -56,6 +57,16 @@ pub async fn run(session: &mut Session, args: &PlanArgs) -> Result<Exit, Stop> {
     let unread = selection.snapshot.unread_findings().map(|finding| (None, finding));
     findings::write(unread, session.flags.v, &mut session.terminal)?;
     args.selection.tell_others(&selection.others, &mut session.terminal)?;
+    if let Some(downgrades) = &selection.downgrades {
+        let older = Older::from(&args.selection.downgrade);
+        if older == Older::Refused {
+            let others = selection.waves.iter().map(|wave| wave.items.len()).sum();
+            let again = args.selection.command("plan");
+            return Err(downgrades.refusal(&selection.snapshot, others, &again, "no plan was made").into());
+        }
+        downgrades.tell(older, &mut session.terminal)?;
+    }
+    tell_unknown(&selection.waves, &mut session.terminal)?;
     let document = Plan::new(cluster, &selection.waves).document();
     match args.output {
         Output::Yaml => write_yaml(&document, &mut session.terminal.out)?,

@@ -11,11 +11,12 @@ mod reason;
 mod replacement;
 mod rollout;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use mesh::advice::Command;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::{Scope, Unobserved, read};
 use mesh::needs::Needs;
@@ -27,8 +28,10 @@ use mesh::terminal::findings;
 use mesh::terminal::question::Consent;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
-use mesh::verdict::verdicts;
+use mesh::verdict::{Verdict, verdicts};
+use mesh::workload::WorkloadId;
 
+use crate::downgrade::{self, Downgrades, Older, passages, tell_unknown};
 use crate::plan::{self, Plan, cluster_id};
 use crate::restart::engine::{Engine, Limits};
 use crate::restart::event::Events;
@@ -128,7 +131,7 @@ pub fn needs(args: &RestartArgs, typed: &Scope) -> Result<Needs, Stop> {
         Some(path) => (Plan::read(path)?.within(typed), plan::cluster_id_needs()),
         None => (args.selection.within(typed), Needs::default()),
     };
-    let reading = read::needs(&scope).and(cluster_id);
+    let reading = read::needs(&scope).and(downgrade::needs(&scope)).and(cluster_id);
     if args.dry_run {
         return Ok(reading);
     }
@@ -149,12 +152,25 @@ pub async fn run(session: &mut Session, args: &RestartArgs) -> Result<Exit, Stop
         connection.private_kubeconfig()?;
     }
     let selection = match &plan {
-        Some(plan) => planned(session, plan, &connection).await?,
+        Some(plan) => planned(session, plan, &connection, Older::from(&args.selection.downgrade)).await?,
         None => args.selection.select(session, &connection).await?,
     };
     let unread = selection.snapshot.unread_findings().map(|finding| (None, finding));
     findings::write(unread, session.flags.v, &mut session.terminal)?;
     args.selection.tell_others(&selection.others, &mut session.terminal)?;
+    let older = Older::from(&args.selection.downgrade);
+    let refusal = selection.downgrades.as_ref().filter(|_| older == Older::Refused).map(|downgrades| {
+        let others = selection.waves.iter().map(|wave| wave.items.len()).sum();
+        downgrades.refusal(&selection.snapshot, others, &args.command(), "nothing was restarted")
+    });
+    if let (Some(downgrades), None) = (&selection.downgrades, &refusal) {
+        downgrades.tell(older, &mut session.terminal)?;
+    }
+    // A dry run shows what else there is before it says why nothing would be done.
+    let refusal = match refusal {
+        Some(refusal) if !args.dry_run || selection.waves.is_empty() => return Err(refusal.into()),
+        refusal => refusal,
+    };
     if selection.waves.is_empty() {
         let nothing = match plan {
             Some(_) => "everything in the plan runs what it is to run".to_owned(),
@@ -170,11 +186,16 @@ pub async fn run(session: &mut Session, args: &RestartArgs) -> Result<Exit, Stop
         events.planned(wave, total, &mut session.terminal)?;
     }
     if args.dry_run {
-        return Ok(Exit::Done);
+        return refusal.map_or(Ok(Exit::Done), |refusal| Err(refusal.into()));
     }
     let count: usize = waves.iter().map(|wave| wave.items.len()).sum();
-    let question =
-        format!("Restart {} in {}?", plural(count as u64, "workload", "workloads"), plural(waves.len() as u64, "wave", "waves"));
+    tell_unknown(&waves, &mut session.terminal)?;
+    let question = format!(
+        "Restart {} in {}: {}?",
+        plural(count as u64, "workload", "workloads"),
+        plural(waves.len() as u64, "wave", "waves"),
+        passages(&waves)
+    );
     session.ask(&question, Consent::from_flag(args.yes)).await?;
     tell_skew(&connection, &mut session.terminal)?;
     let engine = Engine::new(&connection, &selection.snapshot, args.limits());
@@ -196,18 +217,27 @@ fn tell_skew(connection: &Connection, terminal: &mut Terminal) -> Result<(), Sto
 }
 
 /// What of a plan is still to do, on the cluster that it was made for.
-async fn planned(session: &mut Session, plan: &Plan, connection: &Connection) -> Result<Selection, Stop> {
+async fn planned(session: &mut Session, plan: &Plan, connection: &Connection, older: Older) -> Result<Selection, Stop> {
     plan.check_cluster(&cluster_id(connection).await?)?;
     let mut snapshot = read(connection, &plan.scope(session), Detail::Workloads, &Unobserved).await?;
     if plan.evicts_owned() {
         snapshot.evict_owned();
     }
     let verdicts = verdicts(&snapshot, &HashMap::new());
-    let left = plan.left(&verdicts)?;
+    let mut left = plan.left(&verdicts)?;
     for told in &left.told {
         writeln!(session.terminal.err, "{told}")?;
     }
-    Ok(Selection { snapshot, others: Vec::new(), waves: left.waves })
+    let planned: BTreeSet<&WorkloadId> = left.waves.iter().flat_map(|wave| &wave.items).map(|item| &item.workload).collect();
+    let planned: Vec<Verdict> = verdicts.into_iter().filter(|verdict| planned.contains(&verdict.workload)).collect();
+    let downgrades = Downgrades::find(connection, &plan.scope(session), &snapshot, &planned).await?;
+    if older != Older::Allowed {
+        for wave in &mut left.waves {
+            wave.items.retain(|item| !item.goes_back());
+        }
+        left.waves.retain(|wave| !wave.items.is_empty());
+    }
+    Ok(Selection { snapshot, others: Vec::new(), downgrades, waves: left.waves })
 }
 
 /// All waves, or the one that was asked for.
@@ -222,11 +252,24 @@ fn chosen(mut waves: Vec<Wave>, number: Option<usize>, total: usize) -> Result<V
 }
 
 impl RestartArgs {
+    /// The command, as it was typed, without what says how far it may go.
+    fn command(&self) -> Command {
+        let command = match &self.plan {
+            Some(plan) => Command::mesh_upgrade("restart").flag("--plan", plan.to_string_lossy()),
+            None => self.selection.command("restart"),
+        };
+        match self.wave {
+            Some(wave) => command.flag("--wave", wave.to_string()),
+            None => command,
+        }
+    }
+
     fn limits(&self) -> Limits {
         Limits {
             pause: Duration::from_secs(self.pause),
             gate: self.gate.clone(),
             gate_timeout: Duration::from_secs(self.gate_timeout),
+            older: Older::from(&self.selection.downgrade),
             ..Limits::from(&self.limits)
         }
     }

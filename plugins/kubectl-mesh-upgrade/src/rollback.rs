@@ -34,6 +34,7 @@ use owo_colors::OwoColorize;
 use serde_json::Value;
 
 use crate::complete::{self, CompleteArgs};
+use crate::downgrade::Older;
 use crate::restart::engine::{self, Engine, Limits};
 use crate::restart::event::Events;
 use crate::restart::{LimitArgs, Output};
@@ -247,7 +248,7 @@ async fn restart(session: &mut Session, args: &RollbackArgs, from: &str) -> Resu
         wave.number = place + 1;
     }
     let mut events = Events::new(args.output);
-    let engine = Engine::new(&connection, &snapshot, Limits::from(&args.limits));
+    let engine = Engine::new(&connection, &snapshot, Limits { older: Older::Allowed, ..Limits::from(&args.limits) });
     engine.run(&waves, &mut events, &mut session.terminal).await?;
     Ok(others)
 }

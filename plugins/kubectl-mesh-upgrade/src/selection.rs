@@ -21,6 +21,7 @@ use mesh::workload::WorkloadId;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::downgrade::{self, DowngradeArgs, Downgrades, Older};
 use crate::waves::{Item, Wave, Waving, waves};
 
 /// What selects workloads, and makes waves of them.
@@ -58,6 +59,10 @@ pub struct SelectionArgs {
     #[arg(long, value_name = "PERCENT", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=100))]
     pub percent: Vec<u8>,
 
+    /// What becomes of workloads that would go to an older version.
+    #[command(flatten)]
+    pub downgrade: DowngradeArgs,
+
     /// A wave for each value of this label of the pods, else of their namespace; those without it come last
     #[arg(long, value_name = "KEY", conflicts_with = "percent")]
     pub by_label: Option<String>,
@@ -69,6 +74,8 @@ pub struct Selection {
     pub snapshot: Snapshot,
     /// The verdicts on what was meant and is not restarted.
     pub others: Vec<Verdict>,
+    /// What of that would go to an older version.
+    pub downgrades: Option<Downgrades>,
     /// What is restarted.
     pub waves: Vec<Wave>,
 }
@@ -85,7 +92,8 @@ impl SelectionArgs {
 
     /// What [`SelectionArgs::select`] may ask for.
     pub fn needs(&self, typed: &Scope) -> Needs {
-        read::needs(&self.within(typed))
+        let scope = self.within(typed);
+        read::needs(&scope).and(downgrade::needs(&scope))
     }
 
     /// What of a scope that names the context's namespace is meant.
@@ -118,9 +126,43 @@ impl SelectionArgs {
         };
         let is_restarted = |verdict: &Verdict| self.states.contains(&verdict.state) && verdict.restart.is_possible();
         let (items, others): (Vec<Verdict>, Vec<Verdict>) = all.into_iter().filter(is_meant).partition(is_restarted);
+        let downgrades = Downgrades::find(connection, &scope, &snapshot, &items).await?;
         let items = items.iter().map(|verdict| (Item::new(verdict), self.value_of_label(&snapshot, &verdict.workload)));
+        let is_allowed = Older::from(&self.downgrade) == Older::Allowed;
+        let items = items.filter(|(item, _)| is_allowed || !item.goes_back());
         let waves = waves(items.collect(), &self.waving());
-        Ok(Selection { snapshot, others, waves })
+        Ok(Selection { snapshot, others, downgrades, waves })
+    }
+
+    /// The command `verb` with this selection, as it was typed.
+    pub fn command(&self, verb: &'static str) -> Command {
+        let mut command = Command::mesh_upgrade(verb);
+        if self.all_namespaces {
+            command = command.words("-A");
+        }
+        if let Some(namespace) = &self.namespace {
+            command = command.namespace(namespace);
+        }
+        if let Some(selector) = &self.selector {
+            command = command.flag("-l", selector);
+        }
+        if let Some(filename) = &self.filename {
+            let is_input = filename.as_os_str() == "-";
+            command = if is_input { command.words("-f -") } else { command.flag("-f", filename.to_string_lossy()) };
+        }
+        if self.states != [State::Orphaned, State::Stale] {
+            command = command.flag("--state", self.states.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(","));
+        }
+        if self.evict_owned {
+            command = command.words("--evict-owned");
+        }
+        if !self.percent.is_empty() {
+            command = command.flag("--percent", self.percent.iter().map(u8::to_string).collect::<Vec<_>>().join(","));
+        }
+        if let Some(key) = &self.by_label {
+            command = command.flag("--by-label", key);
+        }
+        command.values(self.subjects.iter().cloned())
     }
 
     /// The states that are restarted, in words.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mesh::course::{Course, Passage};
 use mesh::verdict::{Verdict, Wanted};
 use mesh::workload::{Restart, WorkloadId};
 
@@ -16,6 +17,8 @@ pub struct Item {
     pub restart: Restart,
     /// What its new pods are to run; `None` for no proxy.
     pub wanted: Option<Wanted>,
+    /// From where to where that takes its proxies.
+    pub passage: Passage,
 }
 
 impl Item {
@@ -26,7 +29,24 @@ impl Item {
             uid: verdict.uid.clone(),
             restart: verdict.restart.clone(),
             wanted: verdict.wanted.clone(),
+            passage: verdict.passage.clone(),
         }
+    }
+
+    /// Whether its proxies go to an older version.
+    pub fn goes_back(&self) -> bool {
+        self.passage.course == Course::Downgrade
+    }
+
+    /// `1.26.0 (1-26-0) -> 1.28.2 (1-28-2)`; a downgrade is called one.
+    pub fn passage_text(&self) -> String {
+        let mark = if self.goes_back() { " (downgrade)" } else { "" };
+        format!("{}{mark}", self.passage)
+    }
+
+    /// `deployment.apps/web -n shop: 1.26.0 (1-26-0) -> 1.28.2 (1-28-2)`.
+    pub fn line(&self) -> String {
+        format!("{} -n {}: {}", self.workload.qualified_name(), self.workload.namespace, self.passage_text())
     }
 }
 
@@ -123,7 +143,7 @@ mod tests {
             kind: "Deployment".into(),
             name: name.into(),
         };
-        (Item { workload, uid: None, restart: Restart::Rollout, wanted: None }, None)
+        (Item { workload, uid: None, restart: Restart::Rollout, wanted: None, passage: Passage::default() }, None)
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod access;
 pub mod apply;
+pub mod authorship;
 pub mod connection;
 pub mod connections;
 pub mod discovery;

@@ -60,6 +60,9 @@ struct PlannedItem {
     /// What its new pods run; nothing for no proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     wanted: Option<PlannedProxy>,
+    /// From which version to which that is, for whoever reviews the plan: nothing is decided by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    change: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -243,6 +246,7 @@ impl From<&Item> for PlannedItem {
             uid: item.uid.as_deref().map(str::to_owned),
             restart: word(&item.restart).to_owned(),
             wanted: item.wanted.as_ref().map(PlannedProxy::from),
+            change: Some(item.passage_text()),
         }
     }
 }

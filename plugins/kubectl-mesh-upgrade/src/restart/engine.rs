@@ -35,6 +35,7 @@ use super::pods::{Pods, Standing};
 use super::reason::{self, reasons};
 use super::replacement::mark_of;
 use super::rollout::{Progress, progress};
+use crate::downgrade::Older;
 use crate::waves::{Item, Wave};
 
 /// How far the engine may go.
@@ -52,6 +53,8 @@ pub struct Limits {
     pub gate: Option<String>,
     /// How long it may take.
     pub gate_timeout: Duration,
+    /// What becomes of workloads that a dry run shows to go to an older version.
+    pub older: Older,
 }
 
 /// Restarts workloads.
@@ -158,6 +161,7 @@ impl<'a> Engine<'a> {
             let shown = answers.get(&item.workload).map_or_else(not_asked, |answer| shown(answer, item.wanted.as_ref()));
             match shown {
                 Ok(Shown { wanted, note }) => {
+                    item.passage = item.passage.to(self.snapshot, wanted.as_ref());
                     item.wanted = wanted;
                     if let Some(note) = note {
                         writeln!(terminal.err, "note: {name}: {note}")?;
@@ -165,6 +169,11 @@ impl<'a> Engine<'a> {
                 }
                 Err(why) => against.push(format!("{name}: {why}")),
             }
+        }
+        if self.limits.older != Older::Allowed {
+            // Only the dry run has shown which version it would be.
+            let back = proved.items.iter().filter(|item| item.goes_back());
+            against.extend(back.map(|item| format!("{}: restart it with --allow-downgrade", item.line())));
         }
         if against.is_empty() {
             events.proved(wave, terminal)?;
@@ -189,7 +198,7 @@ impl<'a> Engine<'a> {
             while running.len() < self.limits.parallel && tally.failed.len() < self.limits.failures {
                 let Some(item) = waiting.next() else { break };
                 live.clear(terminal);
-                events.begun(&item.workload, terminal)?;
+                events.begun(item, terminal)?;
                 running.push(async move { (item, self.restart(item).await) });
                 rolling.push(item);
             }
@@ -201,7 +210,7 @@ impl<'a> Engine<'a> {
             let Some((item, outcome)) = ended else { return Ok(()) };
             rolling.retain(|other| other.workload != item.workload);
             let outcome = outcome.unwrap_or_else(|failure| Outcome::Failed(failure.to_string()));
-            events.ended(&item.workload, &outcome, terminal)?;
+            events.ended(item, &outcome, terminal)?;
             let name = format!("{} -n {}", item.workload.qualified_name(), item.workload.namespace);
             match outcome {
                 Outcome::Failed(why) => tally.failed.push(format!("{name}: {why}")),

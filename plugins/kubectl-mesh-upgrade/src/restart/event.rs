@@ -1,5 +1,6 @@
 //! What happens, as it happens: a line or a document an event.
 
+use mesh::course::Stand;
 use mesh::terminal::Terminal;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
@@ -8,7 +9,7 @@ use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 
 use super::Output;
-use crate::waves::Wave;
+use crate::waves::{Item, Wave};
 
 /// What became of a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +59,7 @@ impl Events {
     pub fn planned(&self, wave: &Wave, total: usize, terminal: &mut Terminal) -> Result<(), Stop> {
         let count = plural(wave.items.len() as u64, "workload", "workloads");
         let text = format!("wave {} of {total}: {} ({count})", wave.number, wave.name);
-        let workloads: Vec<Value> = wave.items.iter().map(|item| identity(&item.workload)).collect();
+        let workloads: Vec<Value> = wave.items.iter().map(described).collect();
         self.write(
             "WavePlanned",
             &text,
@@ -67,7 +68,7 @@ impl Events {
         )?;
         if self.output == Output::Text {
             for item in &wave.items {
-                writeln!(terminal.out, "  {} -n {}", item.workload.qualified_name(), item.workload.namespace)?;
+                writeln!(terminal.out, "  {}", item.line())?;
             }
             terminal.flush()?;
         }
@@ -81,17 +82,20 @@ impl Events {
     }
 
     /// A workload is being restarted.
-    pub fn begun(&self, workload: &WorkloadId, terminal: &mut Terminal) -> Result<(), Stop> {
-        let text = format!("{} -n {}: restarting", workload.qualified_name(), workload.namespace);
-        self.write("Restarting", &text, json!({"workload": identity(workload)}), terminal)
+    pub fn begun(&self, item: &Item, terminal: &mut Terminal) -> Result<(), Stop> {
+        let (workload, passage) = (&item.workload, item.passage_text());
+        let text = format!("{} -n {}: restarting: {passage}", workload.qualified_name(), workload.namespace);
+        self.write("Restarting", &text, json!({"workload": described(item)}), terminal)
     }
 
     /// A workload is done with.
-    pub fn ended(&self, workload: &WorkloadId, outcome: &Outcome, terminal: &mut Terminal) -> Result<(), Stop> {
+    pub fn ended(&self, item: &Item, outcome: &Outcome, terminal: &mut Terminal) -> Result<(), Stop> {
+        let workload = &item.workload;
         let style = if matches!(outcome, Outcome::Failed(_)) { terminal.out_styles.error } else { terminal.out_styles.current };
         let why = if outcome.why().is_empty() { String::new() } else { format!(": {}", outcome.why()) };
-        let text = format!("{} -n {}: {}{why}", workload.qualified_name(), workload.namespace, outcome.as_str().style(style));
-        let mut document = json!({"workload": identity(workload), "outcome": outcome.as_str()});
+        let what = format!("{}, {}{why}", outcome.as_str().style(style), item.passage_text());
+        let text = format!("{} -n {}: {what}", workload.qualified_name(), workload.namespace);
+        let mut document = json!({"workload": described(item), "outcome": outcome.as_str()});
         if !outcome.why().is_empty() {
             document["message"] = outcome.why().into();
         }
@@ -111,6 +115,21 @@ impl Events {
         terminal.flush()?;
         Ok(())
     }
+}
+
+/// A workload, with the versions that it comes from and goes to.
+fn described(item: &Item) -> Value {
+    let stand = |stand: &Option<Stand>| match stand {
+        Some(Stand { revision, version }) => {
+            json!({"revision": revision, "version": version.as_ref().map(ToString::to_string)})
+        }
+        None => Value::Null,
+    };
+    let mut workload = identity(&item.workload);
+    workload["from"] = item.passage.from.iter().map(stand).collect();
+    workload["to"] = stand(&item.passage.to);
+    workload["change"] = item.passage.course.as_str().into();
+    workload
 }
 
 fn identity(workload: &WorkloadId) -> Value {
