@@ -8,6 +8,8 @@ use super::connection::Connection;
 use super::failure::{Cause, Failure};
 use super::list::GroupVersionResource;
 use super::raw::read_path;
+use crate::object::naming;
+use crate::terminal::shown::visible;
 
 /// How a kind is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +83,10 @@ pub async fn served_lists(connection: &Connection, is_wanted: impl Fn(&str) -> b
     };
     let wanted = groups.iter().filter(|group| group["name"].as_str().is_some_and(&is_wanted));
     for (group, version) in wanted.flat_map(versions) {
+        if !naming::is_api_version(&format!("{group}/{version}")) {
+            served.unread.push(format!("{} is no group and version of Kubernetes", visible(&format!("{group}/{version}"))));
+            continue;
+        }
         let what = format!("asking which kinds of {group}/{version} are served");
         match read_path(connection, &format!("/apis/{group}/{version}"), &what).await {
             Ok(kinds) => served.add(&group, &version, &kinds),
@@ -117,6 +123,10 @@ impl ServedLists {
         for resource in resources {
             let can_be_listed = resource["verbs"].as_array().is_some_and(|verbs| verbs.iter().any(|verb| verb == "list"));
             let Some(name) = resource["name"].as_str().filter(|name| can_be_listed && !name.contains('/')) else { continue };
+            if !naming::is_label(name) {
+                self.unread.push(format!("{} of {group}/{version} is no name of a kind", visible(name)));
+                continue;
+            }
             if !self.lists.iter().any(|known| known.group == group && known.resource == name) {
                 self.lists.push(GroupVersionResource {
                     group: group.to_owned().into(),
@@ -137,7 +147,8 @@ pub fn usual_plural(kind: &str) -> String {
 fn kinds(list: &Value) -> BTreeMap<String, ServedKind> {
     let resources = list["resources"].as_array().into_iter().flatten();
     let kind = |resource: &Value| {
-        let name = resource["name"].as_str().filter(|name| !name.contains('/'))?;
+        // A name that is none, as a server may send it that misbehaves, would lead somewhere else in a URL.
+        let name = resource["name"].as_str().filter(|name| naming::is_label(name))?;
         let place = if resource["namespaced"] == true { ServedPlace::Namespace } else { ServedPlace::Cluster };
         Some((resource["kind"].as_str()?.to_owned(), ServedKind { plural: name.to_owned(), place }))
     };
@@ -155,6 +166,8 @@ mod tests {
         let list = json!({"resources": [
             {"name": "deployments", "kind": "Deployment", "namespaced": true},
             {"name": "deployments/scale", "kind": "Scale", "namespaced": true},
+            {"name": "..", "kind": "Parent", "namespaced": true},
+            {"name": "pods?dryRun=All&x", "kind": "Query", "namespaced": true},
             {"name": "clusterroles", "kind": "ClusterRole", "namespaced": false},
         ]});
         let found = kinds(&list);
@@ -182,5 +195,18 @@ mod tests {
         assert_eq!(found, [format!("{path}/v1/tlsroutes"), format!("{path}/v1alpha2/tcproutes")]);
         served.add("gateway.networking.k8s.io", "v1beta1", &json!({}));
         assert_eq!(served.unread.len(), 1);
+        served.add(
+            "gateway.networking.k8s.io",
+            "v1",
+            &json!({"resources": [resource("a b\n", &["list"]), resource("..", &["list"])]}),
+        );
+        assert_eq!(served.lists.len(), 2);
+        assert_eq!(
+            served.unread[1..],
+            [
+                "a b\\n of gateway.networking.k8s.io/v1 is no name of a kind",
+                ".. of gateway.networking.k8s.io/v1 is no name of a kind"
+            ]
+        );
     }
 }
