@@ -78,6 +78,7 @@ const USERS: &[(&str, &[&str])] = &[
     ("validatingadmissionpolicies", &["list"]),
     ("validatingadmissionpolicybindings", &["list"]),
     ("apiservices", &["list"]),
+    ("customresourcedefinitions", &["list"]),
     ("daemonsets", &["list"]),
     ("statefulsets", &["list"]),
     ("deploymentconfigs", &["list"]),

@@ -186,6 +186,16 @@ const USERS: &[User] = &[
             object("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", json!({"webhooks": [webhook]}))
         },
     },
+    User {
+        named: "customresourcedefinitions/users.hidden.example",
+        object: |needed| {
+            let service = json!({"name": needed.service, "namespace": "istio-system", "path": "/convert"});
+            let webhook = json!({"conversionReviewVersions": ["v1"], "clientConfig": {"service": service}});
+            let mut definition = crate::operators::definition("hidden.example", "users", "User");
+            definition["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": webhook});
+            definition
+        },
+    },
     // Kinds that these plugins have never heard of, or only at another version.
     User { named: "tlsroutes/user -n plain", object: |needed| labelled("gateway.networking.k8s.io/v1", "TLSRoute", needed) },
     User {

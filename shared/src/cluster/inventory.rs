@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::connection::Connection;
 use super::discovery::served_lists;
@@ -32,7 +32,7 @@ const MESH_GROUPS: [&str; 7] = [
 
 /// Kinds of Kubernetes and of OpenShift whose objects may name a Service or make pods. Those that an API server does not serve have
 /// none.
-const KINDS: [(&str, &str, &str); 13] = [
+const KINDS: [(&str, &str, &str); 14] = [
     ("", "v1", "services"),
     ("", "v1", "replicationcontrollers"),
     ("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations"),
@@ -41,12 +41,16 @@ const KINDS: [(&str, &str, &str); 13] = [
     ("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations"),
     ("admissionregistration.k8s.io", "v1beta1", "validatingadmissionpolicies"),
     ("admissionregistration.k8s.io", "v1beta1", "validatingadmissionpolicybindings"),
+    (DEFINITIONS.0, "v1", DEFINITIONS.1),
     ("apiregistration.k8s.io", "v1", "apiservices"),
     ("apps.openshift.io", "v1", "deploymentconfigs"),
     ("batch", "v1", "cronjobs"),
     ("batch", "v1", "jobs"),
     ("networking.k8s.io", "v1", "ingresses"),
 ];
+
+/// Group and plural of the definitions of custom resources: a webhook converts between the versions of some.
+const DEFINITIONS: (&str, &str) = ("apiextensions.k8s.io", "customresourcedefinitions");
 
 /// EndpointSlices that a person or a controller of somebody else's has written, or that mirror such Endpoints.
 const WRITTEN_SLICES: &str = "endpointslice.kubernetes.io/managed-by!=endpointslice-controller.k8s.io";
@@ -126,7 +130,13 @@ async fn read_one(connection: &Connection, list: List, content: Content, relevan
     };
     Ok(match Found::of(items)? {
         Found::Items(items) => {
-            let listed = |object| Listed { group: group.to_string(), plural: resource.to_string(), object };
+            let listed = |mut object: Value| {
+                if (&*group, &*resource) == DEFINITIONS {
+                    // Its schemas describe fields, and may name any Service as an example.
+                    object["spec"] = json!({"conversion": object["spec"]["conversion"]});
+                }
+                Listed { group: group.to_string(), plural: resource.to_string(), object }
+            };
             Inventory { objects: items.into_iter().map(listed).collect(), unread: Vec::new() }
         }
         Found::Unread(why) => Inventory { objects: Vec::new(), unread: vec![why] },
