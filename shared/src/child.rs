@@ -1,13 +1,13 @@
 //! Programs that a command runs: each in a process group of its own, which ends with the command and with the program.
 
 use std::io;
-use std::process::{Output, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 #[cfg(unix)]
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use crate::interruption::Interruption;
 
@@ -29,36 +29,123 @@ const DRAIN: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// When it cannot be started.
-pub async fn run(mut command: Command, interruption: &Interruption) -> io::Result<Output> {
+pub async fn run(command: Command, interruption: &Interruption) -> io::Result<Output> {
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let status = follow(command, interruption, |source, bytes| match source {
+        Source::Out => stdout.extend_from_slice(bytes),
+        Source::Err => stderr.extend_from_slice(bytes),
+    });
+    let status = status.await?;
+    Ok(Output { status, stdout, stderr })
+}
+
+/// As [`run`], but what it writes to those of its streams that are piped is shown while it runs, a line at a time.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_shown(command: Command, interruption: &Interruption, mut show: impl FnMut(&str)) -> io::Result<ExitStatus> {
+    let (mut out, mut err) = (Lines::default(), Lines::default());
+    let status = follow(command, interruption, |source, bytes| match source {
+        Source::Out => out.add(bytes, &mut show),
+        Source::Err => err.add(bytes, &mut show),
+    });
+    let status = status.await;
+    out.end(&mut show);
+    err.end(&mut show);
+    status
+}
+
+/// Where output comes from.
+#[derive(Clone, Copy)]
+enum Source {
+    Out,
+    Err,
+}
+
+/// Runs a program to its end, and hands on what it writes as it comes.
+async fn follow(
+    mut command: Command,
+    interruption: &Interruption,
+    mut take: impl FnMut(Source, &[u8]),
+) -> io::Result<ExitStatus> {
     command.stdin(Stdio::null()).kill_on_drop(true);
     #[cfg(unix)]
     command.process_group(0);
     let mut running = Running::start(command, interruption)?;
-    let (out, err) = (running.child.stdout.take(), running.child.stderr.take());
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    let status = {
-        let reading = async { futures::join!(read(out, &mut stdout), read(err, &mut stderr)) };
-        tokio::pin!(reading);
-        let mut has_read = false;
-        let status = loop {
-            tokio::select! {
-                status = running.child.wait() => break status?,
-                _ = &mut reading, if !has_read => has_read = true,
-            }
-        };
-        if !has_read {
-            // What comes later is of those that it has left behind.
-            let _ = tokio::time::timeout(DRAIN, &mut reading).await;
+    let mut pipes = Pipes { out: running.child.stdout.take(), err: running.child.stderr.take() };
+    let status = loop {
+        tokio::select! {
+            status = running.child.wait() => break status?,
+            () = pipes.next(&mut take), if pipes.are_open() => {}
         }
-        status
     };
-    Ok(Output { status, stdout, stderr })
+    let rest = async {
+        while pipes.are_open() {
+            pipes.next(&mut take).await;
+        }
+    };
+    // What comes later is of those that it has left behind.
+    let _ = tokio::time::timeout(DRAIN, rest).await;
+    Ok(status)
 }
 
-async fn read(stream: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) {
-    if let Some(mut stream) = stream {
-        // A stream that breaks off has said what it had to say.
-        let _ = stream.read_to_end(into).await;
+/// The streams of a program, as long as they are open.
+struct Pipes {
+    out: Option<ChildStdout>,
+    err: Option<ChildStderr>,
+}
+
+impl Pipes {
+    const fn are_open(&self) -> bool {
+        self.out.is_some() || self.err.is_some()
+    }
+
+    /// Hands on what comes next. Nothing of it is lost when this is given up.
+    async fn next(&mut self, take: &mut impl FnMut(Source, &[u8])) {
+        let (mut from_out, mut from_err) = ([0; 4096], [0; 4096]);
+        tokio::select! {
+            length = read(&mut self.out, &mut from_out) => take(Source::Out, &from_out[..length]),
+            length = read(&mut self.err, &mut from_err) => take(Source::Err, &from_err[..length]),
+        }
+    }
+}
+
+/// Reads what is there; a stream that ends or breaks off has said what it had to say. Of one that is closed nothing comes.
+async fn read(stream: &mut Option<impl AsyncRead + Unpin>, into: &mut [u8]) -> usize {
+    let Some(open) = stream else { return std::future::pending().await };
+    let length = open.read(into).await.unwrap_or(0);
+    if length == 0 {
+        *stream = None;
+    }
+    length
+}
+
+/// Takes what a program writes apart into lines.
+#[derive(Default)]
+struct Lines {
+    begun: Vec<u8>,
+}
+
+impl Lines {
+    /// A line without end is shown in pieces of this many bytes.
+    const LONGEST: usize = 16 * 1024;
+
+    fn add(&mut self, bytes: &[u8], show: &mut impl FnMut(&str)) {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.begun.extend_from_slice(part);
+            if part.ends_with(b"\n") || self.begun.len() >= Self::LONGEST {
+                self.end(show);
+            }
+        }
+    }
+
+    fn end(&mut self, show: &mut impl FnMut(&str)) {
+        if !self.begun.is_empty() {
+            let line = String::from_utf8_lossy(&self.begun);
+            let line = line.strip_suffix('\n').unwrap_or(&line);
+            show(line.strip_suffix('\r').unwrap_or(line));
+            self.begun.clear();
+        }
     }
 }
 
@@ -156,6 +243,41 @@ mod tests {
         let output = block_on(run(shell("sleep 600 & echo $!; echo oops >&2; exit 3"), &interruption)).unwrap();
         assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(3), "oops\n"));
         assert!(is_gone(&String::from_utf8_lossy(&output.stdout)));
+    }
+
+    #[test]
+    fn lines_are_shown_while_it_runs_and_nobody_who_is_left_behind_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let seen = directory.path().join("seen");
+        // It goes on only when its first line was shown, and leaves somebody behind who holds its streams open.
+        let script = format!(
+            "echo one >&2; while [ ! -e {0} ]; do sleep 0.02; done; echo two; printf 'three\\r\\nfour' >&2; sleep 600 & exit 3",
+            seen.display()
+        );
+        let mut lines = Vec::new();
+        let begun = Instant::now();
+        let status = block_on(run_shown(shell(&script), &Interruption::default(), |line| {
+            if line == "one" {
+                std::fs::write(&seen, "").unwrap();
+            }
+            lines.push(line.to_owned());
+        }));
+        assert_eq!(status.unwrap().code(), Some(3));
+        assert!(begun.elapsed() < Duration::from_secs(60), "it waits for the one that is left behind");
+        assert_eq!(lines[0], "one");
+        lines.sort();
+        assert_eq!(lines, ["four", "one", "three", "two"]);
+    }
+
+    #[test]
+    fn a_line_without_end_is_shown_in_pieces() {
+        let mut lines = Lines::default();
+        let mut shown = Vec::new();
+        for _ in 0..5 {
+            lines.add(&[b'x'; 8 * 1024], &mut |line: &str| shown.push(line.len()));
+        }
+        lines.end(&mut |line: &str| shown.push(line.len()));
+        assert_eq!(shown, [16 * 1024, 16 * 1024, 8 * 1024]);
     }
 
     #[test]

@@ -203,9 +203,12 @@ fn a_gate_ends_with_its_children_and_a_refusal_after_a_write_is_no_refusal() -> 
         output.transcript()
     );
     ensure!(!lives(child), "what the gate has started goes on: {}", output.transcript());
-    let mut running = session.start(restart.iter().copied().chain(["--gate", &stubborn, "--gate-timeout", "1"]))?;
+    // What it says does nothing to a terminal.
+    let hostile = gate(&file, "trap '' INT TERM HUP; printf 'hostile \\033]0;x\\007\\342\\200\\256\\n' >&2;");
+    let mut running = session.start(restart.iter().copied().chain(["--gate", &hostile, "--gate-timeout", "1"]))?;
     let child = started(&mut running, &file)?;
     let output = running.finish()?;
+    ensure!(output.stderr.contains("\nhostile ^[]0;x^G\\u202e\n"), "{}", output.transcript());
     ensure!(output.code == Some(5), "{}", output.transcript());
     ensure!(output.stderr.contains("the gate did not end within 1 s"), "{}", output.transcript());
     ensure!(!lives(child), "what the gate has started goes on: {}", output.transcript());

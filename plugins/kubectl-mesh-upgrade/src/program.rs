@@ -75,25 +75,36 @@ impl Program {
         let Some(writing) = writing else {
             return Err(Stop::Message(format!("this command only reads; {line} was not run")));
         };
-        let output = match self.output(connection, arguments).await {
-            Ok(output) => output,
-            Err(stop) => {
+        let command = match self.command(connection, arguments) {
+            Ok(command) => command,
+            Err(refusal) => {
+                writing.undone();
+                return Err(refusal.into());
+            }
+        };
+        let mut written = Ok(());
+        let show = |line: &str| {
+            if written.is_ok() {
+                written = writeln!(session.terminal.err, "  {line}");
+            }
+        };
+        let status = match child::run_shown(command, &connection.interruption, show).await {
+            Ok(status) => status,
+            Err(error) => {
                 // It could not be started.
                 writing.undone();
-                return Err(stop);
+                return Err(Stop::Message(format!("{line}: {error}")));
             }
         };
         // What one that failed has done is not known.
-        if output.status.success() {
+        if status.success() {
             writing.done();
         }
-        for line in String::from_utf8_lossy(&output.stdout).lines().chain(String::from_utf8_lossy(&output.stderr).lines()) {
-            writeln!(session.terminal.err, "  {line}")?;
-        }
-        if output.status.success() {
+        written?;
+        if status.success() {
             return Ok(());
         }
-        let reason = format!("{line} ended with {}", output.status);
+        let reason = format!("{line} ended with {status}");
         Err(Stop::Partly(Refusal::new(reason, "fix what it says; the same command continues")))
     }
 

@@ -57,10 +57,7 @@ impl Stream {
     /// # Errors
     /// When it cannot be written; never after [`Stream::endure`].
     pub fn write_fmt(&mut self, arguments: fmt::Arguments<'_>) -> io::Result<()> {
-        let text = arguments.to_string();
-        let (line, end) = text.strip_suffix('\n').map_or((text.as_str(), ""), |line| (line, "\n"));
-        let line = if line.contains('\n') { line.replace('\n', "\\n") } else { line.to_owned() };
-        Write::write_all(self, format!("{line}{end}").as_bytes())
+        Write::write_fmt(self, arguments)
     }
 
     /// Writes all of it.
@@ -118,6 +115,14 @@ impl Stream {
 }
 
 impl Write for Stream {
+    /// As [`Stream::write_fmt`], for those to whom the stream is any writer.
+    fn write_fmt(&mut self, arguments: fmt::Arguments<'_>) -> io::Result<()> {
+        let text = arguments.to_string();
+        let (line, end) = text.strip_suffix('\n').map_or((text.as_str(), ""), |line| (line, "\n"));
+        let line = if line.contains('\n') { line.replace('\n', "\\n") } else { line.to_owned() };
+        Write::write_all(self, format!("{line}{end}").as_bytes())
+    }
+
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
         let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t'));
@@ -162,8 +167,8 @@ mod tests {
         assert_eq!([out.text(), err.text()], [shown.to_owned(), format!("error: {shown}")]);
         let writer: &mut dyn Write = &mut terminal.out;
         let title = "\x1b]0;title\x07";
-        writeln!(writer, "{title}").unwrap();
-        assert!(out.text().ends_with("^[]0;title^G\n"));
+        writeln!(writer, "{title}\n{name}").unwrap();
+        assert!(out.text().ends_with(&format!("{shown}^[]0;title^G\\n{shown}")), "{:?}", out.text());
         let before = err.text();
         terminal.err.redraw_line("1 of 2\n\x1b[2J").unwrap();
         assert_eq!(err.text(), before + "\r\x1b[K1 of 2\\n^[[2J");

@@ -21,7 +21,8 @@ pub fn junit(report: &Report, advisor: &Advisor, out: &mut dyn Write) -> io::Res
     let cases = cases(report, advisor);
     let mut suites: Vec<&str> = cases.iter().map(|case| case.suite.as_str()).collect();
     suites.dedup();
-    writeln!(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"mesh-proxyver\">")?;
+    writeln!(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>")?;
+    writeln!(out, "<testsuites name=\"mesh-proxyver\">")?;
     for suite in suites {
         let cases: Vec<&Case> = cases.iter().filter(|case| case.suite == suite).collect();
         let count = |outcome: Outcome| cases.iter().filter(|case| outcome_of(case.state) == outcome).count();
@@ -68,7 +69,8 @@ fn write_case(case: &Case, out: &mut dyn Write) -> io::Result<()> {
         Outcome::Skipped => "skipped",
     };
     writeln!(out, "    <testcase classname=\"{suite}\" name=\"{name}\">")?;
-    writeln!(out, "      <{element} message=\"{message}\"/>\n    </testcase>")
+    writeln!(out, "      <{element} message=\"{message}\"/>")?;
+    writeln!(out, "    </testcase>")
 }
 
 fn cases(report: &Report, advisor: &Advisor) -> Vec<Case> {

@@ -78,7 +78,8 @@ fn write_gauge(out: &mut dyn Write, name: &str, help: &str, series: &Series) -> 
     if series.is_empty() {
         return Ok(());
     }
-    writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge")?;
+    writeln!(out, "# HELP {name} {help}")?;
+    writeln!(out, "# TYPE {name} gauge")?;
     for (labels, value) in series {
         writeln!(out, "{name}{{{labels}}} {value}")?;
     }

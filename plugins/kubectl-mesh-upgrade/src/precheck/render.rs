@@ -71,7 +71,8 @@ pub fn document(facts: &Facts, found: &[Finding], advisor: &Advisor) -> Value {
 /// A suite of one case a finding: an error fails, a warning is skipped with its message, what is good to know passes.
 pub fn junit(found: &[Finding], advisor: &Advisor, out: &mut dyn Write) -> io::Result<()> {
     let count = |severity: Severity| found.iter().filter(|finding| finding.severity == severity).count();
-    writeln!(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"mesh-upgrade precheck\">")?;
+    writeln!(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>")?;
+    writeln!(out, "<testsuites name=\"mesh-upgrade precheck\">")?;
     writeln!(
         out,
         "  <testsuite name=\"precheck\" tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"{}\">",
@@ -91,7 +92,9 @@ pub fn junit(found: &[Finding], advisor: &Advisor, out: &mut dyn Write) -> io::R
             }
         };
         writeln!(out, "    <testcase classname=\"{code}\" name=\"{name}\">")?;
-        writeln!(out, "      <{element} message=\"{message}\"/>\n    </testcase>")?;
+        writeln!(out, "      <{element} message=\"{message}\"/>")?;
+        writeln!(out, "    </testcase>")?;
     }
-    writeln!(out, "  </testsuite>\n</testsuites>")
+    writeln!(out, "  </testsuite>")?;
+    writeln!(out, "</testsuites>")
 }

@@ -10,7 +10,8 @@ use mesh::terminal::xml::escaped;
 
 /// A workload that is where everything moves to passes; what is unknown is an error, since it never counts as safe; all else fails.
 pub fn junit(status: &Status, advisor: &Advisor, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"mesh-upgrade status\">")?;
+    writeln!(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>")?;
+    writeln!(out, "<testsuites name=\"mesh-upgrade status\">")?;
     for share in &status.namespaces {
         let is_here = |verdict: &Verdict| verdict.workload.namespace == share.namespace;
         let left: Vec<&Left> = status.left.iter().filter(|left| is_here(&left.verdict)).collect();
@@ -34,7 +35,8 @@ pub fn junit(status: &Status, advisor: &Advisor, out: &mut dyn Write) -> io::Res
             let command = status.command(&found.why, None).map_or_else(String::new, |command| advisor.command(&command));
             let message = escaped(&format!("{}: {command}", found.why.words()));
             writeln!(out, "    <testcase classname=\"{suite}\" name=\"{name}\">")?;
-            writeln!(out, "      <{element} message=\"{message}\"/>\n    </testcase>")?;
+            writeln!(out, "      <{element} message=\"{message}\"/>")?;
+            writeln!(out, "    </testcase>")?;
         }
         writeln!(out, "  </testsuite>")?;
     }
