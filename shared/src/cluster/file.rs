@@ -186,9 +186,10 @@ impl<O: Observer> Reading<'_, O> {
         loop {
             match stream.next().map_err(|error| unreadable(name, &error))? {
                 Piece::End => return Ok(()),
-                Piece::Object { json, list_kind, line } => {
+                Piece::Object { json, list_kind, line, levels } => {
                     let depth = usize::from(list_kind.is_some());
-                    self.object(json, Place { file: name, line, list_kind: list_kind.as_deref(), depth })?;
+                    let place = Place { file: name, line, list_kind: list_kind.as_deref(), depth };
+                    self.object(json, levels, place)?;
                 }
                 Piece::EndOfList(end) => self.end_of_list(name, &end),
             }
@@ -203,7 +204,8 @@ impl<O: Observer> Reading<'_, O> {
             match member {
                 // Its kind stands behind the items, as kubectl sorts them; what they leave out is not known before.
                 Member::Item((value, line)) => {
-                    self.object(&value.to_string(), Place { file: name, line, list_kind: Some(""), depth: 1 })?;
+                    let json = value.to_string();
+                    self.object(&json, levels(&json), Place { file: name, line, list_kind: Some(""), depth: 1 })?;
                 }
                 Member::End { rest: (value, _), items: Some(items) } => {
                     let Some(kind) = value["kind"].as_str() else {
@@ -211,11 +213,13 @@ impl<O: Observer> Reading<'_, O> {
                         return Err(Failure::new(format!("reading {name}"), Cause::Decode(why.to_owned())));
                     };
                     let is_partial = is_partial(&value["metadata"]);
-                    self.end_of_list(name, &ListEnd { kind: kind.to_owned(), items, is_partial });
+                    let api_version = value["apiVersion"].as_str().unwrap_or_default().to_owned();
+                    self.end_of_list(name, &ListEnd { api_version, kind: kind.to_owned(), items, is_partial });
                 }
                 Member::End { rest: (Value::Null, _), .. } => {}
                 Member::End { rest: (value @ Value::Object(_), line), items: None } => {
-                    self.object(&value.to_string(), Place { file: name, line, list_kind: None, depth: 0 })?;
+                    let json = value.to_string();
+                    self.object(&json, levels(&json), Place { file: name, line, list_kind: None, depth: 0 })?;
                 }
                 Member::End { rest: (_, line), .. } => {
                     return Err(not_kubernetes(name, &format!("the document on line {line} is not an object")));
@@ -225,7 +229,7 @@ impl<O: Observer> Reading<'_, O> {
         Ok(())
     }
 
-    fn object(&mut self, json: &str, place: Place<'_>) -> Result<(), Failure> {
+    fn object(&mut self, json: &str, levels: usize, place: Place<'_>) -> Result<(), Failure> {
         let head: Head<'_> = match serde_json::from_str(json) {
             Ok(head) => head,
             Err(error) if error.is_syntax() || error.is_eof() => {
@@ -240,7 +244,8 @@ impl<O: Observer> Reading<'_, O> {
         };
         let kind = head.kind.unwrap_or_default();
         if let Some(items) = head.items.filter(|items| items.get().starts_with('[')) {
-            return self.list_in_memory(&kind, items, head.metadata, place);
+            let list = ListEnd { api_version: head.api_version.unwrap_or_default(), kind, ..ListEnd::default() };
+            return self.list_in_memory(list, items, head.metadata, place);
         }
         let (api_version, kind) = match place.list_kind.and_then(|kind| kind.strip_suffix("List")) {
             // Lists of one kind leave it out of their items.
@@ -264,7 +269,7 @@ impl<O: Observer> Reading<'_, O> {
                 &format!("{} is no kind of Kubernetes", shown::visible(&format!("{kind} of {api_version}"))),
             );
         } else if let Some(resource) = Resource::of_kind(&api_version, &kind) {
-            self.known_kind(resource, json, place);
+            self.known_kind(resource, json, levels, place);
         }
         Ok(())
     }
@@ -272,7 +277,7 @@ impl<O: Observer> Reading<'_, O> {
     /// A List that stands in another, or whose items were not seen while it was read.
     fn list_in_memory(
         &mut self,
-        kind: &str,
+        list: ListEnd,
         items: &RawValue,
         metadata: Option<&RawValue>,
         place: Place<'_>,
@@ -282,16 +287,16 @@ impl<O: Observer> Reading<'_, O> {
             _ => return Err(not_kubernetes(place.file, &format!("line {}: it has Lists in Lists in Lists", place.line))),
         };
         for item in &items {
-            self.object(item.get(), Place { list_kind: Some(kind), depth: place.depth + 1, ..place })?;
+            self.object(item.get(), levels(item.get()), Place { list_kind: Some(&list.kind), depth: place.depth + 1, ..place })?;
         }
         let is_partial =
             metadata.is_some_and(|metadata| serde_json::from_str(metadata.get()).is_ok_and(|value| is_partial(&value)));
-        self.end_of_list(place.file, &ListEnd { kind: kind.to_owned(), items: items.len(), is_partial });
+        self.end_of_list(place.file, &ListEnd { items: items.len(), is_partial, ..list });
         Ok(())
     }
 
-    fn known_kind(&mut self, resource: Resource, json: &str, place: Place<'_>) {
-        if nesting(json) > DEEPEST {
+    fn known_kind(&mut self, resource: Resource, json: &str, levels: usize, place: Place<'_>) {
+        if levels > DEEPEST {
             return self.broken(resource, place, &format!("it is nested deeper than {DEEPEST} levels"));
         }
         match Object::from_json(resource, json.as_bytes()) {
@@ -317,15 +322,19 @@ impl<O: Observer> Reading<'_, O> {
     fn end_of_list(&mut self, name: &str, end: &ListEnd) {
         // A List without items says that there is nothing, which is something.
         self.objects += usize::from(end.items == 0);
+        let kind = end.kind.strip_suffix("List").unwrap_or(&end.kind);
         if !end.is_partial {
+            if let Some(resource) = Resource::of_kind(&end.api_version, kind).filter(|_| end.items == 0) {
+                self.builder.complete(resource);
+                self.observer.complete(resource);
+            }
             return;
         }
-        let kind = end.kind.strip_suffix("List").unwrap_or(&end.kind);
         let resources: Vec<Resource> =
             Resource::ALL.into_iter().filter(|resource| resource.kind() == kind || kind.is_empty()).collect();
         for resource in &resources {
             let cause = UnreadCause::PartlyInFile(format!("the list in {name} is only a part"));
-            self.builder.unread(Unread { resource: *resource, namespace: None, cause });
+            self.unread(*resource, None, cause);
         }
         if let Some(resource) = resources.first() {
             let what = if kind.is_empty() { "List".to_owned() } else { format!("list of {resource}") };
@@ -353,11 +362,16 @@ impl<O: Observer> Reading<'_, O> {
         self.builder.add(object);
     }
 
+    fn unread(&mut self, resource: Resource, namespace: Option<String>, cause: UnreadCause) {
+        self.observer.incomplete(resource);
+        self.builder.unread(Unread { resource, namespace, cause });
+    }
+
     /// What stands in these places is not certain.
     fn ambiguous(&mut self, object: &Object, places: impl IntoIterator<Item = duplicates::Place>, how: &str) {
         for (resource, namespace) in places {
             let cause = UnreadCause::PartlyInFile(format!("{} {how}", subject(object)));
-            self.builder.unread(Unread { resource, namespace: namespace.map(String::from), cause });
+            self.unread(resource, namespace.map(String::from), cause);
         }
         self.duplicate(object, Severity::Error, how);
     }
@@ -375,7 +389,7 @@ impl<O: Observer> Reading<'_, O> {
     /// An object of a known kind that cannot be understood: its kind is not completely read.
     fn broken(&mut self, resource: Resource, place: Place<'_>, why: &str) {
         let cause = UnreadCause::PartlyInFile(format!("an object in {} cannot be read", place.file));
-        self.builder.unread(Unread { resource, namespace: None, cause });
+        self.unread(resource, None, cause);
         self.broken_object(place, &format!("the {} on line {}", resource.kind(), place.line), why);
     }
 
@@ -385,7 +399,7 @@ impl<O: Observer> Reading<'_, O> {
         let kind = place.list_kind.and_then(|kind| kind.strip_suffix("List")).unwrap_or_default();
         for resource in Resource::ALL.into_iter().filter(|resource| resource.kind() == kind) {
             let cause = UnreadCause::PartlyInFile(format!("an object in {} cannot be read", place.file));
-            self.builder.unread(Unread { resource, namespace: None, cause });
+            self.unread(resource, None, cause);
         }
         self.broken_object(place, &format!("an object on line {}", place.line), why);
     }
@@ -410,8 +424,8 @@ fn subject(object: &Object) -> String {
 /// How deep serde_json reads.
 const DEEPEST: usize = 127;
 
-/// How deep a value is nested at most.
-fn nesting(json: &str) -> usize {
+/// How many levels of objects and arrays a value has.
+fn levels(json: &str) -> usize {
     let (mut depth, mut deepest, mut in_string, mut is_escaped) = (0_usize, 0, false, false);
     for byte in json.bytes() {
         match byte {

@@ -20,6 +20,8 @@ pub(crate) enum Piece<'a> {
         list_kind: Option<String>,
         /// The line on which it begins, counted from 1.
         line: usize,
+        /// How many levels of objects and arrays it has.
+        levels: usize,
     },
     /// The end of a List.
     EndOfList(ListEnd),
@@ -30,6 +32,8 @@ pub(crate) enum Piece<'a> {
 /// What is known of a List at its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ListEnd {
+    /// Its API version.
+    pub(crate) api_version: String,
     /// Its kind.
     pub(crate) kind: String,
     /// How many items it has.
@@ -66,13 +70,15 @@ pub(crate) struct JsonStream<R> {
     passed: u64,
     /// Set while inside `items` of a List.
     list: Option<ListEnd>,
+    /// How many levels the values have that were passed since an object began.
+    levels: usize,
 }
 
 const CHUNK: usize = 256 * 1024;
 
 impl<R: Read> JsonStream<R> {
     pub(crate) fn new(source: R) -> JsonStream<R> {
-        JsonStream { source, buffer: Vec::new(), start: 0, is_at_end: false, line: 1, passed: 0, list: None }
+        JsonStream { source, buffer: Vec::new(), start: 0, is_at_end: false, line: 1, passed: 0, list: None, levels: 0 }
     }
 
     /// The next object, or the end of the List in which the last one stood.
@@ -105,7 +111,7 @@ impl<R: Read> JsonStream<R> {
     }
 
     fn object(&mut self, length: usize, list_kind: Option<String>) -> io::Result<Piece<'_>> {
-        let line = self.line;
+        let (line, levels) = (self.line, self.levels);
         if let Err(error) = std::str::from_utf8(&self.buffer[self.start..self.start + length]) {
             let byte = self.buffer[self.start + error.valid_up_to()];
             return Err(self.invalid(error.valid_up_to(), &format!("it is not UTF-8 here (byte 0x{byte:02x})")));
@@ -113,7 +119,7 @@ impl<R: Read> JsonStream<R> {
         let begin = self.start;
         self.pass(length);
         let json = std::str::from_utf8(&self.buffer[begin..begin + length]).unwrap_or_default();
-        Ok(Piece::Object { json, list_kind, line })
+        Ok(Piece::Object { json, list_kind, line, levels })
     }
 
     /// Looks at the members of the object that begins here: either all of them are passed, or the member `items` with
@@ -122,9 +128,11 @@ impl<R: Read> JsonStream<R> {
         let mut position = 1;
         let mut list = ListEnd::default();
         let mut is_first = true;
+        self.levels = 0;
         loop {
             let Some((name, value)) = self.member(position, is_first)? else {
                 position = self.skip(position, is_blank)?;
+                self.levels += 1;
                 return Ok(Opening::Object(position + 1));
             };
             is_first = false;
@@ -163,6 +171,7 @@ impl<R: Read> JsonStream<R> {
     fn note(&self, name: &[u8], value: usize, end: usize, list: &mut ListEnd) {
         let text = &self.buffer[self.start + value..self.start + end];
         match name {
+            b"\"apiVersion\"" => list.api_version = serde_json::from_slice(text).unwrap_or_default(),
             b"\"kind\"" => list.kind = serde_json::from_slice(text).unwrap_or_default(),
             b"\"metadata\"" => {
                 // What cannot be understood may say that there is more.
@@ -186,6 +195,7 @@ impl<R: Read> JsonStream<R> {
             other => return Err(self.unexpected(position, other, "instead of a comma between items")),
         }
         self.pass(position);
+        self.levels = 0;
         self.end_of_value(0).map(Some)
     }
 
@@ -223,7 +233,10 @@ impl<R: Read> JsonStream<R> {
                             position = self.end_of_string(position)?;
                             continue;
                         }
-                        b'{' | b'[' => depth += 1,
+                        b'{' | b'[' => {
+                            depth += 1;
+                            self.levels = self.levels.max(depth);
+                        }
                         _ => depth -= 1,
                     }
                     position += 1;
@@ -421,6 +434,23 @@ mod tests {
         for length in 1..text.len() {
             let error = pieces(&text[..length], 7).expect_err(&text[..length]);
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{}", &text[..length]);
+        }
+    }
+
+    #[test]
+    fn how_deep_an_object_is_nested_is_counted_on_the_way() {
+        let text = r#"{"kind":"List","items":[{"a":{"b":[]}},{"c":1}]}{"d":{"e":[{"x":"{[[["}]},"f":[]}{}"#;
+        for size in [1, 2, 7, 1000] {
+            let mut stream = JsonStream::new(Dribble(text.as_bytes(), size));
+            let mut counted = Vec::new();
+            loop {
+                match stream.next().unwrap() {
+                    Piece::End => break,
+                    Piece::EndOfList(_) => {}
+                    Piece::Object { levels, .. } => counted.push(levels),
+                }
+            }
+            assert_eq!(counted, [3, 1, 4, 1]);
         }
     }
 

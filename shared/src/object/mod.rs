@@ -259,6 +259,11 @@ impl Object {
         serde_json::from_slice::<Named>(json).ok().map(|named| named.metadata)
     }
 
+    /// Writes its fields as JSON, without `apiVersion` and `kind`: equal objects give equal bytes.
+    pub fn write_fields(&self, out: impl std::io::Write) {
+        each_kind!(self, object => serde_json::to_writer(out, object)).expect("these types have only string keys");
+    }
+
     /// As JSON with `apiVersion` and `kind`, as a List holds it.
     pub fn to_json(&self) -> serde_json::Value {
         let mut value = each_kind!(self, object => serde_json::to_value(object)).expect("these types have only string keys");

@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, DefaultHasher, Hasher};
+use std::io;
 
 use serde_json::Value;
 
@@ -46,7 +47,7 @@ impl Known {
     pub(super) fn appearance(&mut self, object: &Object, json: &str) -> Appearance {
         let metadata = object.metadata();
         let name = self.state.hash_one((object.resource(), &metadata.namespace, &metadata.name));
-        let content = self.state.hash_one(content(object, json));
+        let content = self.content(object, json);
         match self.contents.entry(name) {
             Entry::Occupied(known) => return if *known.get() == content { Appearance::Again } else { Appearance::Otherwise },
             Entry::Vacant(vacant) => vacant.insert(content),
@@ -63,11 +64,35 @@ impl Known {
             }
         }
     }
+
+    /// A hash of what decides.
+    fn content(&self, object: &Object, json: &str) -> u64 {
+        let mut hashed = Hashed(self.state.build_hasher());
+        match whole(object, json) {
+            Some(whole) => hashed.0.write(whole.to_string().as_bytes()),
+            None => object.write_fields(&mut hashed),
+        }
+        hashed.0.finish()
+    }
 }
 
-/// What decides: of most kinds the fields that are read, of those that are shown and written whole all but what changes with
-/// every write and what `kubectl get` may leave out.
-fn content(object: &Object, json: &str) -> String {
+/// Hashes what is written: no text is made of the many objects of a file.
+struct Hashed(DefaultHasher);
+
+impl io::Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What decides, of the kinds that are shown and written whole: all but what changes with every write and what `kubectl get` may leave
+/// out. Of other kinds only the fields that are read decide.
+fn whole(object: &Object, json: &str) -> Option<Value> {
     let is_whole = matches!(
         object.resource(),
         Resource::MutatingWebhookConfigurations
@@ -76,7 +101,7 @@ fn content(object: &Object, json: &str) -> String {
             | Resource::Gateways
     );
     let whole = is_whole.then(|| serde_json::from_str::<Value>(json).ok()).flatten();
-    let Some(mut whole) = whole else { return object.to_json().to_string() };
+    let mut whole = whole?;
     if let Some(fields) = whole.as_object_mut() {
         // Lists of one kind leave them out.
         fields.retain(|field, _| field != "apiVersion" && field != "kind");
@@ -84,7 +109,7 @@ fn content(object: &Object, json: &str) -> String {
     if let Some(metadata) = whole["metadata"].as_object_mut() {
         metadata.retain(|field, _| field != "managedFields" && field != "resourceVersion");
     }
-    whole.to_string()
+    Some(whole)
 }
 
 #[cfg(test)]
