@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::object::{Metadata, OwnerReference};
+use crate::object::{Metadata, OwnerReference, Resource};
 
 /// Whose operator writes an object, as its owner reference or its labels name it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,13 +51,45 @@ impl OwnerName {
 }
 
 impl OwnerName {
+    /// A Rollout of Argo Rollouts.
+    pub fn of_rollout(name: &Arc<str>) -> OwnerName {
+        OwnerName {
+            api_version: Resource::Rollouts.api_version().into(),
+            kind: Resource::Rollouts.kind().into(),
+            name: Arc::clone(name),
+        }
+    }
+
+    fn is_rollout(&self) -> bool {
+        Resource::of_kind(&self.api_version, &self.kind) == Some(Resource::Rollouts)
+    }
+
+    /// Why a workload that it owns is not restarted by its pod template.
+    pub fn why(&self) -> String {
+        if self.is_rollout() {
+            return format!("{self} takes its pod template from it, and would begin an update of its own");
+        }
+        format!("{self} controls it, and its operator would undo a restart")
+    }
+
+    /// What to do for new pods of a workload that it owns, besides evicting them.
+    pub fn remedy(&self, namespace: &str) -> String {
+        if self.is_rollout() {
+            return format!(
+                "scale it down once {self} -n {namespace} runs enough pods, as spec.workloadRef.scaleDown of the Rollout does by itself"
+            );
+        }
+        let way = self.way().map_or_else(String::new, |way| format!(" ({way})"));
+        format!("restart it through {self} -n {namespace}{way}")
+    }
+
     /// What its owner's documentation says to do for new pods, where that is known and cannot be done from here.
     ///
     /// Knative Serving (2026-11): a Revision cannot be changed, and pods that a restart of its Deployment brings end at once (issue 14705
     /// of knative/serving); a change of the Service's template makes a new Revision (knative.dev/docs/serving/revisions). How much
     /// traffic that one gets is for `spec.traffic` of the Service to say: it may be pinned to the old Revision, or split, so a person
     /// decides.
-    pub fn way(&self) -> Option<&'static str> {
+    fn way(&self) -> Option<&'static str> {
         let is_revision = self.group() == "serving.knative.dev" && &*self.kind == "Revision";
         is_revision.then_some(
             "make a new Revision: change an annotation in spec.template.metadata.annotations of its Knative Service, and \

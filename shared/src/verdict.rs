@@ -410,7 +410,7 @@ fn why(state: State, workload: &Workload, expected: &Expected) -> String {
         (State::Blocked, _) => match &workload.restart {
             Restart::Never(why) | Restart::Unknown(why) => why.clone(),
             Restart::Paused => "it is paused".to_owned(),
-            Restart::Owned(owner) => format!("{owner} controls it, and its operator would undo a restart"),
+            Restart::Owned(owner) => owner.why(),
             _ => String::new(),
         },
         _ => String::new(),

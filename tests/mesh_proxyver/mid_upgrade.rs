@@ -7,8 +7,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
-use support::{Cluster, Follows, IstioVersion, Options, Revision, Workload, plugin};
+use serde_json::{Value, json};
+use support::{Cluster, Follows, IstioVersion, Options, Revision, Session, Workload, plugin};
 
 use crate::snapshots::check;
 
@@ -187,7 +187,55 @@ fn every_state_is_told_as_it_is() -> Result<()> {
         // checkout cannot finish: its new pods never get ready.
         let names: Vec<&str> = left.stdout.lines().filter(|line| !line.contains("checkout")).collect();
         Ok(names.is_empty().then_some(()))
-    })
+    })?;
+    cluster.while_it_stands_still(|| a_saved_file_knows_owners_by_uid(&cluster, &session))
+}
+
+/// Owners go away and are made anew while no controller runs that would take their pods or give them to others.
+fn a_saved_file_knows_owners_by_uid(cluster: &Cluster, session: &Session) -> Result<()> {
+    let anew = |path: String, template: &dyn Fn(&Value) -> Value| -> Result<()> {
+        let object = cluster.api().get(&path)?;
+        cluster.api().delete(&path)?;
+        let (list, _) = path.rsplit_once('/').context("the path of an object")?;
+        cluster.api().create(list, &template(&object)).map(|_| ())
+    };
+    let same = |object: &Value| {
+        let metadata = &object["metadata"];
+        json!({"apiVersion": object["apiVersion"], "kind": object["kind"], "spec": object["spec"],
+            "metadata": {"name": metadata["name"], "labels": metadata["labels"]}})
+    };
+    let replica_set = |namespace: &str, app: &str| -> Result<String> {
+        let list = format!("/apis/apps/v1/namespaces/{namespace}/replicasets");
+        let pods = cluster.namespace_named(namespace).pods()?;
+        let pod = pods.iter().find(|pod| pod["metadata"]["labels"]["app"] == app).context("it has a pod")?;
+        Ok(format!("{list}/{}", pod["metadata"]["ownerReferences"][0]["name"].as_str().context("the pod has an owner")?))
+    };
+    // A Deployment and a StatefulSet of the same name, a ReplicaSet of the same name that is nobody's, and no ReplicaSet.
+    anew("/apis/apps/v1/namespaces/shop/deployments/web".to_owned(), &same)?;
+    anew("/apis/apps/v1/namespaces/shop/statefulsets/db".to_owned(), &same)?;
+    anew(replica_set("pay", "ledger")?, &same)?;
+    cluster.api().delete(&replica_set("steady", "billing")?)?;
+
+    let live = session.run(["mesh-proxyver", "-A", "-o", "json", "--save", "anew.json"])?;
+    let live = live.json()?;
+    let items = live["items"].as_array().context("a report has items")?;
+    let of = |namespace: &str, app: &str| -> Vec<String> {
+        let is_of = |item: &&Value| {
+            let name = item["workload"]["name"].as_str().unwrap_or_default();
+            item["namespace"] == namespace && item["proxies"] != 0 && name.starts_with(app)
+        };
+        let text = |item: &Value| format!("{} {}", item["workload"]["kind"], item["state"]);
+        items.iter().filter(is_of).map(text).collect()
+    };
+    for (namespace, app) in [("shop", "web"), ("shop", "db"), ("pay", "ledger")] {
+        let of = of(namespace, app);
+        ensure!(!of.is_empty() && of.iter().all(|item| item.starts_with("\"Pod\"")), "{app}: {of:?}");
+    }
+    let billing = of("steady", "billing");
+    ensure!(billing.len() == 1 && billing[0].starts_with("\"ReplicaSet\""), "{billing:?}");
+    let saved = session.run(["mesh-proxyver", "-o", "json", "-f", "anew.json"])?.json()?;
+    assert_eq!(saved["items"], live["items"]);
+    Ok(())
 }
 
 #[test]

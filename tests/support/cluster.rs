@@ -184,7 +184,7 @@ impl Cluster {
     }
 
     /// Does something while nothing but the API server runs: neither controllers nor kubelets.
-    pub(crate) fn while_it_stands_still(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    pub fn while_it_stands_still(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
         self.end(CONTROLLER_MANAGER);
         self.end(KWOK);
         let done = work();

@@ -10,7 +10,7 @@ use mesh::cluster::probe::{agrees, completed, probe};
 use mesh::cluster::{Begin, List, Observer, Saved, Scope, read, read_files};
 use mesh::finding::{Code, Finding, Severity};
 use mesh::injection::Injection;
-use mesh::object::Object;
+use mesh::object::{Object, Resource};
 use mesh::session::Session;
 use mesh::snapshot::Snapshot;
 use mesh::state::State;
@@ -192,6 +192,18 @@ impl Observer for Watcher<'_> {
         self.progress.add_one();
         if let Some(saved) = self.saved {
             saved.object(object);
+        }
+    }
+
+    fn complete(&self, resource: Resource) {
+        if let Some(saved) = self.saved {
+            saved.complete(resource);
+        }
+    }
+
+    fn incomplete(&self, resource: Resource) {
+        if let Some(saved) = self.saved {
+            saved.incomplete(resource);
         }
     }
 

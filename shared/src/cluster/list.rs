@@ -150,6 +150,10 @@ pub trait Observer {
     fn whole(&self, _resource: Resource, _json: &str) {}
     /// An object has arrived that cannot be decoded: its metadata, where at least that can be read, and why.
     fn undecodable(&self, _list: &List, _metadata: Option<&Metadata>, _why: &str) {}
+    /// All objects of a kind that are needed have arrived, even if there are none.
+    fn complete(&self, _resource: Resource) {}
+    /// Some objects of a kind are not to be had.
+    fn incomplete(&self, _resource: Resource) {}
     /// A list begins again: what came of it so far no longer counts.
     fn restart(&self, list: &List, begin: Begin);
 }
@@ -265,6 +269,11 @@ impl List {
     /// Where; everywhere when `None`.
     pub fn namespace(&self) -> Option<&str> {
         self.namespace.as_deref()
+    }
+
+    /// Whether it holds all objects of its kind in its place.
+    pub(crate) fn is_of_all(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
     }
 
     /// Whether an object of this kind and namespace stands in the list, whatever its labels.

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use futures::stream::{self, StreamExt};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::connection::Connection;
@@ -16,7 +17,7 @@ use crate::comparison::Comparison;
 use crate::injection::{Declined, Doubt, Injected, Injection, Pin, Refused};
 use crate::labels;
 use crate::needs::Needs;
-use crate::object::{Interner, Lookup, Pod, Resource};
+use crate::object::{Interner, Lookup, Pod, Resource, WorkloadRef};
 use crate::proxy::Proxy;
 use crate::state::Reason;
 use crate::template::Template;
@@ -95,14 +96,34 @@ async fn template_of(connection: &Connection, workload: &Workload) -> Result<Val
             return Err(Failure::new(what, Cause::Other(why)));
         }
     };
-    let body = get_json(connection, &format!("{path}/{}", id.name), &what).await?;
-    let object: Value =
-        serde_json::from_slice(&body).map_err(|error| Failure::new(what.clone(), Cause::Decode(error.to_string())))?;
+    let mut object = read(connection, &format!("{path}/{}", id.name), &what).await?;
+    if let Some(lender) = lender(workload, &object).map_err(|why| Failure::new(what.clone(), Cause::Other(why)))? {
+        object = read(connection, &lender, &what).await?;
+    }
     let template = object.pointer(at).cloned().ok_or_else(|| {
         let why = "it has no pod template of its own".to_owned();
         Failure::new(what, Cause::Other(why))
     })?;
     Ok(if at.is_empty() { without_injection(template) } else { template })
+}
+
+async fn read(connection: &Connection, path: &str, what: &str) -> Result<Value, Failure> {
+    let body = get_json(connection, path, what).await?;
+    serde_json::from_slice(&body).map_err(|error| Failure::new(what.to_owned(), Cause::Decode(error.to_string())))
+}
+
+/// The path of what a Rollout takes its pod template from, if it has none of its own.
+fn lender(workload: &Workload, object: &Value) -> Result<Option<String>, String> {
+    let reference = &object["spec"]["workloadRef"];
+    let is_rollout = Resource::of_kind(&workload.id.api_version, &workload.id.kind) == Some(Resource::Rollouts);
+    if !is_rollout || reference.is_null() {
+        return Ok(None);
+    }
+    let reference = WorkloadRef::deserialize(reference).map_err(|error| format!("its workloadRef cannot be read: {error}"))?;
+    match reference.resource() {
+        Some(resource) => Ok(Some(format!("{}/{}", resource.path(Some(&workload.id.namespace)), reference.name))),
+        None => Err(format!("it takes its pod template from {} {}, which is not read here", reference.kind, reference.name)),
+    }
 }
 
 /// What an operator makes the next pod from is its own affair: a pod that it has made is the nearest thing to it.

@@ -270,7 +270,9 @@ impl<O: Observer> Reading<'_, O> {
         if let Some(selector) = &self.scope.selector {
             list = list.selected_by(selector);
         }
-        list.read(self.connection, self).await
+        list.read(self.connection, self).await?;
+        self.observer.complete(Resource::Pods);
+        Ok(())
     }
 
     async fn others(&self) -> Result<(), Failure> {
@@ -296,6 +298,7 @@ impl<O: Observer> Reading<'_, O> {
             Ok(None) => {}
             Err(failure) => self.tolerate(Resource::Namespaces, Some(name), failure)?,
         }
+        self.observer.complete(Resource::Namespaces);
         Ok(())
     }
 
@@ -315,13 +318,19 @@ impl<O: Observer> Reading<'_, O> {
                 return Err(failure);
             }
             self.builder.borrow_mut().control_planes_incomplete();
+            // Where a control plane is that nobody sees, its Service is not seen either.
+            self.observer.incomplete(Resource::Services);
             let lists = namespaces
                 .iter()
                 .map(|namespace| List::of(Resource::Deployments).in_namespace(namespace).labelled(ISTIOD.0, ISTIOD.1));
             join_all(lists.map(|list| self.list(list))).await.into_iter().collect::<Result<(), _>>()?;
         }
         let in_namespaces = join_all(namespaces.iter().map(|namespace| self.control_plane_namespace(namespace))).await;
-        in_namespaces.into_iter().collect()
+        in_namespaces.into_iter().collect::<Result<(), Failure>>()?;
+        for resource in [Resource::Services, Resource::EndpointSlices, Resource::ConfigMaps] {
+            self.observer.complete(resource);
+        }
+        Ok(())
     }
 
     async fn control_plane_namespace(&self, namespace: &str) -> Result<(), Failure> {
@@ -375,7 +384,12 @@ impl<O: Observer> Reading<'_, O> {
 
     async fn list(&self, list: List) -> Result<(), Failure> {
         match (list.read(self.connection, self).await, list.resource()) {
-            (Ok(()), _) => Ok(()),
+            (Ok(()), resource) => {
+                if let Some(resource) = resource.filter(|_| list.is_of_all()) {
+                    self.observer.complete(resource);
+                }
+                Ok(())
+            }
             (Err(failure), Some(resource)) => self.tolerate(resource, list.namespace(), failure),
             (Err(failure), None) => Err(failure),
         }
@@ -384,11 +398,13 @@ impl<O: Observer> Reading<'_, O> {
     /// Notes a list that is not to be had; only when nothing at all can be had is it an error.
     fn tolerate(&self, resource: Resource, namespace: Option<&str>, failure: Failure) -> Result<(), Failure> {
         if failure.cause == Cause::NotFound && resource.is_custom() {
+            self.observer.complete(resource);
             return Ok(());
         }
         if !failure.cause.is_tolerable() {
             return Err(failure);
         }
+        self.observer.incomplete(resource);
         let mut builder = self.builder.borrow_mut();
         builder.unread(Unread {
             resource,
@@ -420,6 +436,7 @@ impl<O: Observer> Observer for Reading<'_, O> {
     fn undecodable(&self, list: &List, metadata: Option<&Metadata>, why: &str) {
         let Some(resource) = list.resource() else { return };
         let (unread, finding) = undecodable(resource, list.namespace(), metadata, why);
+        self.observer.incomplete(resource);
         let mut builder = self.builder.borrow_mut();
         builder.unread(unread);
         builder.finding(finding);

@@ -2,7 +2,7 @@
 //! value, no image but the proxy's, no certificate.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -26,15 +26,32 @@ const CERTIFICATE: &str = "c2F2ZWQ=";
 pub struct Saved {
     /// By resource, namespace and name; each as one line of JSON.
     objects: RefCell<BTreeMap<(Resource, String, String), String>>,
+    /// Namespace and name of the ReplicaSets that control a pod: of the others no verdict needs anything.
+    replica_sets: RefCell<BTreeSet<(String, String)>>,
+    /// The kinds of which all that is needed was read, and those of which something was not.
+    complete: RefCell<BTreeSet<Resource>>,
+    incomplete: RefCell<BTreeSet<Resource>>,
 }
 
 impl Observer for Saved {
     fn object(&self, object: &Object) {
         let metadata = object.metadata();
         let key = (object.resource(), metadata.namespace.clone(), metadata.name.clone());
+        let controller = metadata.controller().filter(|owner| owner.kind == "ReplicaSet");
+        if let (Object::Pod(_), Some(owner)) = (object, controller) {
+            self.replica_sets.borrow_mut().insert((metadata.namespace.clone(), owner.name.clone()));
+        }
         if let Some(reduced) = reduced(object) {
             self.objects.borrow_mut().insert(key, reduced.to_json().to_string());
         }
+    }
+
+    fn complete(&self, resource: Resource) {
+        self.complete.borrow_mut().insert(resource);
+    }
+
+    fn incomplete(&self, resource: Resource) {
+        self.incomplete.borrow_mut().insert(resource);
     }
 
     fn restart(&self, list: &List, _begin: Begin) {
@@ -43,7 +60,7 @@ impl Observer for Saved {
 }
 
 impl Saved {
-    /// Writes all of it as a List, an object a line, sorted.
+    /// Writes all of it as a List, an object a line, sorted: and a list of a kind of which there is none, or not all.
     ///
     /// # Errors
     /// When it cannot be written; what was there before is there still.
@@ -53,12 +70,30 @@ impl Saved {
     }
 
     fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        let (objects, replica_sets) = (self.objects.borrow(), self.replica_sets.borrow());
+        let is_needed = |(resource, namespace, name): &(Resource, String, String)| {
+            *resource != Resource::ReplicaSets || replica_sets.contains(&(namespace.clone(), name.clone()))
+        };
+        let needed = || objects.iter().filter(|(key, _)| is_needed(key));
+        let seen: BTreeSet<Resource> = needed().map(|((resource, ..), _)| *resource).collect();
+        let lists = Resource::ALL.into_iter().filter_map(|resource| self.list_of(resource, seen.contains(&resource)));
         out.write_all(b"{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[")?;
-        for (place, object) in self.objects.borrow().values().enumerate() {
+        for (place, item) in needed().map(|(_, text)| text.clone()).chain(lists).enumerate() {
             out.write_all(if place == 0 { b"\n" } else { b",\n" })?;
-            out.write_all(object.as_bytes())?;
+            out.write_all(item.as_bytes())?;
         }
         out.write_all(b"\n]}\n")
+    }
+
+    /// What has to be said of a kind besides its objects, as the API server says it: that there are more, or that there is none.
+    fn list_of(&self, resource: Resource, has_objects: bool) -> Option<String> {
+        let mut list = json!({"apiVersion": resource.api_version(), "kind": format!("{}List", resource.kind()), "items": []});
+        if self.incomplete.borrow().contains(&resource) {
+            list["metadata"] = json!({"continue": "not read"});
+        } else if has_objects || !self.complete.borrow().contains(&resource) {
+            return None;
+        }
+        Some(list.to_string())
     }
 }
 
@@ -68,30 +103,34 @@ fn reduced(object: &Object) -> Option<Object> {
     match &mut object {
         Object::Pod(pod) => reduce_pod(pod),
         Object::Deployment(deployment) => {
-            reduce_metadata(&mut deployment.metadata);
+            reduce_controller(&mut deployment.metadata);
             let spec = deployment.spec.as_mut()?;
             reduce_template(&mut spec.template);
             let ready_replicas = deployment.status.as_ref().map_or(0, |status| status.ready_replicas);
             deployment.status = Some(DeploymentStatus { ready_replicas, ..DeploymentStatus::default() });
         }
         Object::StatefulSet(object) => {
-            reduce_metadata(&mut object.metadata);
+            reduce_controller(&mut object.metadata);
             reduce_template(&mut object.spec.as_mut()?.template);
         }
         Object::DaemonSet(object) => {
-            reduce_metadata(&mut object.metadata);
+            reduce_controller(&mut object.metadata);
             reduce_template(&mut object.spec.as_mut()?.template);
         }
         Object::ReplicaSet(object) => {
-            reduce_metadata(&mut object.metadata);
-            reduce_template(&mut object.spec.as_mut()?.template);
+            reduce_controller(&mut object.metadata);
+            match &mut object.spec {
+                Some(spec) => reduce_template(&mut spec.template),
+                // Only its metadata was read, for its owner.
+                None => object.metadata.iter_mut().for_each(|metadata| metadata.labels.clear()),
+            }
         }
         Object::Job(object) => {
-            reduce_metadata(&mut object.metadata);
+            reduce_controller(&mut object.metadata);
             reduce_template(&mut object.spec.as_mut()?.template);
         }
         Object::Rollout(object) => {
-            reduce_metadata(&mut object.metadata);
+            reduce_controller(&mut object.metadata);
             reduce_template(&mut object.spec.as_mut()?.template);
         }
         Object::Namespace(namespace) => reduce_annotations(&mut namespace.metadata),
@@ -107,7 +146,11 @@ fn reduced(object: &Object) -> Option<Object> {
             reduce_annotations(&mut config.metadata);
             config.metadata.creation_timestamp = created;
         }
-        Object::Gateway(gateway) => reduce_annotations(&mut gateway.metadata),
+        Object::Gateway(gateway) => {
+            let uid = std::mem::take(&mut gateway.metadata.uid);
+            reduce_annotations(&mut gateway.metadata);
+            gateway.metadata.uid = uid;
+        }
     }
     Some(object)
 }
@@ -141,13 +184,17 @@ fn reduce_metadata(metadata: &mut Option<Metadata>) {
     }
 }
 
+/// Whose pods are whose is told by uids.
+fn reduce_controller(metadata: &mut Option<Metadata>) {
+    let uid = metadata.as_mut().map(|metadata| std::mem::take(&mut metadata.uid)).unwrap_or_default();
+    reduce_metadata(metadata);
+    metadata.iter_mut().for_each(|metadata| metadata.uid.clone_from(&uid));
+}
+
 fn reduce_annotations(metadata: &mut Metadata) {
     metadata.uid.clear();
     metadata.generation = 0;
     metadata.creation_timestamp = None;
-    for owner in &mut metadata.owner_references {
-        owner.uid.clear();
-    }
     metadata.annotations.retain(|key, _| labels::DECIDING_ANNOTATIONS.contains(&key.as_str()));
     for (key, value) in &mut metadata.annotations {
         match key.as_str() {
@@ -203,6 +250,67 @@ fn reduce_config_map(map: &mut ConfigMap) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::file::read_bytes;
+    use crate::object::{Namespace, ReplicaSet};
+    use crate::snapshot::UnreadCause;
+
+    fn text(saved: &Saved) -> String {
+        let mut text = Vec::new();
+        saved.write_to(&mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    /// The metadata of an object of a Deployment's, as a list of metadata gives it.
+    fn metadata(name: &str, owner: &str) -> Metadata {
+        serde_json::from_value(json!({
+            "name": name, "namespace": "shop", "uid": format!("uid-{name}"), "labels": {"app": "web"},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": owner, "name": "web-1", "uid": "uid-web-1", "controller": true}],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn whose_pods_are_whose_is_saved_and_of_replica_sets_no_more_than_that() {
+        let saved = Saved::default();
+        saved.object(&Object::Pod(Pod { metadata: Some(metadata("pod", "ReplicaSet")), ..Pod::default() }));
+        for name in ["web-1", "web-0"] {
+            saved.object(&Object::ReplicaSet(ReplicaSet { metadata: Some(metadata(name, "Deployment")), spec: None }));
+        }
+        let text = text(&saved);
+        assert!(!text.contains("web-0"), "it has no pod: {text}");
+        let replica_set = r#"{"apiVersion":"apps/v1","kind":"ReplicaSet","metadata":{"name":"web-1","namespace":"shop","#
+            .to_owned()
+            + r#""ownerReferences":[{"apiVersion":"apps/v1","controller":true,"kind":"Deployment","name":"web-1","uid":"uid-web-1"}],"#
+            + r#""uid":"uid-web-1"}}"#;
+        assert!(text.contains(&replica_set), "{text}");
+        assert!(!text.contains("uid-pod"), "a pod owns nothing: {text}");
+    }
+
+    #[test]
+    fn a_kind_of_which_there_is_none_and_one_of_which_not_all_was_read_are_told_apart() {
+        let saved = Saved::default();
+        saved.object(&Object::Namespace(Namespace { metadata: Metadata { name: "shop".to_owned(), ..Metadata::default() } }));
+        for resource in [Resource::Namespaces, Resource::Pods, Resource::ConfigMaps, Resource::MutatingWebhookConfigurations] {
+            saved.complete(resource);
+        }
+        for resource in [Resource::ConfigMaps, Resource::ProxyConfigs] {
+            saved.incomplete(resource);
+        }
+        let text = text(&saved);
+        let snapshot = read_bytes("saved.json", text.as_bytes()).unwrap();
+        let cause = |resource| snapshot.unread(resource, "shop").map(|unread| unread.cause.clone());
+        let partly = UnreadCause::PartlyInFile("the list in saved.json is only a part".to_owned());
+        for (resource, expected) in [
+            (Resource::Namespaces, None),
+            (Resource::Pods, None),
+            (Resource::MutatingWebhookConfigurations, None),
+            (Resource::Services, Some(UnreadCause::NotInFile)),
+            (Resource::ConfigMaps, Some(partly.clone())),
+            (Resource::ProxyConfigs, Some(partly)),
+        ] {
+            assert_eq!(cause(resource), expected, "{resource}: {text}");
+        }
+    }
 
     #[test]
     fn a_saved_pod_holds_nothing_but_what_decides() {
@@ -222,10 +330,8 @@ mod tests {
         .unwrap();
         let saved = Saved::default();
         saved.object(&Object::Pod(pod));
-        let mut text = Vec::new();
-        saved.write_to(&mut text).unwrap();
         assert_eq!(
-            String::from_utf8(text).unwrap(),
+            text(&saved),
             "{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[\n\
              {\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"annotations\":{\
              \"proxy.istio.io/config\":\"{\\\"image\\\":{\\\"imageType\\\":\\\"debug\\\"}}\",\

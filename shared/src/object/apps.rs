@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::metadata::Metadata;
 use super::pod::PodTemplateSpec;
+use super::resource::Resource;
 use super::selector::LabelSelector;
 
 /// Declares a controller kind: `metadata` and a `spec` whose fields have the given protobuf tags.
@@ -18,6 +19,7 @@ macro_rules! controller {
             pub metadata: Option<Metadata>,
             /// Specification.
             #[prost(message, optional, tag = "2")]
+            #[serde(skip_serializing_if = "Option::is_none")]
             pub spec: Option<$spec>,
         }
 
@@ -162,6 +164,21 @@ pub struct WorkloadRef {
     /// Name, in the Rollout's namespace.
     #[prost(string, tag = "2")]
     pub name: String,
+    /// API version, for example `apps/v1`.
+    #[prost(string, tag = "3")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub api_version: String,
+}
+
+impl WorkloadRef {
+    /// What it refers to, where a snapshot reads that. Argo Rollouts takes the pod template of a Deployment, a ReplicaSet or a
+    /// PodTemplate (`infoByGroupKind` in rollout/templateref.go, 1.8).
+    pub fn resource(&self) -> Option<Resource> {
+        // Files of an earlier --save leave the version out.
+        let api_version = if self.api_version.is_empty() { "apps/v1" } else { &self.api_version };
+        let resource = Resource::of_kind(api_version, &self.kind);
+        resource.filter(|resource| matches!(resource, Resource::Deployments | Resource::ReplicaSets))
+    }
 }
 
 /// How a changed template reaches the pods of a StatefulSet.

@@ -17,7 +17,7 @@ use crate::injector_config::{InjectorConfig, MeshConfig};
 use crate::labels;
 use crate::object::{
     Deployment, Interner, LabelSelector, Labels, Metadata, Object, OwnerReference, Pod, PodTemplateSpec, ProxyConfig, Resource,
-    Service, WebhookConfiguration,
+    Service, WebhookConfiguration, WorkloadRef,
 };
 use crate::operator::OwnerName;
 use crate::proxy::{Proxy, is_alive};
@@ -93,7 +93,8 @@ struct Controller {
     /// Empty in files that leave it out.
     uid: Arc<str>,
     template: Option<Template>,
-    borrows_template_of: Option<String>,
+    /// What a Rollout takes its pod template from.
+    borrows_template_of: Option<WorkloadRef>,
     selector: Option<(Labels, LabelSelector)>,
     restart: Restart,
     owner: Option<OwnerReference>,
@@ -167,7 +168,7 @@ impl SnapshotBuilder {
                 let key = self.add_controller(Resource::Rollouts, &object.metadata, spec.template, spec.selector, restart);
                 if let (Some(key), Some(reference)) = (key, spec.workload_ref) {
                     let controller = self.controllers.get_mut(&key).expect("it was added on the line above");
-                    controller.borrows_template_of = Some(reference.name);
+                    controller.borrows_template_of = Some(reference);
                 }
             }
             Object::Service(service) => self.services.push(service.clone()),
@@ -181,6 +182,11 @@ impl SnapshotBuilder {
             }
         }
         self.resources_seen.insert(object.resource());
+    }
+
+    /// Notes that all objects of a kind were there, even if there are none.
+    pub fn complete(&mut self, resource: Resource) {
+        self.resources_seen.insert(resource);
     }
 
     /// Notes that a list could not be read.
@@ -255,6 +261,13 @@ impl SnapshotBuilder {
             if pods.template.label(labels::GATEWAY_MANAGED).is_some() {
                 want(Resource::Gateways);
                 want(Resource::ValidatingWebhookConfigurations);
+            }
+        }
+        for ((_, namespace, _), rollout) in &self.controllers {
+            // Of ReplicaSets only the metadata was read.
+            let lender = rollout.borrows_template_of.as_ref();
+            if lender.and_then(WorkloadRef::resource) == Some(Resource::ReplicaSets) {
+                wanted.entry(Resource::ReplicaSets).or_default().insert(namespace.to_string());
             }
         }
         wanted

@@ -89,6 +89,13 @@ fn names_and_labels_stand_in_for_replica_sets_only_where_those_could_not_be_read
     let of = |linked: Vec<(String, u32, Restart)>| linked.into_iter().map(|(name, ..)| name).collect::<Vec<_>>();
     assert_eq!(of(linked(Origin::Files, &objects)), ["deployment.apps/web"]);
     assert_eq!(of(linked(Origin::Cluster, &objects)), ["replicaset.apps/web-abc"]);
+    // A file that holds ReplicaSets and not this one says that it is gone; one without uids, as --save wrote it once, holds only
+    // those that nobody owns.
+    let others = [&objects[..], &[workload("ReplicaSet", "other", "other", json!([]))]].concat();
+    assert_eq!(of(linked(Origin::Files, &others)), ["replicaset.apps/web-abc"]);
+    let without_uids =
+        [&others[..1], &[pod("web-abc-1", controller("apps/v1", "ReplicaSet", "web-abc", ""))], &others[2..]].concat();
+    assert_eq!(of(linked(Origin::Files, &without_uids)), ["deployment.apps/web"]);
     let mut builder = SnapshotBuilder::new(Origin::Cluster, Detail::Workloads);
     objects.iter().for_each(|object| builder.add(object));
     builder.unread(Unread { resource: Resource::ReplicaSets, namespace: None, cause: UnreadCause::Forbidden });
@@ -132,6 +139,59 @@ fn what_an_operator_controls_is_restarted_in_its_way_or_not_at_all() {
         restart(&[strimzi, postgres]),
         ["cluster.postgresql.cnpg.io/pg by CloudNativePG", "strimzipodset.core.strimzi.io/events by Strimzi"]
     );
+}
+
+/// Workload, its template's labels and what restarts it, of a Deployment or ReplicaSet whose template a Rollout takes, and of that.
+fn with_rollout(reference: Value, lender: Object) -> Vec<String> {
+    let rollout = object(
+        "argoproj.io/v1alpha1",
+        "Rollout",
+        json!({"name": "cart", "uid": "cart"}),
+        json!({"selector": {"matchLabels": {"app": "web"}}, "workloadRef": reference}),
+    );
+    let mut builder = SnapshotBuilder::new(Origin::Cluster, Detail::Workloads);
+    [rollout, lender].iter().for_each(|object| builder.add(object));
+    let describe = |workload: crate::workload::Workload| {
+        let restart = match workload.restart {
+            Restart::Owned(owner) => format!("of {owner}"),
+            restart => format!("{restart:?}"),
+        };
+        let is_lent = workload.template.label("tier") == Some("lent");
+        let known = if workload.doubt.is_some() { "unknown" } else { "known" };
+        format!("{} {restart}, lent {is_lent}, {known}", workload.id.qualified_name())
+    };
+    builder.build().workloads.into_iter().map(describe).collect()
+}
+
+#[test]
+fn what_lends_its_template_to_a_rollout_is_not_restarted_by_it() {
+    let lender = |kind: &str| {
+        let template = json!({"metadata": {"labels": {"app": "web", "tier": "lent"}}});
+        let spec = json!({"selector": {"matchLabels": {"app": "web"}}, "template": template});
+        object("apps/v1", kind, json!({"name": "web", "uid": "web"}), spec)
+    };
+    let reference = |api_version: &str, kind: &str, name: &str| json!({"apiVersion": api_version, "kind": kind, "name": name});
+    assert_eq!(
+        with_rollout(reference("apps/v1", "Deployment", "web"), lender("Deployment")),
+        [
+            "deployment.apps/web of Rollout.argoproj.io/cart, lent true, known",
+            "rollout.argoproj.io/cart ArgoRollout, lent true, known"
+        ]
+    );
+    // A ReplicaSet of the same name as a Deployment is another object.
+    assert_eq!(
+        with_rollout(reference("apps/v1", "ReplicaSet", "web"), lender("ReplicaSet")),
+        ["rollout.argoproj.io/cart ArgoRollout, lent true, known"]
+    );
+    for unread in
+        [reference("apps/v1", "ReplicaSet", "web"), reference("v1", "PodTemplate", "web"), reference("v1", "Deployment", "web")]
+    {
+        assert_eq!(
+            with_rollout(unread.clone(), lender("Deployment")),
+            ["deployment.apps/web Rollout, lent true, known", "rollout.argoproj.io/cart ArgoRollout, lent false, unknown"],
+            "{unread}"
+        );
+    }
 }
 
 #[test]

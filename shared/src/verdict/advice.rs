@@ -68,8 +68,7 @@ fn restart(verdict: &Verdict) -> Advice {
         },
         Restart::Owned(owner) => {
             let evict = Command::mesh_upgrade("restart").namespace(namespace).words("--evict-owned");
-            let way = owner.way().map_or_else(String::new, |way| format!(" ({way})"));
-            Advice::say(format!("restart it through {owner} -n {namespace}{way}, or have its pods evicted one by one: "))
+            Advice::say(format!("{}, or have its pods evicted one by one: ", owner.remedy(namespace)))
                 .and_run(evict.value(id.qualified_name()))
         }
         Restart::Never(_) => {

@@ -6,14 +6,34 @@ use std::sync::Arc;
 use super::{Controller, Origin, OwnerKey, OwnerPods, SnapshotBuilder};
 use crate::labels;
 use crate::object::Resource;
-use crate::operator::Operator;
+use crate::operator::{Operator, OwnerName};
 use crate::proxy::Proxy;
 use crate::snapshot::UnreadCause;
 use crate::template::Template;
 use crate::workload::{OwnerDoubt, Restart, Workload, WorkloadId};
 
 impl SnapshotBuilder {
+    /// A Deployment whose pod template a Rollout takes is not restarted by that: the Rollout would begin an update of its own. Nor
+    /// does a restart of the Rollout touch the Deployment's pods ("Running Rollout and Deployment side-by-side" in the migration guide
+    /// of Argo Rollouts).
+    fn link_borrowed_templates(&mut self) {
+        let borrowed = self.controllers.iter().filter_map(|((_, namespace, name), rollout)| {
+            let reference = rollout.borrows_template_of.as_ref()?;
+            let lender = (reference.resource()?, Arc::clone(namespace), Arc::from(reference.name.as_str()));
+            Some((lender, OwnerName::of_rollout(name)))
+        });
+        let borrowed: Vec<_> = borrowed.collect();
+        for (lender, rollout) in borrowed {
+            if let Some(controller) = self.controllers.get_mut(&lender)
+                && !matches!(controller.restart, Restart::Owned(_))
+            {
+                controller.restart = Restart::Owned(rollout);
+            }
+        }
+    }
+
     pub(super) fn link_workloads(&mut self) {
+        self.link_borrowed_templates();
         let mut workloads: HashMap<WorkloadId, Workload> = HashMap::new();
         for (key, pods) in std::mem::take(&mut self.pods) {
             let workload = self.workload_of(&key, &pods);
@@ -76,7 +96,7 @@ impl SnapshotBuilder {
             ("apps/v1", "ReplicaSet") => self.workload_of_replica_set(id, key, pods),
             ("apps/v1", "StatefulSet") => self.listed_or_doubtful(Resource::StatefulSets, id, &key.uid, pods),
             ("apps/v1", "DaemonSet") => self.listed_or_doubtful(Resource::DaemonSets, id, &key.uid, pods),
-            ("batch/v1", "Job") => self.workload_of_job(id, pods),
+            ("batch/v1", "Job") => self.workload_of_job(id, &key.uid, pods),
             _ => owned_by_custom(id, &key.uid, pods),
         }
     }
@@ -109,8 +129,7 @@ impl SnapshotBuilder {
 
     /// The workload of a ReplicaSet that is not among those read.
     fn workload_by_hash(&self, id: WorkloadId, key: &OwnerKey, pods: &OwnerPods) -> Workload {
-        let is_unread = self.origin == Origin::Files || self.snapshot.unread(Resource::ReplicaSets, &key.namespace).is_some();
-        match self.controller_by_hash(key, pods).filter(|_| is_unread) {
+        match self.controller_by_hash(key, pods).filter(|_| self.lacks_replica_sets(key)) {
             Some((resource, name)) => {
                 let controller = &self.controllers[&(resource, Arc::clone(&key.namespace), Arc::clone(&name))];
                 let id = self.controller_id(resource, &key.namespace, &name);
@@ -118,6 +137,14 @@ impl SnapshotBuilder {
             }
             None => self.doubtful(Resource::ReplicaSets, id, pods),
         }
+    }
+
+    /// Whether the ReplicaSets beside these pods are not all there. Files with some hold all, or say that they do not; those that
+    /// leave uids out hold just those that no Deployment owns.
+    fn lacks_replica_sets(&self, key: &OwnerKey) -> bool {
+        let is_unread = self.snapshot.unread(Resource::ReplicaSets, &key.namespace).is_some();
+        let are_of_files = self.origin == Origin::Files;
+        is_unread || are_of_files && (key.uid.is_empty() || !self.resources_seen.contains(&Resource::ReplicaSets))
     }
 
     /// Whether more has to be read to know whose the pods of a ReplicaSet are, or what a bare one makes them from.
@@ -147,9 +174,9 @@ impl SnapshotBuilder {
         })
     }
 
-    fn workload_of_job(&self, id: WorkloadId, pods: &OwnerPods) -> Workload {
+    fn workload_of_job(&self, id: WorkloadId, uid: &str, pods: &OwnerPods) -> Workload {
         let key = (Resource::Jobs, Arc::clone(&id.namespace), Arc::clone(&id.name));
-        let Some(job) = self.controllers.get(&key) else {
+        let Some(job) = self.controllers.get(&key).filter(|job| is_same(&job.uid, uid)) else {
             return owned_by_nobody(id, pods, "").with_restart(Restart::Never("a Job runs to its end".to_owned()));
         };
         let cron_job = job.owner.as_ref().filter(|owner| owner.kind == "CronJob");
@@ -189,10 +216,14 @@ impl SnapshotBuilder {
     }
 
     fn controller_workload(&self, id: WorkloadId, controller: &Controller, fallback: Template) -> Workload {
-        let borrowed = controller.borrows_template_of.as_ref().and_then(|name| {
-            let key = (Resource::Deployments, Arc::clone(&id.namespace), name.as_str().into());
+        let lender = controller.borrows_template_of.as_ref();
+        let borrowed = lender.and_then(|reference| {
+            let key = (reference.resource()?, Arc::clone(&id.namespace), reference.name.as_str().into());
             self.controllers.get(&key)?.template.clone()
         });
+        // What is made from a template that is not known may be anything.
+        let doubt = OwnerDoubt { resource: Resource::Rollouts, is_file: self.origin == Origin::Files };
+        let doubt = (lender.is_some() && borrowed.is_none()).then_some(doubt);
         let template = borrowed.or_else(|| controller.template.clone()).unwrap_or(fallback);
         let is_made_by_istiod = template.label(labels::GATEWAY_MANAGED).is_some();
         Workload {
@@ -203,7 +234,7 @@ impl SnapshotBuilder {
             restart: controller.restart.clone(),
             proxies: Vec::new(),
             pods: Vec::new(),
-            doubt: None,
+            doubt,
         }
     }
 }

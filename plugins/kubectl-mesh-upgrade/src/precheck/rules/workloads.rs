@@ -197,9 +197,9 @@ pub fn hard_to_replace(facts: &Facts) -> Vec<Finding> {
                 ));
             }
             Restart::Owned(owner) | Restart::EvictOwned(owner) => {
-                let message = format!("{owner} controls it, and its operator would undo a restart");
-                let advice = "restart it through its owner, or let restart --evict-owned evict its pods one by one";
-                findings.push(warning(Code::OperatorOwned, subject, message, advice));
+                let remedy = owner.remedy(&verdict.workload.namespace);
+                let advice = Advice::say(format!("{remedy}, or let restart --evict-owned evict its pods one by one"));
+                findings.push(warning(Code::OperatorOwned, subject, owner.why(), advice));
             }
             Restart::Never(why) => {
                 findings.push(info(Code::RunsToItsEnd, subject, format!("{why}: it keeps its proxy until then"), "wait for it"));
