@@ -50,6 +50,7 @@ pub mod snapshot;
 pub mod state;
 pub mod tag;
 pub mod template;
+pub mod template_writer;
 pub mod terminal;
 pub mod uses;
 pub mod verdict;

@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub workloads: Vec<Workload>,
     /// Whether there may be control planes that nobody could see.
     pub may_hide_control_planes: bool,
+    /// Whether the pods of workloads may be evicted that an operator owns.
+    pub may_evict_owned: bool,
     /// What could not be read.
     pub unread: Vec<Unread>,
     /// What was odd about the objects themselves.
@@ -167,6 +169,7 @@ impl Snapshot {
 
     /// Lets the pods of workloads be evicted that an operator owns: the user has asked for it.
     pub fn evict_owned(&mut self) {
+        self.may_evict_owned = true;
         for workload in &mut self.workloads {
             if let Restart::Owned(owner) = &workload.restart {
                 workload.restart = Restart::EvictOwned(owner.clone());

@@ -10,6 +10,7 @@ mod pods;
 mod reason;
 mod replacement;
 mod rollout;
+mod writers;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;

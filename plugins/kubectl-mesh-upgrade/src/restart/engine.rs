@@ -60,7 +60,7 @@ pub struct Limits {
 /// Restarts workloads.
 pub struct Engine<'a> {
     pub(super) connection: &'a Connection,
-    snapshot: &'a Snapshot,
+    pub(super) snapshot: &'a Snapshot,
     pub(super) limits: Limits,
     pub(super) looks: Looks<'a>,
     pub(super) pods: Pods<'a>,
@@ -93,7 +93,11 @@ impl<'a> Engine<'a> {
             if place > 0 {
                 self.between(&waves[place - 1], terminal).await?;
             }
-            let proved = self.prove(wave, events, terminal).await?;
+            let wave = self.without_operated(wave, &mut tally.skipped, terminal).await?;
+            if wave.items.is_empty() {
+                continue;
+            }
+            let proved = self.prove(&wave, events, terminal).await?;
             self.wave(&proved, &mut tally, events, terminal).await?;
             if tally.failed.len() >= self.limits.failures {
                 break;
@@ -129,16 +133,24 @@ impl<'a> Engine<'a> {
         let Some(command) = &self.limits.gate else { return Ok(()) };
         writeln!(terminal.err, "gate after wave {}: {command}", before.number)?;
         let mut gate = tokio::process::Command::new("sh");
-        // Its output is told with ours, and never mixed into data.
-        gate.arg("-c").arg(command).stdout(Stdio::null());
+        // What it says is told with ours, and never mixed into data.
+        gate.arg("-c").arg(command).stdout(Stdio::null()).stderr(Stdio::piped());
         // It asks the cluster that is restarted, whatever its own kubeconfig says by now.
         let private = self.connection.private_kubeconfig();
         private.and_then(|private| private.lead(&mut gate)).map_err(Stop::Partly)?;
         gate.env("MESH_WAVE", before.number.to_string()).env("MESH_WAVE_NAME", &before.name);
-        let outcome = match tokio::time::timeout(self.limits.gate_timeout, child::run(gate, &self.connection.interruption)).await
-        {
-            Ok(Ok(output)) if output.status.success() => return Ok(()),
-            Ok(Ok(output)) => format!("the gate ended with {}", output.status),
+        let mut written = Ok(());
+        let show = |line: &str| {
+            if written.is_ok() {
+                written = writeln!(terminal.err, "{line}");
+            }
+        };
+        let running = child::run_shown(gate, &self.connection.interruption, show);
+        let ended = tokio::time::timeout(self.limits.gate_timeout, running).await;
+        written?;
+        let outcome = match ended {
+            Ok(Ok(status)) if status.success() => return Ok(()),
+            Ok(Ok(status)) => format!("the gate ended with {status}"),
             Ok(Err(error)) => format!("the gate could not be run: {error}"),
             Err(_) => format!("the gate did not end within {} s", self.limits.gate_timeout.as_secs()),
         };
@@ -376,7 +388,7 @@ impl From<Failure> for End {
     }
 }
 
-fn subject(workload: &WorkloadId) -> Option<Subject> {
+pub(super) fn subject(workload: &WorkloadId) -> Option<Subject> {
     if let Some(resource) = Resource::of_kind(&workload.api_version, &workload.kind) {
         return Some(Subject::new(resource, Some(&workload.namespace), &workload.name));
     }
