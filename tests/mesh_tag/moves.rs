@@ -65,6 +65,46 @@ fn a_tag_is_made_moved_and_removed() -> Result<()> {
 }
 
 #[test]
+fn a_server_side_dry_run_of_any_verb_leaves_everything_as_it_is() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let session = plugin("mesh-tag")?.on(cluster);
+    let run = |words: &[&str]| session.run(["mesh-tag"].iter().chain(words));
+    let namespace = "/api/v1/namespaces/rehearsed-shop";
+    cluster.namespace("rehearsed-shop", Follows::Nothing)?;
+    let objects = || -> Result<Vec<Option<Value>>> {
+        let paths = [
+            format!("{WEBHOOKS}/istio-revision-tag-rehearsed"),
+            "/api/v1/namespaces/istio-system/services/istiod-revision-tag-rehearsed".to_owned(),
+            namespace.to_owned(),
+        ];
+        paths.iter().map(|path| cluster.api().find(path)).collect()
+    };
+    let rehearse = |commands: &[&[&str]]| -> Result<()> {
+        for words in commands {
+            let before = objects()?;
+            let output = run(&[*words, &["--dry-run=server"]].concat())?;
+            assert_eq!((output.code, objects()?), (Some(0), before), "{}", output.transcript());
+        }
+        Ok(())
+    };
+    let new: &[&str] = &["set", "rehearsed", "--revision", "1-26-0"];
+    let moved: &[&str] = &["set", "rehearsed", "--revision", "1-28-2", "--overwrite"];
+    let yes: &[&str] = &["--yes"];
+    rehearse(&[new])?;
+    run(&[new, yes].concat())?;
+    // The undoing of the making is a removal too.
+    rehearse(&[moved, &["undo", "rehearsed"], &["remove", "rehearsed"], &["attach", "rehearsed", "rehearsed-shop"]])?;
+    run(&[moved, yes].concat())?;
+    rehearse(&[&["undo", "rehearsed"], &["remove", "rehearsed"]])?;
+    run(&["attach", "rehearsed", "rehearsed-shop", "--yes"])?;
+    rehearse(&[&["detach", "rehearsed-shop"]])?;
+    run(&["detach", "rehearsed-shop", "--yes"])?;
+    let removed = run(&["remove", "rehearsed", "--yes"])?;
+    assert_eq!(removed.code, Some(0), "{}", removed.transcript());
+    Ok(())
+}
+
+#[test]
 fn a_revision_that_cannot_answer_is_not_pointed_to() -> Result<()> {
     let cluster = Cluster::start(&Options::default())?;
     let (old, new) = (Revision::of(IstioVersion::V1_26_0), Revision::of(IstioVersion::V1_28_2));

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::cluster::Cluster;
 use crate::program::Program;
 use anyhow::{Context, Result};
+use serde_json::{Value, json};
 
 /// What happens to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,12 +53,14 @@ pub struct Call {
     pub method: String,
     /// Path with query.
     pub target: String,
+    /// Whether it asks for a dry run, in the one place where Kubernetes looks for that: the query, or the body of a deletion.
+    pub is_dry_run: bool,
 }
 
 impl Call {
     /// Whether it may change something.
     pub fn is_write(&self) -> bool {
-        self.method != "GET" && !self.target.contains("dryRun=All")
+        self.method != "GET" && !self.is_dry_run
     }
 }
 
@@ -195,7 +198,8 @@ fn serve(mut client: TcpStream, upstream: Option<&(String, u32)>, record: &Recor
         let same = |earlier: &&String| earlier.split([' ', '?']).nth(1) == Some(path);
         let (number, of_path) = (seen.len(), seen.iter().filter(same).count());
         seen.push(request.clone());
-        Call { number, of_path, method: method.to_owned(), target: target.to_owned() }
+        let is_dry_run = is_dry_run(target, &body, method);
+        Call { number, of_path, method: method.to_owned(), target: target.to_owned(), is_dry_run }
     };
     let fate = judge(&call);
     let _ = match fate {
@@ -239,6 +243,14 @@ fn read_body(client: &mut TcpStream, head: &str) -> Option<Vec<u8>> {
     let mut body = vec![0; length];
     client.read_exact(&mut body).ok()?;
     Some(body)
+}
+
+/// An API server that gets a deletion with a body reads the options there, and none from the query.
+fn is_dry_run(target: &str, body: &[u8], method: &str) -> bool {
+    if method == "DELETE" && !body.is_empty() {
+        return serde_json::from_slice::<Value>(body).is_ok_and(|options| options["dryRun"] == json!(["All"]));
+    }
+    target.contains("dryRun=All")
 }
 
 fn status(code: u16, wait: Option<&str>) -> String {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::connection::Connection;
+use super::deletion::Deletion;
 use super::failure::{Cause, Failure};
 use super::raw::{parse, read_object};
 use super::request::answer_once;
@@ -52,23 +53,18 @@ pub async fn carry_out(connection: &Connection, change: &Change, persistence: Pe
     match (change.action(), &change.before, &change.after) {
         (Action::Create, _, Some(after)) => {
             let request =
-                Write::new(Method::POST, subject.collection(), "application/json", after, format!("creating {subject}"));
+                Write::object(Method::POST, subject.collection(), "application/json", after, format!("creating {subject}"));
             request.settle(connection, subject, persistence, &|found| has_happened(change, found)).await
         }
         (Action::Update, Some(before), Some(after)) => {
             let mut body = after.clone();
             body["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
             body["metadata"]["uid"] = before["metadata"]["uid"].clone();
-            let request = Write::new(Method::PUT, subject.path(), "application/json", &body, format!("changing {subject}"));
+            let request = Write::object(Method::PUT, subject.path(), "application/json", &body, format!("changing {subject}"));
             request.settle(connection, subject, persistence, &|found| has_happened(change, found)).await
         }
         (Action::Delete, Some(before), _) => {
-            let metadata = &before["metadata"];
-            let body = json!({
-                "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background",
-                "preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]},
-            });
-            let request = Write::new(Method::DELETE, subject.path(), "application/json", &body, format!("deleting {subject}"));
+            let request = Write::deletion(subject, Deletion::of(before));
             request.settle(connection, subject, persistence, &|found| has_happened(change, found)).await.map(|_| None)
         }
         _ => Ok(change.before.clone()),
@@ -165,7 +161,8 @@ pub async fn merge_patch(
     let (mut body, metadata) = (change, &object["metadata"]);
     body["metadata"]["resourceVersion"] = metadata["resourceVersion"].clone();
     body["metadata"]["uid"] = metadata["uid"].clone();
-    let write = Write::new(Method::PATCH, subject.path(), "application/merge-patch+json", &body, format!("changing {subject}"));
+    let write =
+        Write::object(Method::PATCH, subject.path(), "application/merge-patch+json", &body, format!("changing {subject}"));
     let is_same = |found: &&Value| found["metadata"]["uid"] == metadata["uid"];
     let has_happened = |found: Option<&Value>| found.filter(is_same).is_some_and(has_happened);
     let found = Write { manager, ..write }.settle(connection, subject, persistence, &has_happened).await?;
@@ -183,7 +180,8 @@ pub async fn apply(
     object: &Value,
     persistence: Persistence,
 ) -> Result<Value, Failure> {
-    let write = Write::new(Method::PATCH, subject.path(), "application/apply-patch+yaml", object, format!("applying {subject}"));
+    let write =
+        Write::object(Method::PATCH, subject.path(), "application/apply-patch+yaml", object, format!("applying {subject}"));
     write.send(connection, persistence, Repetition::Harmless).await
 }
 
@@ -194,7 +192,7 @@ pub async fn apply(
 /// Whatever the API server answers.
 pub async fn as_if_forced(connection: &Connection, subject: &Subject, object: &Value) -> Result<Value, Failure> {
     let path = format!("{}?force=true", subject.path());
-    let write = Write::new(Method::PATCH, path, "application/apply-patch+yaml", object, format!("comparing {subject}"));
+    let write = Write::object(Method::PATCH, path, "application/apply-patch+yaml", object, format!("comparing {subject}"));
     write.send(connection, Persistence::DryRun, Repetition::Harmless).await
 }
 
@@ -210,7 +208,7 @@ pub async fn post(
     what: &str,
     persistence: Persistence,
 ) -> Result<Value, Failure> {
-    let write = Write::new(Method::POST, path.to_owned(), "application/json", body, what.to_owned());
+    let write = Write::object(Method::POST, path.to_owned(), "application/json", body, what.to_owned());
     write.send(connection, persistence, Repetition::Harmless).await
 }
 
@@ -246,33 +244,55 @@ pub fn is_uncertain(cause: &Cause) -> bool {
 struct Write {
     method: Method,
     path: String,
-    content_type: &'static str,
-    body: Vec<u8>,
+    order: Order,
     what: String,
     manager: &'static str,
 }
 
+/// What a request asks for.
+enum Order {
+    /// To keep an object, or a change of one, of this content type.
+    Object { content_type: &'static str, body: Vec<u8> },
+    /// To delete one.
+    Deletion(Deletion),
+}
+
 impl Write {
-    fn new(method: Method, path: String, content_type: &'static str, body: &Value, what: String) -> Write {
-        Write { method, path, content_type, body: body.to_string().into_bytes(), what, manager: FIELD_MANAGER }
+    fn object(method: Method, path: String, content_type: &'static str, body: &Value, what: String) -> Write {
+        let order = Order::Object { content_type, body: body.to_string().into_bytes() };
+        Write { method, path, order, what, manager: FIELD_MANAGER }
+    }
+
+    fn deletion(subject: &Subject, deletion: Deletion) -> Write {
+        let (path, order) = (subject.path(), Order::Deletion(deletion));
+        Write { method: Method::DELETE, path, order, what: format!("deleting {subject}"), manager: FIELD_MANAGER }
+    }
+
+    /// The request. Whether it is a dry run stands where Kubernetes reads it: in the query, and for a deletion in the body.
+    fn request(&self, persistence: Persistence) -> Result<http::Request<Vec<u8>>, Failure> {
+        let (query, content_type, body) = match &self.order {
+            Order::Object { content_type, body } => {
+                let dry_run = if persistence == Persistence::DryRun { "&dryRun=All" } else { "" };
+                let separator = if self.path.contains('?') { '&' } else { '?' };
+                let query = format!("{separator}fieldManager={}{dry_run}", self.manager);
+                (query, *content_type, body.clone())
+            }
+            // A deletion has no author.
+            Order::Deletion(deletion) => {
+                (String::new(), "application/json", deletion.options(persistence).to_string().into_bytes())
+            }
+        };
+        http::Request::builder()
+            .method(self.method.clone())
+            .uri(format!("{}{query}", self.path))
+            .header(http::header::CONTENT_TYPE, content_type)
+            .body(body)
+            .map_err(|error| Failure::new(self.what.clone(), Cause::Other(error.to_string())))
     }
 
     async fn send(&self, connection: &Connection, persistence: Persistence, repetition: Repetition) -> Result<Value, Failure> {
         let repetition = if persistence == Persistence::Stored { repetition } else { Repetition::Harmless };
-        let separator = if self.path.contains('?') { '&' } else { '?' };
-        let dry_run = if persistence == Persistence::DryRun { "&dryRun=All" } else { "" };
-        let path = if self.method == Method::DELETE {
-            // A DELETE has no author.
-            format!("{}{}", self.path, dry_run.replacen('&', &separator.to_string(), 1))
-        } else {
-            format!("{}{separator}fieldManager={}{dry_run}", self.path, self.manager)
-        };
-        let request = http::Request::builder()
-            .method(self.method.clone())
-            .uri(path)
-            .header(http::header::CONTENT_TYPE, self.content_type)
-            .body(self.body.clone())
-            .map_err(|error| Failure::new(self.what.clone(), Cause::Other(error.to_string())))?;
+        let request = self.request(persistence)?;
         let call = || async {
             let writing = match persistence {
                 Persistence::Stored => {
@@ -396,6 +416,33 @@ mod tests {
         assert!(contains(&json!({"a": {"b": 1, "c": 2}, "list": [{"x": 1, "y": 2}], "d": 3}), &part));
         for other in [json!({"a": {"b": 2}, "list": [{"x": 1}]}), json!({"a": {"b": 1}, "list": []}), json!({})] {
             assert!(!contains(&other, &part), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_dry_run_is_said_where_kubernetes_reads_it() {
+        let subject = Subject::new(Resource::Services, Some("istio-system"), "istiod");
+        let object = json!({"metadata": {"uid": "u", "resourceVersion": "7"}});
+        let sent = |write: &Write, persistence: Persistence| {
+            let request = write.request(persistence).unwrap();
+            let body: Value = serde_json::from_slice(request.body()).unwrap();
+            (request.uri().to_string(), body)
+        };
+        let deletion = Write::deletion(&subject, Deletion::of(&object));
+        let path = "/api/v1/namespaces/istio-system/services/istiod";
+        for (persistence, dry_run) in
+            [(Persistence::Stored, Value::Null), (Persistence::DryRun, json!(["All"])), (Persistence::Question, json!(["All"]))]
+        {
+            let (uri, body) = sent(&deletion, persistence);
+            assert_eq!((uri.as_str(), &body["dryRun"]), (path, &dry_run), "{persistence:?}");
+            assert_eq!(body["preconditions"], json!({"uid": "u", "resourceVersion": "7"}));
+        }
+        for (method, path) in
+            [(Method::POST, "/a"), (Method::PUT, "/a/b"), (Method::PATCH, "/a/b"), (Method::PATCH, "/a/b?force=true")]
+        {
+            let write = Write::object(method, path.to_owned(), "application/json", &object, String::new());
+            assert!(sent(&write, Persistence::DryRun).0.ends_with("fieldManager=kubectl-mesh&dryRun=All"));
+            assert!(!sent(&write, Persistence::Stored).0.contains("dryRun"));
         }
     }
 

@@ -5,6 +5,7 @@ pub mod apply;
 pub mod authorship;
 pub mod connection;
 pub mod connections;
+mod deletion;
 pub mod discovery;
 pub mod failure;
 mod file;

@@ -7,12 +7,12 @@ use futures::stream::{self, StreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::apply::{Persistence, post};
 use super::connection::Connection;
 use super::failure::{Cause, Failure};
 use super::list::List;
-use super::request::{answer, get_json};
+use super::request::get_json;
 use super::scope::WORKLOADS;
-use super::wait::Repetition;
 use crate::comparison::Comparison;
 use crate::injection::{Declined, Doubt, Injected, Injection, Pin, Refused};
 use crate::labels;
@@ -69,13 +69,8 @@ async fn dry_run(connection: &Connection, workload: &Workload) -> Result<Pod, Fa
         },
         "spec": template["spec"],
     });
-    let path = format!("{}?dryRun=All&fieldManager=kubectl-mesh", Resource::Pods.path(Some(&id.namespace)));
-    let request = http::Request::post(path)
-        .header(http::header::CONTENT_TYPE, "application/json")
-        .body(body.to_string().into_bytes())
-        .map_err(|error| Failure::new(what.clone(), Cause::Other(error.to_string())))?;
-    let body = answer(connection, request, Repetition::Harmless, &what).await?;
-    serde_json::from_slice(&body).map_err(|error| Failure::new(what, Cause::Decode(error.to_string())))
+    let pod = post(connection, &Resource::Pods.path(Some(&id.namespace)), &body, &what, Persistence::DryRun).await?;
+    serde_json::from_value(pod).map_err(|error| Failure::new(what, Cause::Decode(error.to_string())))
 }
 
 /// The whole pod template of a workload, which the snapshot holds only in part.
