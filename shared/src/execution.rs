@@ -4,7 +4,7 @@
 use crate::advice::{Advice, Command};
 use crate::change::{Action, Change, without_server_fields};
 use crate::cluster::apply::{self, Persistence, carry_out, is_uncertain, put_back};
-use crate::cluster::proof::{self, Proof, prove};
+use crate::cluster::probe::{Proof, proof_needs, prove};
 use crate::cluster::wait::{Look, Patience, Waited};
 use crate::cluster::{Scope, read, read_installation};
 use crate::health::repoint;
@@ -109,8 +109,8 @@ impl Execution<'_> {
         }
         let namespace = self.control_plane_namespace(revision);
         let found = places(snapshot, name(webhook), &[revision], &[&namespace, "default"]);
-        let proof = prove(&*session.connect().await?, &found).await?;
-        let proved = check(proof, revision, &format!("the injector {} of revision {revision}", name(webhook)));
+        let proof = prove(&*session.connect().await?, &found, revision).await?;
+        let proved = check(proof, &format!("the injector {} of revision {revision}", name(webhook)));
         Ok(Some(proved.map_err(unproved_refusal)?))
     }
 
@@ -203,7 +203,7 @@ impl Execution<'_> {
         let found = places(&installation.snapshot, name(webhook), &[&plan.tag], &[&namespace, "default"]);
         let who = format!("tag {}", plan.tag);
         let look =
-            || async { Ok(check(prove(&connection, &found).await?, revision, &who).map_or_else(Look::NotYet, Look::Done)) };
+            || async { Ok(check(prove(&connection, &found, revision).await?, &who).map_or_else(Look::NotYet, Look::Done)) };
         match Patience::learning().wait(look).await? {
             Waited::Done(proof) => tell_proof(&Some(proof), &mut session.terminal),
             Waited::TimedOut(why) => Err(unproved_refusal(why).into()),
@@ -236,7 +236,7 @@ impl Execution<'_> {
 /// What reading for a plan that makes or moves a tag, and carrying it out, may ask for.
 pub fn needs(scope: &Scope, dry_run: DryRun) -> Needs {
     let writing = removal_needs(scope, dry_run);
-    if dry_run == DryRun::None { writing.and(proof::needs(scope.control_plane_namespace())) } else { writing }
+    if dry_run == DryRun::None { writing.and(proof_needs(scope.control_plane_namespace())) } else { writing }
 }
 
 /// What reading for a plan that removes a tag, and carrying it out, may ask for. Nothing has to be proved then.
@@ -303,20 +303,13 @@ fn question(plan: &TagPlan) -> String {
 }
 
 /// A proof is worth only what was proved: anything else is a reason to refuse.
-fn check(proof: Proof, revision: &str, who: &str) -> Result<String, String> {
-    Err(match proof {
-        Proof::Injected { revision: found, namespace } if found == revision => {
-            return Ok(format!("{who} injects: proved by a dry-run pod in namespace {namespace}"));
-        }
-        Proof::Injected { revision: found, namespace } => {
-            format!("{who} answers as revision {found}: a dry-run pod in namespace {namespace} shows it")
-        }
-        Proof::NotInjected(namespace) => {
-            format!("{who} does not inject: a dry-run pod in namespace {namespace} came back without a proxy")
-        }
-        Proof::Refused(why) => format!("{who} refuses pods: {why}"),
-        Proof::Untried(why) => format!("whether {who} injects could not be proved: {why}"),
-    })
+fn check(proof: Proof, who: &str) -> Result<String, String> {
+    match proof {
+        Proof::Injected(namespace) => Ok(format!("{who} injects: proved by a dry-run pod in namespace {namespace}")),
+        Proof::Failed(why) => Err(format!("{who} does not inject: {why}")),
+        Proof::Refused(why) => Err(format!("{who} refuses pods: {why}")),
+        Proof::Untried(why) => Err(format!("whether {who} injects could not be proved: {why}")),
+    }
 }
 
 fn unproved_refusal(why: String) -> Refusal {

@@ -235,7 +235,7 @@ pub async fn relabel(
 /// Whether a failed write may have happened all the same: its answer was lost, or an intermediary spoke for the server.
 pub fn is_uncertain(cause: &Cause) -> bool {
     match cause {
-        Cause::Timeout | Cause::Broken | Cause::Unreachable(_) | Cause::Other(_) | Cause::Decode(_) => true,
+        Cause::Timeout | Cause::Broken | Cause::Unreachable(_) | Cause::Closed(_) | Cause::Other(_) | Cause::Decode(_) => true,
         Cause::Server(code, _) => *code >= 500,
         _ => false,
     }
@@ -451,6 +451,9 @@ mod tests {
         for cause in [Cause::Timeout, Cause::Server(504, String::new()), Cause::Other("the connection broke off".to_owned())] {
             assert!(is_uncertain(&cause), "{cause:?}");
         }
+        assert!(is_uncertain(&Cause::Closed("Connection reset by peer".to_owned())));
+        let (webhook, refused) = (Cause::Webhook(String::new()), Cause::Refused(String::new()));
+        assert!(!is_uncertain(&webhook) && !is_uncertain(&refused), "admission comes before anything is stored");
         for cause in [Cause::Forbidden, Cause::NotFound, Cause::Conflict(String::new()), Cause::Server(429, String::new())] {
             assert!(!is_uncertain(&cause), "{cause:?}");
         }

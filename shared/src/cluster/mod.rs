@@ -13,7 +13,6 @@ pub mod inventory;
 pub(crate) mod json_stream;
 mod list;
 pub mod probe;
-pub mod proof;
 pub(crate) mod protobuf;
 pub mod raw;
 pub mod read;

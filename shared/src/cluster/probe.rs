@@ -1,5 +1,6 @@
-//! Asks the API server what a new pod would get: a server-side dry run of a pod made from the workload's template. The
-//! real injector answers it (its webhooks have no side effects), and nothing is stored.
+//! Asks the API server what a new pod would get: a server-side dry run of a pod. The real injectors answer it (their webhooks have
+//! no side effects), and nothing is stored. A pod from a workload's template says what a restart would bring; one that only a
+//! certain injector is asked about proves that it answers.
 
 use std::collections::HashMap;
 
@@ -13,11 +14,12 @@ use super::failure::{Cause, Failure};
 use super::list::List;
 use super::request::get_json;
 use super::scope::WORKLOADS;
-use crate::comparison::Comparison;
+use crate::comparison::{Agreement, Comparison, Identity};
 use crate::injection::{Declined, Doubt, Injected, Injection, Pin, Refused};
 use crate::labels;
 use crate::needs::Needs;
 use crate::object::{Interner, Lookup, Pod, Resource, WorkloadRef};
+use crate::proof::Place;
 use crate::proxy::Proxy;
 use crate::state::Reason;
 use crate::template::Template;
@@ -47,29 +49,109 @@ pub fn needs_of(namespace: Option<&str>, kinds: impl IntoIterator<Item = Resourc
 }
 
 async fn probe_one(connection: &Connection, workload: &Workload) -> Injection {
-    match dry_run(connection, workload).await {
+    let id = &workload.id;
+    let pod = async {
+        let template = template_of(connection, workload).await?;
+        let metadata = json!({
+            // A name as the real pods' names are made; the API server completes it.
+            "generateName": format!("{}-", id.name),
+            "labels": template["metadata"]["labels"],
+            "annotations": template["metadata"]["annotations"],
+        });
+        let what = format!("asking the API server for a new pod of {id}");
+        dry_run(connection, &id.namespace, json!({"metadata": metadata, "spec": template["spec"]}), &what).await
+    };
+    match pod.await {
         Ok(pod) => injection_of(&pod, &workload.template),
         Err(failure) => injection_of_failure(&failure),
     }
 }
 
-/// Creates a pod as a dry run and gives what the API server makes of it.
-async fn dry_run(connection: &Connection, workload: &Workload) -> Result<Pod, Failure> {
-    let id = &workload.id;
-    let what = format!("asking the API server for a new pod of {id}");
-    let template = template_of(connection, workload).await?;
-    let body = json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            // A name as the real pods' names are made; the API server completes it.
-            "generateName": format!("{}-", id.name),
-            "labels": template["metadata"]["labels"],
-            "annotations": template["metadata"]["annotations"],
+/// What the try of an injector has shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// A pod got a proxy of the revision, in this namespace.
+    Injected(String),
+    /// It did not: a sentence about the pod.
+    Failed(String),
+    /// The injector does not answer, or not with anything that makes sense: why.
+    Refused(String),
+    /// No pod could be tried: why.
+    Untried(String),
+}
+
+/// Creates a pod as a dry run in the first of these places that takes one, and sees whether it gets a proxy of this revision.
+///
+/// # Errors
+/// When the API server cannot be reached.
+pub async fn prove(connection: &Connection, places: &[Place], revision: &str) -> Result<Proof, Failure> {
+    let mut untried = "no namespace was found in which only this injector would be asked".to_owned();
+    for place in places {
+        let namespace = &place.namespace;
+        let what = format!("asking for a pod in namespace {namespace} as a dry run");
+        let injection = match dry_run(connection, namespace, pod_in(place), &what).await {
+            Ok(pod) => injection_of(&pod, &Template::default()),
+            // A quota, a policy or a missing permission says nothing about the injector.
+            Err(failure) if matches!(failure.cause, Cause::Forbidden | Cause::Refused(_) | Cause::NotFound) => {
+                untried = failure.to_string();
+                continue;
+            }
+            Err(failure) => match injection_of_failure(&failure) {
+                Injection::Unknown(_) => return Err(failure),
+                refused => refused,
+            },
+        };
+        return Ok(proof(&injection, namespace, revision));
+    }
+    Ok(Proof::Untried(untried))
+}
+
+/// Whether what a pod got in a namespace is a proxy of this revision, by the rule that compares all proxies.
+fn proof(injection: &Injection, namespace: &str, revision: &str) -> Proof {
+    let pod = format!("a dry-run pod in namespace {namespace}");
+    match injection {
+        Injection::Injected(injected) => {
+            let wanted = Identity { revision: Some(revision), image: None };
+            match Comparison::of(injected, wanted).revision {
+                Agreement::Same => Proof::Injected(namespace.to_owned()),
+                Agreement::Different(_) => Proof::Failed(format!("{pod} got its proxy from revision {}", injected.revision)),
+                Agreement::Unknown => Proof::Failed(format!("{pod} got a proxy that names no revision")),
+            }
+        }
+        Injection::NoInjector => Proof::Failed(format!("{pod} got no proxy")),
+        Injection::Declined(declined) => Proof::Failed(format!("{pod} got no proxy: {}", declined.why)),
+        Injection::Refused(refused) => Proof::Refused(refused.why.clone()),
+        Injection::Unknown(doubt) => Proof::Untried(doubt.why.clone()),
+    }
+}
+
+/// What [`prove`] may ask for, where its first place is in this namespace.
+pub fn proof_needs(namespace: &str) -> Needs {
+    let more = format!(
+        "A pod is created as a dry run in namespace {namespace}; where that takes none, in another one, if you may create pods there."
+    );
+    Needs::default().require(Some(namespace), [Resource::Pods], &["create"]).note(&more)
+}
+
+/// The smallest pod that the strictest of Kubernetes' own policies takes.
+fn pod_in(place: &Place) -> Value {
+    json!({
+        "metadata": {"generateName": "mesh-proof-", "labels": place.labels},
+        "spec": {
+            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "app", "image": "pause",
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "runAsUser": 65535},
+            }],
         },
-        "spec": template["spec"],
-    });
-    let pod = post(connection, &Resource::Pods.path(Some(&id.namespace)), &body, &what, Persistence::DryRun).await?;
+    })
+}
+
+/// Creates a pod as a dry run and gives what the API server makes of it.
+async fn dry_run(connection: &Connection, namespace: &str, mut pod: Value, what: &str) -> Result<Pod, Failure> {
+    pod["apiVersion"] = "v1".into();
+    pod["kind"] = "Pod".into();
+    let pod = post(connection, &Resource::Pods.path(Some(namespace)), &pod, what, Persistence::DryRun).await?;
     serde_json::from_value(pod).map_err(|error| Failure::new(what, Cause::Decode(error.to_string())))
 }
 
@@ -188,14 +270,11 @@ fn pin(template: &Template) -> Option<Pin> {
 
 /// A webhook that does not answer refuses the pod; other refusals (quota, policy) say nothing about injection.
 fn injection_of_failure(failure: &Failure) -> Injection {
-    let text = failure.to_string();
-    let is_webhooks = text.contains("failed calling webhook");
+    let why = failure.to_string();
     match &failure.cause {
-        _ if is_webhooks => {
-            Injection::Refused(Refused { injector: String::new(), revision: None, why: text, is_unreachable: true })
-        }
-        Cause::Forbidden => Injection::Unknown(Doubt::new(Reason::Forbidden, text)),
-        _ => Injection::Unknown(Doubt::new(Reason::Probe, text)),
+        Cause::Webhook(_) => Injection::Refused(Refused { injector: String::new(), revision: None, why, is_unreachable: true }),
+        Cause::Forbidden => Injection::Unknown(Doubt::new(Reason::Forbidden, why)),
+        _ => Injection::Unknown(Doubt::new(Reason::Probe, why)),
     }
 }
 
@@ -225,5 +304,53 @@ pub fn completed(derived: &Injection, probed: Injection) -> Injection {
         }
         (Injection::Declined(derived), Injection::NoInjector) => Injection::Declined(derived.clone()),
         (_, probed) => probed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(metadata: Value, containers: Value) -> Pod {
+        serde_json::from_value(json!({"metadata": metadata, "spec": {"containers": containers}})).unwrap()
+    }
+
+    fn shown(pod: &Pod, revision: &str) -> Proof {
+        proof(&injection_of(pod, &Template::default()), "shop", revision)
+    }
+
+    #[test]
+    fn only_a_proxy_of_the_revision_proves_that_it_injects() {
+        let status = r#"{"containers":["istio-proxy"],"revision":"1-28-2"}"#;
+        let proxy = json!([{"name": "app"}, {"name": "istio-proxy", "image": "docker.io/istio/proxyv2:1.28.2"}]);
+        let injected = pod(json!({"annotations": {"istio.io/rev": "1-28-2", "sidecar.istio.io/status": status}}), proxy.clone());
+        assert_eq!(shown(&injected, "1-28-2"), Proof::Injected("shop".to_owned()));
+        let failed = |pod: &Pod, revision: &str| match shown(pod, revision) {
+            Proof::Failed(why) => why,
+            other => panic!("{other:?}"),
+        };
+        let other = "a dry-run pod in namespace shop got its proxy from revision 1-28-2";
+        assert_eq!(failed(&injected, "1-26-0"), other);
+        let nameless = pod(json!({"annotations": {"sidecar.istio.io/status": "{}"}}), proxy.clone());
+        assert_eq!(failed(&nameless, "1-28-2"), "a dry-run pod in namespace shop got a proxy that names no revision");
+        // What a pod says of itself is no proxy.
+        let without = pod(json!({"annotations": {"istio.io/rev": "1-28-2"}}), json!([{"name": "app"}]));
+        assert_eq!(failed(&without, "1-28-2"), "a dry-run pod in namespace shop got no proxy");
+        let empty =
+            pod(json!({"annotations": {"istio.io/rev": "1-28-2", "sidecar.istio.io/status": status}}), json!([{"name": "app"}]));
+        assert!(failed(&empty, "1-28-2").starts_with("a dry-run pod in namespace shop got no proxy: "));
+    }
+
+    #[test]
+    fn only_a_webhook_that_does_not_answer_refuses_a_pod() {
+        let of = |cause: Cause| injection_of_failure(&Failure::new("asking for a pod", cause));
+        let webhook = of(Cause::Webhook("failed calling webhook \"x\": EOF".to_owned()));
+        assert!(matches!(&webhook, Injection::Refused(refused) if refused.is_unreachable), "{webhook:?}");
+        assert!(matches!(proof(&webhook, "shop", "1-28-2"), Proof::Refused(_)));
+        let words = "failed calling webhook \"x\"".to_owned();
+        for other in [Cause::Refused(words.clone()), Cause::Server(500, words.clone()), Cause::Other(words)] {
+            assert!(matches!(of(other), Injection::Unknown(doubt) if doubt.reason == Reason::Probe));
+        }
+        assert!(matches!(of(Cause::Forbidden), Injection::Unknown(doubt) if doubt.reason == Reason::Forbidden));
     }
 }

@@ -163,7 +163,7 @@ pub(crate) async fn next_bytes(body: &mut Body, limit: Option<Duration>, what: &
     loop {
         match within(limit, body.frame(), what).await? {
             None => return Ok(None),
-            Some(Err(error)) => return Err(Failure::from_kube(what, error)),
+            Some(Err(error)) => return Err(Failure::from_body(what, &error)),
             Some(Ok(frame)) => {
                 if let Ok(bytes) = frame.into_data() {
                     return Ok(Some(bytes));

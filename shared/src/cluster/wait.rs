@@ -216,20 +216,16 @@ fn hope(failure: &Failure, has_answered: bool) -> Hope {
     match &failure.cause {
         Cause::Server(code, _) if failure.retry_after.is_some() && matches!(code, 429 | 500..=599) => whole,
         // A webhook that fails is no trouble of the server's, and seldom passes.
-        Cause::Server(500, why) if why.contains("webhook") => Hope::None,
+        Cause::Webhook(_) => Hope::None,
         Cause::Server(500, _) => Hope::Few(FEW),
         Cause::Server(429 | 502 | 503 | 504, _) if has_answered => whole,
         Cause::Server(429 | 502 | 503 | 504, _) => Hope::Few(FIRST_PAUSES.len()),
-        Cause::Unreachable(_) if has_answered => whole,
-        Cause::Unreachable(why) if is_reset(why) => Hope::Few(FIRST_PAUSES.len()),
+        Cause::Unreachable(_) | Cause::Closed(_) if has_answered => whole,
+        Cause::Closed(_) => Hope::Few(FIRST_PAUSES.len()),
         Cause::Timeout | Cause::Broken if has_answered => Hope::Few(FEW),
         Cause::Broken => Hope::Few(FIRST_PAUSES.len()),
         _ => Hope::None,
     }
-}
-
-fn is_reset(why: &str) -> bool {
-    why.contains("reset") || why.contains("closed") || why.contains("Broken pipe")
 }
 
 /// What one look at something shows.
@@ -341,6 +337,10 @@ mod tests {
         // A server that never answered may be the wrong address.
         assert_eq!(pauses(&busy(503, None), Repetition::Harmless, false).len(), 3);
         assert_eq!(total(&failure(Cause::Unreachable("refused".to_owned()), None), Repetition::Harmless, false), 0);
+        // What closes every connection is a server that goes away, or none at all.
+        let closed = failure(Cause::Closed("reset".to_owned()), None);
+        assert_eq!(total(&closed, Repetition::Harmless, true), BUDGET.as_secs());
+        assert_eq!(pauses(&closed, Repetition::Harmless, false).len(), 3);
     }
 
     #[test]
@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn what_does_not_pass_is_not_waited_for() {
         let budget = failure(Cause::DisruptionBudget("no".to_owned()), Some(10));
-        let webhook = failure(Cause::Server(500, "failed calling webhook \"x\"".to_owned()), None);
+        let webhook = failure(Cause::Webhook("failed calling webhook \"x\"".to_owned()), None);
         for failure in [failure(Cause::Forbidden, None), failure(Cause::NotFound, None), budget, webhook] {
             assert!(pauses(&failure, Repetition::Harmless, true).is_empty(), "{failure}");
         }

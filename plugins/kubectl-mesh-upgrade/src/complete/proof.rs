@@ -7,7 +7,7 @@ use mesh::change::Change;
 use mesh::cluster::apply::{Persistence, post};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
-use mesh::cluster::proof::{self, Proof, prove};
+use mesh::cluster::probe::{Proof, proof_needs, prove};
 use mesh::cluster::wait::{Look, Patience, Waited};
 use mesh::injection::answering_revision;
 use mesh::injector::Injector;
@@ -48,7 +48,7 @@ pub struct Works {
 /// What the proof may ask for.
 pub fn needs(namespace: &str) -> Needs {
     let virtual_services = [("networking.istio.io", "virtualservices")];
-    proof::needs(PLACE).require(Some(namespace), virtual_services, &["create"])
+    proof_needs(PLACE).require(Some(namespace), virtual_services, &["create"])
 }
 
 /// Tries what works: each injector by a pod, and the validator by configuration, as dry runs.
@@ -60,9 +60,9 @@ pub async fn works(connection: &Connection, snapshot: &Snapshot, namespace: &str
         Works { validation: validation(connection, namespace).await?, injectors: BTreeSet::new(), untried: BTreeMap::new() };
     for injector in injectors(snapshot) {
         match try_injector(connection, snapshot, injector).await? {
-            Trial::Answers => drop(works.injectors.insert(injector.configuration.clone())),
-            Trial::Untried(why) => drop(works.untried.insert(injector.configuration.clone(), why)),
-            Trial::Fails(_) => {}
+            Proof::Injected(_) => drop(works.injectors.insert(injector.configuration.clone())),
+            Proof::Untried(why) => drop(works.untried.insert(injector.configuration.clone(), why)),
+            Proof::Failed(_) | Proof::Refused(_) => {}
         }
     }
     Ok(works)
@@ -90,9 +90,10 @@ pub async fn lost(
         };
         let look = || async {
             Ok::<_, Failure>(match try_injector(connection, snapshot, injector).await? {
-                Trial::Answers => Look::Done(()),
-                Trial::Fails(why) => Look::NotYet(why),
-                Trial::Untried(why) => Look::NotYet(format!("it answered before, and cannot be tried now: {why}")),
+                Proof::Injected(_) => Look::Done(()),
+                Proof::Failed(why) => Look::NotYet(why),
+                Proof::Refused(why) => Look::NotYet(format!("pods are refused: {why}")),
+                Proof::Untried(why) => Look::NotYet(format!("it answered before, and cannot be tried now: {why}")),
             })
         };
         if let Waited::TimedOut(why) = Patience::learning().wait(look).await? {
@@ -116,32 +117,14 @@ pub async fn lost(
     Ok(lost)
 }
 
-/// How a try of an injector ended.
-enum Trial {
-    /// A pod got the proxy of the revision that answers for it.
-    Answers,
-    /// It did not: why.
-    Fails(String),
-    /// Nowhere would only this injector be asked, or nobody may try: why.
-    Untried(String),
-}
-
-async fn try_injector(connection: &Connection, snapshot: &Snapshot, injector: &Injector) -> Result<Trial, Failure> {
+async fn try_injector(connection: &Connection, snapshot: &Snapshot, injector: &Injector) -> Result<Proof, Failure> {
     let revision = match answering_revision(snapshot, injector) {
         Ok(revision) => revision,
-        Err(fault) => return Ok(Trial::Fails(format!("nobody answers for it: {}", fault.why))),
+        Err(fault) => return Ok(Proof::Failed(format!("nobody answers for it: {}", fault.why))),
     };
     let names: Vec<&str> = injector.tag.as_deref().into_iter().chain([revision.as_str()]).collect();
     let found = places(snapshot, &injector.configuration, &names, &[PLACE]);
-    Ok(match prove(connection, &found).await? {
-        Proof::Injected { revision: found, .. } if found == revision => Trial::Answers,
-        Proof::Untried(why) => Trial::Untried(why),
-        Proof::Injected { revision: found, namespace } => {
-            Trial::Fails(format!("a pod in namespace {namespace} gets revision {found}"))
-        }
-        Proof::NotInjected(namespace) => Trial::Fails(format!("a pod in namespace {namespace} gets no proxy")),
-        Proof::Refused(why) => Trial::Fails(format!("pods are refused: {why}")),
-    })
+    prove(connection, &found, &revision).await
 }
 
 /// The injectors in use, one of each webhook configuration.

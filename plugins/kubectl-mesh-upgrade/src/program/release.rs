@@ -2,6 +2,7 @@
 
 use mesh::advice::{Advice, Command};
 use std::collections::BTreeSet;
+use std::process::ExitStatus;
 
 use mesh::cluster::connection::Connection;
 use mesh::control_plane::revision_suffix;
@@ -72,8 +73,7 @@ impl Release {
             let output = Program::Helm.output(connection, &words).await?;
             if !output.status.success() {
                 let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-                // storage/driver.ErrReleaseNotFound of helm.sh/helm.
-                if why.contains("release: not found") && number.is_none() {
+                if number.is_none() && is_no_such_release(&output.status, &why) {
                     return Ok(None);
                 }
                 return Err(unreadable(name, namespace, &format!("{}: {why}", Program::Helm.line(&words))).into());
@@ -207,6 +207,12 @@ impl std::fmt::Display for Release {
     }
 }
 
+/// Whether helm says that there is no release of that name. Its exit code is the same for every error, so the line that it ends with
+/// has to tell (`ErrReleaseNotFound`, pkg/storage/driver/driver.go of helm/helm, 3.22 and 4.0).
+fn is_no_such_release(status: &ExitStatus, said: &str) -> bool {
+    status.code() == Some(1) && said.lines().next_back() == Some("Error: release: not found")
+}
+
 fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     object["metadata"]["labels"][key].as_str()
 }
@@ -259,6 +265,28 @@ mod tests {
             assert!(refusal.reason.ends_with("nothing was changed"), "{}", refusal.reason);
             refusal.details
         })
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_helms_own_sentence_says_that_a_release_is_not_there() {
+        use std::os::unix::process::ExitStatusExt;
+        let ended = |code: i32| ExitStatus::from_raw(code << 8);
+        assert!(is_no_such_release(&ended(1), "Error: release: not found"));
+        assert!(is_no_such_release(
+            &ended(1),
+            "WARNING: Kubernetes configuration file is group-readable.\nError: release: not found"
+        ));
+        for other in [
+            "",
+            "Error: Kubernetes cluster unreachable",
+            "Error: chart of the release: not found",
+            "Error: release: not found\nmore",
+        ] {
+            assert!(!is_no_such_release(&ended(1), other), "{other}");
+        }
+        assert!(!is_no_such_release(&ended(2), "Error: release: not found"));
+        assert!(!is_no_such_release(&ExitStatus::from_raw(9), "Error: release: not found"), "killed");
     }
 
     #[test]

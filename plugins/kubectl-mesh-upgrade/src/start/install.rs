@@ -9,7 +9,7 @@ use mesh::change::{Action, Subject};
 use mesh::cluster::apply::Persistence;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
-use mesh::cluster::proof::{Proof, prove};
+use mesh::cluster::probe::{Proof, prove};
 use mesh::cluster::raw::read_object;
 use mesh::cluster::wait::{Look, Patience, Waited};
 use mesh::cluster::{List, Unobserved, read};
@@ -176,15 +176,12 @@ impl Installation<'_> {
             let snapshot = read(self.connection, &scope, Detail::Workloads, &Unobserved).await?;
             let places: Vec<_> =
                 injectors.iter().flat_map(|injector| places(&snapshot, &injector.name, &[self.revision], &["default"])).collect();
-            let why = match prove(self.connection, &places).await? {
-                Proof::Injected { revision, namespace } if revision == self.revision => return Ok(Look::Done(namespace)),
-                Proof::Injected { revision, namespace } => {
-                    format!("a dry-run pod in namespace {namespace} got its proxy from revision {revision}")
+            Ok(match prove(self.connection, &places, self.revision).await? {
+                Proof::Injected(namespace) => Look::Done(namespace),
+                Proof::Failed(why) | Proof::Refused(why) | Proof::Untried(why) => {
+                    Look::NotYet(format!("revision {}: not proved to inject: {why}", self.revision))
                 }
-                Proof::NotInjected(namespace) => format!("a dry-run pod in namespace {namespace} got no proxy"),
-                Proof::Refused(why) | Proof::Untried(why) => why,
-            };
-            Ok(Look::NotYet(format!("revision {}: not proved to inject: {why}", self.revision)))
+            })
         };
         let namespace = self.wait(look).await?;
         Ok(self.events.proved(self.revision, &namespace, &mut session.terminal)?)

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mesh::cluster::Scope;
 use mesh::cluster::discovery::usual_plural;
-use mesh::cluster::proof;
+use mesh::cluster::probe::proof_needs as injection_needs;
 use mesh::needs::{GroupResource, Needs};
 use mesh::object::Resource;
 use mesh::session::Intent;
@@ -66,7 +66,7 @@ pub fn needs(scope: &Scope, intent: Intent) -> Needs {
 /// What waiting for a control plane, and proving that it injects, may ask for.
 pub fn proof_needs(namespace: &str) -> Needs {
     let namespace = Some(namespace);
-    proof::needs("default")
+    injection_needs("default")
         .require(namespace, [Resource::Deployments], &["get"])
         .require(None, [Resource::MutatingWebhookConfigurations], &["get"])
         .require(namespace, [Resource::EndpointSlices], &["list"])

@@ -33,6 +33,8 @@ enum Behaviour {
     AnswersAnything(&'static str),
     /// Closes before it has read the request, which the other side sees as a reset.
     Resets,
+    /// Writes this before it has read the request, and closes: the other side sees a reset in the middle of the answer.
+    AnswersAndResets(&'static str),
     /// Reads the request, writes this and then nothing more.
     FallsSilent(&'static str),
 }
@@ -60,6 +62,12 @@ fn serve(behaviours: &'static [Behaviour]) -> (String, Arc<Mutex<Vec<String>>>) 
                 }
                 // Bytes that were not read make the kernel send a reset.
                 Behaviour::Resets => while !matches!(stream.peek(&mut [0]), Ok(1)) {},
+                Behaviour::AnswersAndResets(beginning) => {
+                    while !matches!(stream.peek(&mut [0]), Ok(1)) {}
+                    stream.write_all(beginning.as_bytes()).unwrap();
+                    // A reset takes what was not read yet along.
+                    std::thread::sleep(Duration::from_millis(100));
+                }
                 Behaviour::FallsSilent(beginning) => {
                     seen.lock().unwrap().push(request(&mut stream));
                     stream.write_all(beginning.as_bytes()).unwrap();
@@ -377,6 +385,22 @@ async fn a_connection_that_is_reset_twice_is_made_again() {
     let (server, requests) = serve(&[Behaviour::Resets, Behaviour::Resets, Behaviour::Answers(EMPTY)]);
     ask(&flags(&["-s", &server])).await.unwrap();
     assert_eq!(requests.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_early_is_no_missing_server() {
+    const HALF: &str = "HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{\"a\"";
+    let (closed, _) = serve(&[Behaviour::AnswersAnything("")]);
+    let (cut, _) = serve(&[Behaviour::Answers(HALF)]);
+    let (reset, _) = serve(&[Behaviour::AnswersAndResets(HALF)]);
+    for server in [cut, reset] {
+        assert_eq!(failure(&flags(&["-s", &server])).await.cause, Cause::Broken, "{server}");
+    }
+    let (resets, _) = serve(&[Behaviour::Resets]);
+    for server in [closed, resets] {
+        let failure = failure(&flags(&["-s", &server])).await;
+        assert!(matches!(failure.cause, Cause::Closed(_)), "{failure}");
+    }
 }
 
 #[cfg(unix)]
