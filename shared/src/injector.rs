@@ -44,6 +44,16 @@ pub enum Target {
     Url(String),
 }
 
+impl Target {
+    /// The namespace of whoever answers, where that is in the cluster.
+    pub fn namespace(&self) -> Option<&str> {
+        match self {
+            Target::Service(service) => Some(&service.namespace),
+            Target::Url(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -18,6 +18,9 @@ pub struct Installation {
     pub services: Vec<Value>,
     /// Every Gateway, sorted by namespace and name.
     pub gateways: Vec<Value>,
+    /// The Deployments of control planes, sorted by namespace and name, as far as they could be read
+    /// ([`Snapshot::may_hide_control_planes`]).
+    pub istiods: Vec<Value>,
 }
 
 impl Installation {

@@ -5,7 +5,7 @@ mod builder;
 #[cfg(test)]
 mod ownership_tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 pub use builder::{Detail, Origin, SnapshotBuilder};
@@ -101,6 +101,13 @@ impl Snapshot {
     /// What to tell of the lists that are not there: what depends on them is not known.
     pub fn unread_findings(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| matches!(finding.code, Code::Forbidden | Code::Unread | Code::Undecodable))
+    }
+
+    /// The namespaces in which control planes are, or in which injectors say that they are.
+    pub fn control_plane_namespaces(&self) -> BTreeSet<String> {
+        let planes = self.control_planes.iter().map(|plane| plane.namespace.as_str()).filter(|namespace| !namespace.is_empty());
+        let targets = self.injectors.iter().filter_map(|injector| injector.target.namespace());
+        planes.chain(targets).map(str::to_owned).collect()
     }
 
     /// The control planes of a revision, in whichever namespace.

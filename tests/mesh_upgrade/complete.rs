@@ -1,13 +1,13 @@
 //! `complete`: a revision goes when nothing uses it, whole, and nothing else goes with it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use support::rbac::{explained, session_with};
+use support::rbac::{asked, explained, session_with};
 use support::{Cluster, Fate, Follows, Interceptor, IstioVersion, Options, Output, Revision, Session, Workload, plugin};
 
 use crate::dump::Dump;
@@ -36,9 +36,16 @@ fn what_belongs_to_the_revision_goes_and_nothing_else_as_with_istioctl() -> Resu
     let ours = cluster()?;
     ours.namespace("shop", Follows::Revision("1-28-2"))?.run(&Workload::deployment("web"))?;
     let before = Dump::of(&ours)?;
-    let shown = succeeded(session(&ours)?.run(["mesh-upgrade", "complete", "--remove", "1-26-0", "--dry-run"])?)?;
+    let recording = Interceptor::before(&ours, |_| Fate::Pass)?;
+    let through = |recording| plugin("mesh-upgrade")?.through(recording);
+    let shown = succeeded(through(&recording)?.run(["mesh-upgrade", "complete", "--remove", "1-26-0", "--dry-run"])?)?;
     assert_eq!(before.gone(&Dump::of(&ours)?), BTreeSet::new(), "a dry run deletes nothing");
-    let output = succeeded(session(&ours)?.run(REMOVE)?)?;
+    assert_eq!(read_more_often_than(1, &recording.requests()), BTreeMap::new());
+    let recording = recording.beside(|_| Fate::Pass)?;
+    let output = succeeded(through(&recording)?.run(REMOVE)?)?;
+    let requests = recording.requests();
+    let looks = requests.iter().take_while(|request| !request.starts_with("DELETE ")).cloned().collect::<Vec<_>>();
+    assert_eq!(read_more_often_than(2, &looks), BTreeMap::new(), "once to show it, once more before the first deletion");
     assert!(output.stderr.contains("pods are still injected, and configuration is still validated"), "{}", output.transcript());
     let order: Vec<usize> =
         ["validatingwebhook", "mutatingwebhook", "deployments/", "services/", "configmaps/", "clusterroles.", "serviceaccounts/"]
@@ -62,6 +69,21 @@ fn what_belongs_to_the_revision_goes_and_nothing_else_as_with_istioctl() -> Resu
     let by_istioctl = before.gone(&Dump::of(&theirs)?);
     assert_eq!(by_us, by_istioctl, "the same objects go");
     Ok(())
+}
+
+/// What was listed, or asked of discovery, more often than this.
+fn read_more_often_than(number: usize, requests: &[String]) -> BTreeMap<&str, usize> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let is_list = |request: &&String| {
+        let is_question = asked(request).is_none();
+        !request.contains("continue=") && (is_question || asked(request).is_some_and(|(.., verb)| verb == "list"))
+    };
+    for request in requests.iter().filter(is_list) {
+        *counts.entry(request).or_default() += 1;
+    }
+    assert!(counts.len() > 20, "{requests:#?}");
+    counts.retain(|_, count| *count > number);
+    counts
 }
 
 #[test]

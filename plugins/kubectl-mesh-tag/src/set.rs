@@ -1,8 +1,8 @@
 //! `mesh-tag set`, `undo` and `remove`.
 
 use mesh::cluster::connection::Connection;
-use mesh::cluster::users::{self, Users, ask_istiods};
-use mesh::cluster::{Pods, Scope, look};
+use mesh::cluster::users::{self, Leaving, Users};
+use mesh::cluster::{Pods, Scope, Unobserved, look};
 use mesh::execution::{self, Execution};
 use mesh::installation::Installation;
 use mesh::needs::Needs;
@@ -11,8 +11,8 @@ use mesh::tag::{RemoveRequest, SetRequest, plan_remove, plan_set, plan_undo, rem
 use mesh::terminal::exit::Exit;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::writing::WritingArgs;
+use mesh::uses::Departing;
 use mesh::uses::clients::check_attendance;
-use mesh::uses::{Departing, Departure, Uses, uses};
 use owo_colors::OwoColorize;
 
 use crate::args::{RemoveArgs, SetArgs, UndoArgs};
@@ -69,65 +69,44 @@ pub async fn undo(session: &mut Session, args: &UndoArgs) -> Result<Exit, Stop> 
         version: VERSION,
     };
     let removal = RemoveRequest { tag: &args.tag, istio_namespace: namespace.as_deref() };
-    let users = match undo_removes(&sight.installation, &args.tag) {
-        true => Some(users_of(&connection, &sight.installation, removal).await?),
-        false => None,
-    };
-    let plan = plan_undo(&sight.installation, &sight.census, &request, users.as_ref().map(|users| &users.uses))?;
-    if let Some(users) = &users {
-        users.check_clients(session, &sight.installation, args.accept_unseen_clients).await?;
+    if undo_removes(&sight.installation, &args.tag) {
+        let users = users_of(&connection, removal).await?;
+        let plan = plan_undo(&users.installation, &users.census, &request, Some(&users.uses))?;
+        check_clients(session, &users, args.accept_unseen_clients).await?;
+        return Execution { writing: &args.writing, installation: &users.installation }.run(&plan, session).await;
     }
-    let execution = Execution { writing: &args.writing, installation: &sight.installation };
-    execution.run(&plan, session).await
+    let plan = plan_undo(&sight.installation, &sight.census, &request, None)?;
+    Execution { writing: &args.writing, installation: &sight.installation }.run(&plan, session).await
 }
 
 /// Removes a tag.
 pub async fn remove(session: &mut Session, args: &RemoveArgs) -> Result<Exit, Stop> {
     let connection = session.connect_for(args.writing.dry_run.into()).await?;
-    let sight = look(&connection, session.istio_namespace(), Pods::All).await?;
     let namespace = session.flags.istio_namespace.clone();
     let request = RemoveRequest { tag: &args.tag, istio_namespace: namespace.as_deref() };
-    let users = users_of(&connection, &sight.installation, request).await?;
-    let plan = plan_remove(&sight.installation, &sight.census, request, &users.uses)?;
-    users.check_clients(session, &sight.installation, args.accept_unseen_clients).await?;
-    let execution = Execution { writing: &args.writing, installation: &sight.installation };
-    execution.run(&plan, session).await
+    let users = users_of(&connection, request).await?;
+    let plan = plan_remove(&users.installation, &users.census, request, &users.uses)?;
+    check_clients(session, &users, args.accept_unseen_clients).await?;
+    Execution { writing: &args.writing, installation: &users.installation }.run(&plan, session).await
 }
 
 /// Who uses a tag that is to go.
-struct TagUsers<'a> {
-    read: Users,
-    uses: Uses,
-    tag: &'a str,
-    namespace: String,
+async fn users_of(connection: &Connection, request: RemoveRequest<'_>) -> Result<Users, Stop> {
+    let leaving = Leaving { what: Departing::Tag, name: request.tag };
+    let namespace_of = |installation: &Installation| removed_tag(installation, request);
+    Ok(Users::read(connection, request.istio_namespace, leaving, &Unobserved, namespace_of).await??)
 }
 
-async fn users_of<'a>(
-    connection: &Connection,
-    installation: &Installation,
-    request: RemoveRequest<'a>,
-) -> Result<TagUsers<'a>, Stop> {
-    let namespace = removed_tag(installation, request)?;
-    let departure = Departure { what: Departing::Tag, name: request.tag, namespace: &namespace };
-    let read = Users::read(connection, request.istio_namespace, installation, &departure).await?;
-    let uses = uses(&read.evidence(installation), &departure);
-    Ok(TagUsers { read, uses, tag: request.tag, namespace })
-}
-
-impl TagUsers<'_> {
-    /// Clients elsewhere may know the tag by its Service, and nothing here shows them.
-    async fn check_clients(&self, session: &mut Session, installation: &Installation, is_accepted: bool) -> Result<(), Stop> {
-        let signs = &self.uses.unseen.signs;
-        if signs.is_empty() || is_accepted {
-            return Ok(());
-        }
-        let connection = session.connect().await?;
-        let departure = Departure { what: Departing::Tag, name: self.tag, namespace: &self.namespace };
-        let attendance = ask_istiods(&connection, &self.read.evidence(installation), &departure).await;
-        let note = check_attendance(&departure, signs, attendance)?;
-        writeln!(session.terminal.err, "{} {note}", "note:".style(session.terminal.err_styles.warning))?;
-        Ok(())
+/// Clients elsewhere may know the tag by its Service, and nothing here shows them.
+async fn check_clients(session: &mut Session, users: &Users, is_accepted: bool) -> Result<(), Stop> {
+    let signs = &users.uses.unseen.signs;
+    if signs.is_empty() || is_accepted {
+        return Ok(());
     }
+    let connection = session.connect().await?;
+    let note = check_attendance(&users.departure(), signs, users.ask_istiods(&connection).await)?;
+    writeln!(session.terminal.err, "{} {note}", "note:".style(session.terminal.err_styles.warning))?;
+    Ok(())
 }
 
 fn now() -> String {

@@ -13,7 +13,6 @@ use mesh::change::Change;
 use mesh::cluster::apply::{Persistence, carry_out};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
-use mesh::cluster::read::installation_needs;
 use mesh::cluster::{Scope, read_installation, users};
 use mesh::needs::Needs;
 use mesh::refusal::Refusal;
@@ -32,7 +31,6 @@ use crate::complete::sight::Sight;
 use crate::program::Program;
 use crate::program::needs::uninstall_needs;
 use crate::program::release::Release;
-use crate::survey;
 
 /// Arguments of `complete`.
 #[derive(Args, Clone, Debug)]
@@ -87,8 +85,7 @@ pub fn anybodys_removal_needs(intent: Intent, scope: &Scope) -> Needs {
 /// What looking at everything that uses a revision, and removing it, may ask for.
 pub fn removal_needs(intent: Intent, scope: &Scope) -> Needs {
     let namespace = scope.control_plane_namespace();
-    let reading = [survey::needs(scope), installation_needs(scope), users::needs(scope), removal::reading_needs(namespace)];
-    let reading: Needs = reading.into_iter().collect();
+    let reading = users::needs(scope).and(removal::reading_needs(namespace));
     match intent {
         Intent::Read => reading,
         Intent::Write => reading.and(removal::needs(namespace)).and(proof::needs(namespace)),
@@ -101,7 +98,7 @@ pub async fn run(session: &mut Session, args: &CompleteArgs) -> Result<Exit, Sto
     let sight = Sight::look(session, &args.remove).await?;
     let removal = sight.decide(session).await?;
     print(session, args, &sight, &removal)?;
-    check_uses(&sight.uses, args, &session.terminal.advisor)?;
+    check_uses(&sight.users.uses, args, &session.terminal.advisor)?;
     if let Some(note) = check_clients(session, args, &sight).await? {
         writeln!(session.terminal.err, "{} {note}", "note:".style(session.terminal.err_styles.warning))?;
     }
@@ -110,12 +107,12 @@ pub async fn run(session: &mut Session, args: &CompleteArgs) -> Result<Exit, Sto
     if args.dry_run {
         return Ok(Exit::Done);
     }
-    let question = format!("Remove revision {} from namespace {}?", args.remove, sight.namespace);
+    let question = format!("Remove revision {} from namespace {}?", args.remove, sight.namespace());
     session.ask(&question, Consent::from_flag(args.yes)).await?;
     let before = what_works(session, &sight).await?;
     // The cluster has gone on while it was looked at, shown and asked about: what is deleted is decided anew.
     let sight = Sight::look(session, &args.remove).await?;
-    check_uses(&sight.uses, args, &session.terminal.advisor)?;
+    check_uses(&sight.users.uses, args, &session.terminal.advisor)?;
     check_clients(session, args, &sight).await?;
     let now = sight.decide(session).await?;
     now.check_against(&removal)?;
@@ -150,19 +147,19 @@ async fn check_release(session: &mut Session, sight: &Sight, removal: &Removal) 
     let connection = session.connect().await?;
     Program::Helm.check(&connection).await?;
     let Some(held) = Release::read(&connection, release, namespace).await? else {
-        let revision = sight.departure().name;
+        let revision = sight.users.departure().name;
         let reason =
             format!("revision {revision} says that release {release} -n {namespace} of helm holds it, and there is none");
         let list = Command::helm("list --all").flag("--namespace", namespace);
         return Err(Refusal::new(reason, Advice::run(list).and_say(" shows what there is")).into());
     };
-    Ok(held.check_removal(sight.departure().name, &sight.namespace, sight.installation())?)
+    Ok(held.check_removal(sight.users.departure().name, sight.namespace(), sight.installation())?)
 }
 
 /// What works before anything is deleted. Who may not try that cannot prove afterwards that nothing was lost.
 async fn what_works(session: &mut Session, sight: &Sight) -> Result<Works, Stop> {
     let connection = session.connect().await?;
-    let works = proof::works(&connection, &sight.installation().snapshot, &sight.namespace).await?;
+    let works = proof::works(&connection, &sight.installation().snapshot, sight.namespace()).await?;
     if let Validation::Denied(why) = &works.validation {
         let reason = format!("whether configuration is validated cannot be tried, so nobody would see it stop: {why}");
         return Err(Refusal::new(reason, "--explain-rbac prints what this command needs").into());
@@ -211,7 +208,7 @@ async fn loss(
         return Ok(Loss::Left(left));
     }
     let installation = read_installation(connection, istio_namespace).await?;
-    let lost = proof::lost(connection, before, &installation.snapshot, &sight.namespace, changes).await?;
+    let lost = proof::lost(connection, before, &installation.snapshot, sight.namespace(), changes).await?;
     Ok(if lost.is_empty() { Loss::None } else { Loss::Lost(lost) })
 }
 

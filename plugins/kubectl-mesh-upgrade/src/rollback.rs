@@ -4,13 +4,14 @@ mod plan;
 
 use mesh::advice::{Advice, Command};
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 
 use clap::Args;
 use jiff::Timestamp;
 use mesh::change::Subject;
 use mesh::cluster::apply::{Persistence, relabel, relabel_needs};
 use mesh::cluster::connection::Connection;
-use mesh::cluster::users::{self, Users};
+use mesh::cluster::users::{self, Leaving, Users};
 use mesh::cluster::{List, Pods, Scope, Unobserved, look, read};
 use mesh::execution::{self, Execution};
 use mesh::installation::{Installation, name, namespace};
@@ -28,7 +29,7 @@ use mesh::terminal::question::Consent;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use mesh::terminal::writing::{DryRun, WritingArgs};
-use mesh::uses::{Departing, Departure, Uses, uses};
+use mesh::uses::{Departing, Uses};
 use mesh::verdict::verdicts;
 use owo_colors::OwoColorize;
 use serde_json::Value;
@@ -185,9 +186,9 @@ async fn default_users(
         return Ok(None);
     }
     let Ok(namespace) = removed_tag(installation, RemoveRequest { tag: tag::DEFAULT, istio_namespace }) else { return Ok(None) };
-    let departure = Departure { what: Departing::Tag, name: tag::DEFAULT, namespace: &namespace };
-    let users = Users::read(connection, istio_namespace, installation, &departure).await?;
-    Ok(Some(uses(&users.evidence(installation), &departure)))
+    let leaving = Leaving { what: Departing::Tag, name: tag::DEFAULT };
+    let Ok(users) = Users::read(connection, istio_namespace, leaving, &Unobserved, |_| Ok::<_, Infallible>(namespace)).await?;
+    Ok(Some(users.uses))
 }
 
 /// Tags first: whoever follows one follows at once. Then the labels that name the revision itself.

@@ -1,25 +1,25 @@
 //! One look at the mesh, for the verbs that only look: the snapshot, and what of the control planes' own objects it leaves
 //! out.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use mesh::cluster::connection::Connection;
-use mesh::cluster::failure::Failure;
-use mesh::cluster::{Begin, List, Observer, Scope, Unobserved, read};
+use mesh::cluster::{Begin, List, Observer, Scope, read};
+use mesh::installation::{label, name, namespace};
+use mesh::labels;
 use mesh::needs::Needs;
-use mesh::object::{Encoded, Object, Resource};
+use mesh::object::{Object, Resource};
 use mesh::session::Session;
-use mesh::snapshot::{Detail, Snapshot};
+use mesh::snapshot::{Detail, Snapshot, UnreadCause};
+use mesh::terminal::Terminal;
 use mesh::terminal::progress::Progress;
 use mesh::terminal::stop::Stop;
 use owo_colors::OwoColorize;
 use serde_json::Value;
 
 use crate::revisions::{Revision, revisions};
-
-/// Selects the Deployments of control planes, wherever they are.
-fn istiod_deployments() -> List {
-    List::of(Resource::Deployments).labelled("app", "istiod")
-}
 
 /// What was seen.
 pub struct Survey {
@@ -40,29 +40,34 @@ pub struct Survey {
 /// # Errors
 /// When pods cannot be listed or the API server cannot be reached; see [`read()`].
 pub async fn survey(session: &mut Session, namespace: Option<&str>) -> Result<Survey, Stop> {
-    survey_seen_by(session, namespace, &Unobserved).await
-}
-
-/// As [`survey`]; an observer sees every object on its way in.
-///
-/// # Errors
-/// As [`survey`].
-pub async fn survey_seen_by(session: &mut Session, namespace: Option<&str>, observer: &impl Observer) -> Result<Survey, Stop> {
     let connection = session.connect().await?;
     let progress = Progress::start(session.terminal.err_audience, "objects");
-    let counter = Counter { progress: &progress, observer };
-    let scope = scope(session, namespace);
-    let snapshot = read(&connection, &scope, Detail::Workloads, &counter);
-    let (snapshot, istiods) = futures::join!(snapshot, istiods(&connection, session.istio_namespace()));
-    let (snapshot, istiods) = (snapshot?, istiods?);
+    let counter = Counter::new(&progress);
+    let snapshot = read(&connection, &scope(session, namespace), Detail::Workloads, &counter).await?;
     progress.clear();
+    tell_warnings(&connection, &mut session.terminal);
+    let istiods: Vec<Value> = counter.istiods.into_inner().into_values().collect();
+    let revisions = revisions(&snapshot, &istiods);
+    let istiods_unread = snapshot.may_hide_control_planes.then(|| why_hidden(&snapshot));
+    Ok(Survey { snapshot, revisions, istiods, istiods_unread, now: Timestamp::now() })
+}
+
+/// Passes on what the API server has warned of.
+pub fn tell_warnings(connection: &Connection, terminal: &mut Terminal) {
     for warning in connection.take_warnings() {
         // A warning that cannot be written is no reason to fail.
-        let _ = writeln!(session.terminal.err, "{} {warning}", "Warning:".style(session.terminal.err_styles.warning));
+        let _ = writeln!(terminal.err, "{} {warning}", "Warning:".style(terminal.err_styles.warning));
     }
-    let (istiods, istiods_unread) = istiods;
-    let revisions = revisions(&snapshot, &istiods);
-    Ok(Survey { snapshot, revisions, istiods, istiods_unread, now: Timestamp::now() })
+}
+
+/// Why there may be control planes that nobody could see.
+fn why_hidden(snapshot: &Snapshot) -> String {
+    let deployments = snapshot.unread.iter().find(|unread| unread.resource == Resource::Deployments);
+    match deployments.map(|unread| &unread.cause) {
+        Some(UnreadCause::Failed(why)) => why.clone(),
+        Some(UnreadCause::Forbidden) => "listing deployments.apps is denied".to_owned(),
+        _ => "deployments.apps cannot be listed everywhere".to_owned(),
+    }
 }
 
 /// What to read.
@@ -72,43 +77,44 @@ pub fn scope(session: &Session, namespace: Option<&str>) -> Scope {
 
 /// What [`survey`] may ask for.
 pub fn needs(scope: &Scope) -> Needs {
-    read::needs(scope).require(None, [Resource::Deployments], &["list"])
+    read::needs(scope)
 }
 
-/// The Deployments of control planes, whole: for their age, owner and conditions; and why they may not be all. Where only one
-/// namespace may be read, those that are there.
-async fn istiods(connection: &Connection, istio_namespace: Option<&str>) -> Result<(Vec<Value>, Option<String>), Failure> {
-    match istiod_deployments().whole(connection).await {
-        Err(failure) if failure.cause.is_tolerable() => {
-            let why = failure.to_string();
-            let namespace = istio_namespace.unwrap_or("istio-system");
-            match istiod_deployments().in_namespace(namespace).whole(connection).await {
-                Err(failure) if failure.cause.is_tolerable() => Ok((Vec::new(), Some(why))),
-                found => Ok((found?, Some(why))),
-            }
-        }
-        found => Ok((found?, None)),
-    }
-}
-
-/// Counts for the progress line, and lets somebody else see too.
-struct Counter<'a, O> {
+/// Counts for the progress line, and keeps the Deployments of control planes whole: for their age, owner and conditions.
+pub struct Counter<'a> {
     progress: &'a Progress,
-    observer: &'a O,
+    /// By namespace and name.
+    istiods: RefCell<BTreeMap<(String, String), Value>>,
 }
 
-impl<O: Observer> Observer for Counter<'_, O> {
-    fn encoded(&self, object: &Object, encoded: Encoded<'_>) {
-        self.observer.encoded(object, encoded);
+impl<'a> Counter<'a> {
+    /// One that has seen nothing.
+    pub fn new(progress: &'a Progress) -> Counter<'a> {
+        Counter { progress, istiods: RefCell::default() }
     }
+}
 
-    fn object(&self, object: &Object) {
+impl Observer for Counter<'_> {
+    fn object(&self, _object: &Object) {
         self.progress.add_one();
-        self.observer.object(object);
     }
 
-    fn restart(&self, list: &List, begin: Begin) {
+    fn whole(&self, resource: Resource, json: &str) {
+        if resource != Resource::Deployments {
+            return;
+        }
+        // What cannot be understood is told by whoever reads it.
+        let Ok(mut object) = serde_json::from_str::<Value>(json) else { return };
+        if label(&object, labels::APP) == Some("istiod") {
+            object["apiVersion"] = resource.api_version().into();
+            object["kind"] = resource.kind().into();
+            let key = (namespace(&object).to_owned(), name(&object).to_owned());
+            self.istiods.borrow_mut().insert(key, object);
+        }
+    }
+
+    fn restart(&self, list: &List, _begin: Begin) {
         self.progress.restart();
-        self.observer.restart(list, begin);
+        self.istiods.borrow_mut().retain(|(namespace, _), _| !list.covers(Resource::Deployments, namespace));
     }
 }

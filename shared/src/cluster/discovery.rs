@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::stream::{self, StreamExt};
 use serde_json::Value;
 
 use super::connection::Connection;
@@ -10,6 +11,9 @@ use super::list::GroupVersionResource;
 use super::raw::read_path;
 use crate::object::naming;
 use crate::terminal::shown::visible;
+
+/// So many groups are asked for at once.
+const AT_ONCE: usize = 4;
 
 /// How a kind is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,13 +86,22 @@ pub async fn served_lists(connection: &Connection, is_wanted: impl Fn(&str) -> b
         return Ok(served);
     };
     let wanted = groups.iter().filter(|group| group["name"].as_str().is_some_and(&is_wanted));
-    for (group, version) in wanted.flat_map(versions) {
-        if !naming::is_api_version(&format!("{group}/{version}")) {
-            served.unread.push(format!("{} is no group and version of Kubernetes", visible(&format!("{group}/{version}"))));
-            continue;
-        }
+    let is_name = |(group, version): &(String, String)| naming::is_api_version(&format!("{group}/{version}"));
+    let (wanted, others): (Vec<_>, Vec<_>) = wanted.flat_map(versions).partition(is_name);
+    let is_none = |(group, version): (String, String)| {
+        format!("{} is no group and version of Kubernetes", visible(&format!("{group}/{version}")))
+    };
+    served.unread.extend(others.into_iter().map(is_none));
+    let asked = wanted.into_iter().map(|(group, version)| async move {
         let what = format!("asking which kinds of {group}/{version} are served");
-        match read_path(connection, &format!("/apis/{group}/{version}"), &what).await {
+        let kinds = read_path(connection, &format!("/apis/{group}/{version}"), &what).await;
+        (group, version, kinds)
+    });
+    let asked: Vec<_> = asked.collect();
+    // In their order: the preferred version of a group comes first.
+    let mut answers = stream::iter(asked).buffered(AT_ONCE);
+    while let Some((group, version, kinds)) = answers.next().await {
+        match kinds {
             Ok(kinds) => served.add(&group, &version, &kinds),
             // It stood in the list of groups, so there is something: an API service that does not answer, or one that has just gone.
             Err(failure) if failure.cause.is_tolerable() || failure.cause == Cause::NotFound => {

@@ -1,22 +1,20 @@
 //! Reads the inventory: everything beyond a snapshot that may need a revision or a tag. The kinds of Istio and of the Gateway API are
 //! found by discovery, whatever they are and at whichever version they are served. What is not to be had is noted, and stays unknown.
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 
 use super::connection::Connection;
 use super::discovery::served_lists;
-use super::failure::{Cause, Failure};
-use super::list::{Begin, Found, GroupVersionResource, List, Observer};
+use super::failure::Failure;
+use super::list::{Found, GroupVersionResource, List};
 use super::raw::read_object;
 use crate::change::Subject;
 use crate::labels;
 use crate::needs::{EVERY_RESOURCE, Needs};
-use crate::object::{Encoded, Object, Resource};
-use crate::uses::callers::{Callers, CallersBuilder};
+use crate::object::Resource;
 use crate::uses::inventory::{Inventory, Listed, Relevance, is_mesh_group};
 
 /// Groups of kinds that every mesh may have, for those who have to grant the reading of them before it is known what is served.
@@ -32,8 +30,7 @@ const MESH_GROUPS: [&str; 7] = [
 
 /// Kinds of Kubernetes and of OpenShift whose objects may name a Service or make pods. Those that an API server does not serve have
 /// none.
-const KINDS: [(&str, &str, &str); 14] = [
-    ("", "v1", "services"),
+const KINDS: [(&str, &str, &str); 13] = [
     ("", "v1", "replicationcontrollers"),
     ("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations"),
     ("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies"),
@@ -60,23 +57,61 @@ const AT_ONCE: usize = 3;
 
 /// Where to look for what, beyond what is looked for everywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Places {
+pub(super) struct Places {
     /// The namespaces of control planes.
-    pub control_planes: BTreeSet<String>,
+    pub(super) control_planes: BTreeSet<String>,
     /// What makes an object matter.
-    pub relevance: Relevance,
+    pub(super) relevance: Relevance,
 }
 
-/// Reads it.
+/// Objects that were read as a part of something else, whole, by their lists: those lists are not read again. One that was denied
+/// is unread there.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AlreadyRead {
+    /// Lists of everything of a kind.
+    pub(super) kinds: BTreeMap<Resource, Vec<Value>>,
+    /// Services, and the namespaces that they are all Services of.
+    pub(super) services: Vec<Value>,
+    /// Those namespaces.
+    pub(super) namespaces_of_services: BTreeSet<String>,
+}
+
+impl AlreadyRead {
+    fn holds(&self, list: &List) -> bool {
+        list.resource().is_some_and(|resource| self.kinds.contains_key(&resource))
+    }
+
+    /// The objects that may matter.
+    fn relevant(self, relevance: &Relevance) -> impl Iterator<Item = Listed> {
+        let listed = |resource: Resource, object: Value| {
+            let kept = is_kept_whole(resource.plural()) || relevance.keeps(&object.to_string());
+            kept.then(|| Listed { group: resource.group().to_owned(), plural: resource.plural().to_owned(), object })
+        };
+        let kinds =
+            self.kinds.into_iter().flat_map(|(resource, objects)| objects.into_iter().map(move |object| (resource, object)));
+        let services = self.services.into_iter().map(|object| (Resource::Services, object));
+        kinds.chain(services).filter_map(move |(resource, object)| listed(resource, object))
+    }
+}
+
+/// Reads it, but for ReplicaSets that nobody controls: [`bare_replica_sets`].
 ///
 /// # Errors
 /// When the API server cannot be reached or does not know the user. What is denied stands in the inventory as unread.
-pub async fn read_inventory(connection: &Connection, places: &Places) -> Result<Inventory, Failure> {
+pub(super) async fn read_inventory(
+    connection: &Connection,
+    places: &Places,
+    already_read: AlreadyRead,
+) -> Result<Inventory, Failure> {
     let mut inventory = Inventory::default();
     let served = served_lists(connection, is_mesh_group).await?;
     inventory.unread.extend(served.unread);
     let of_the_mesh = served.lists.into_iter().map(List::of);
     let plain = KINDS.into_iter().map(List::of);
+    // Field selectors know the namespace of every kind.
+    let elsewhere = already_read.namespaces_of_services.iter().map(|namespace| format!("metadata.namespace!={namespace}"));
+    let services = elsewhere.fold(List::of(Resource::Services), |list, requirement| list.with_fields(&requirement));
+    let everywhere = of_the_mesh.chain(plain).filter(|list| !already_read.holds(list)).chain([services]);
     let slices = List::of(Resource::EndpointSlices).selected_by(WRITTEN_SLICES);
     let local = places.control_planes.iter().flat_map(|namespace| {
         let istiods = List::of(Resource::Pods).labelled(labels::APP, "istiod");
@@ -87,13 +122,14 @@ pub async fn read_inventory(connection: &Connection, places: &Places) -> Result<
         let list = List::of(("", "v1", "secrets")).labelled(labels::MULTI_CLUSTER, "true").in_namespace(namespace);
         (list, Content::Metadata)
     });
-    let lists = of_the_mesh.chain(plain).chain([slices]).chain(local).map(|list| (list, Content::Whole)).chain(secrets);
-    let reads = lists.map(|(list, content)| read_one(connection, list, content, &places.relevance));
+    let lists = everywhere.chain([slices]).chain(local).map(|list| (list, Content::Whole)).chain(secrets);
+    let lists: Vec<(List, Content)> = lists.collect();
+    let reads = lists.into_iter().map(|(list, content)| read_one(connection, list, content, &places.relevance));
     let parts: Vec<Inventory> = stream::iter(reads).buffered(AT_ONCE).try_collect().await?;
-    for part in parts.into_iter().chain([bare_replica_sets(connection).await?]) {
-        inventory.objects.extend(part.objects);
-        inventory.unread.extend(part.unread);
+    for part in parts {
+        inventory.add(part);
     }
+    inventory.objects.extend(already_read.relevant(&places.relevance));
     Ok(inventory)
 }
 
@@ -101,13 +137,21 @@ pub async fn read_inventory(connection: &Connection, places: &Places) -> Result<
 /// groups below `istio.io`.
 pub fn needs(control_plane: &str) -> Needs {
     let kinds = KINDS.iter().map(|(group, _, plural)| (*group, *plural));
-    let of_namespace = [("", "configmaps"), ("", "pods"), ("", "secrets")];
-    Needs::default()
+    mesh_kinds_needs()
         .require(None, kinds, &["list"])
-        .require(None, MESH_GROUPS.map(|group| (group, EVERY_RESOURCE)), &["list"])
-        .require(None, [("discovery.k8s.io", "endpointslices"), ("apps", "replicasets")], &["list"])
+        .require(None, [("", "services"), ("discovery.k8s.io", "endpointslices"), ("apps", "replicasets")], &["list"])
         .prefer(None, [("apps", "replicasets")], &["get"])
-        .require(Some(control_plane), of_namespace, &["list"])
+        .and(needs_in(control_plane))
+}
+
+/// What listing every kind of Istio's and of the Gateway API's asks for.
+pub fn mesh_kinds_needs() -> Needs {
+    Needs::default().require(None, MESH_GROUPS.map(|group| (group, EVERY_RESOURCE)), &["list"])
+}
+
+/// What [`read_inventory`] asks for in each namespace that has a control plane.
+pub(super) fn needs_in(namespace: &str) -> Needs {
+    Needs::default().require(Some(namespace), [("", "configmaps"), ("", "pods"), ("", "secrets")], &["list"])
 }
 
 /// How much of an object is asked for.
@@ -119,11 +163,7 @@ enum Content {
 
 async fn read_one(connection: &Connection, list: List, content: Content, relevance: &Relevance) -> Result<Inventory, Failure> {
     let GroupVersionResource { group, resource, .. } = list.kind().clone();
-    // All of these matter whatever they say.
-    let is_kept_whole = matches!(&*resource, "workloadgroups" | "workloadentries" | "cronjobs" | "jobs" | "secrets" | "pods")
-        // Gateways follow the tag that their namespace names, and say nothing of it themselves.
-        || matches!(&*resource, "replicationcontrollers" | "deploymentconfigs" | "gateways");
-    let keep = |text: &str| is_kept_whole || relevance.keeps(text);
+    let keep = |text: &str| is_kept_whole(&resource) || relevance.keeps(text);
     let items = match content {
         Content::Whole => list.whole_where(connection, keep).await,
         Content::Metadata => list.metadata(connection).await,
@@ -143,54 +183,33 @@ async fn read_one(connection: &Connection, list: List, content: Content, relevan
     })
 }
 
-/// ReplicaSets that nobody controls: all others are the history of a Deployment, or its pods are seen.
-async fn bare_replica_sets(connection: &Connection) -> Result<Inventory, Failure> {
-    let list = List::of(Resource::ReplicaSets).metadata_only();
-    let objects = match list.objects(connection).await {
-        Ok(objects) => objects,
-        Err(failure) if failure.cause.is_tolerable() || matches!(failure.cause, Cause::Decode(_)) => {
-            return Ok(Inventory { objects: Vec::new(), unread: vec![failure.to_string()] });
+/// Whether objects of this kind matter whatever they say.
+fn is_kept_whole(plural: &str) -> bool {
+    matches!(plural, "workloadgroups" | "workloadentries" | "cronjobs" | "jobs" | "secrets" | "pods")
+        // Gateways follow the tag that their namespace names, and say nothing of it themselves.
+        || matches!(plural, "replicationcontrollers" | "deploymentconfigs" | "gateways")
+}
+
+/// Reads ReplicaSets that nobody controls: all others are the history of a Deployment, or its pods are seen.
+///
+/// # Errors
+/// As [`read_inventory`].
+pub(super) async fn bare_replica_sets(connection: &Connection, bare: BTreeSet<(String, String)>) -> Result<Inventory, Failure> {
+    let reads = bare.into_iter().map(|(namespace, name)| async move {
+        match read_object(connection, &Subject::new(Resource::ReplicaSets, Some(&namespace), &name)).await {
+            Ok(object) => Ok(Inventory { objects: object.map(replica_set).into_iter().collect(), unread: Vec::new() }),
+            Err(failure) if failure.cause.is_tolerable() => {
+                Ok(Inventory { objects: Vec::new(), unread: vec![failure.to_string()] })
+            }
+            Err(failure) => Err(failure),
         }
-        Err(failure) => return Err(failure),
-    };
-    let bare = objects.iter().map(Object::metadata).filter(|metadata| metadata.controller().is_none());
+    });
+    let parts: Vec<Inventory> = stream::iter(reads).buffered(AT_ONCE).try_collect().await?;
     let mut inventory = Inventory::default();
-    for metadata in bare {
-        let subject = Subject::new(Resource::ReplicaSets, Some(&metadata.namespace), &metadata.name);
-        match read_object(connection, &subject).await {
-            Ok(object) => inventory.objects.extend(object.map(replica_set)),
-            Err(failure) if failure.cause.is_tolerable() => inventory.unread.push(failure.to_string()),
-            Err(failure) => return Err(failure),
-        }
-    }
+    parts.into_iter().for_each(|part| inventory.add(part));
     Ok(inventory)
 }
 
 fn replica_set(object: Value) -> Listed {
     Listed { group: "apps".to_owned(), plural: Resource::ReplicaSets.plural().to_owned(), object }
-}
-
-/// Sees whom pods and templates call while they arrive.
-#[derive(Default)]
-pub struct CallersObserver(RefCell<CallersBuilder>);
-
-impl CallersObserver {
-    /// What it has seen.
-    pub fn callers(self) -> Callers {
-        self.0.into_inner().build()
-    }
-}
-
-impl Observer for CallersObserver {
-    fn object(&self, _object: &Object) {}
-
-    fn encoded(&self, object: &Object, encoded: Encoded<'_>) {
-        self.0.borrow_mut().add(object, encoded);
-    }
-
-    fn restart(&self, list: &List, _begin: Begin) {
-        if let Some(resource) = list.resource() {
-            self.0.borrow_mut().forget(resource);
-        }
-    }
 }

@@ -256,6 +256,12 @@ impl List {
         List { form: Form::Metadata, ..self }
     }
 
+    /// Each object whole, in the text that the API server sends.
+    #[must_use]
+    pub fn as_json(self) -> List {
+        List { form: Form::Json, ..self }
+    }
+
     /// What is listed.
     pub fn kind(&self) -> &GroupVersionResource {
         &self.kind
@@ -299,7 +305,7 @@ impl List {
     /// # Errors
     /// As [`List::whole`].
     pub async fn whole_where(self, connection: &Connection, keep: impl Fn(&str) -> bool) -> Result<Vec<Value>, Failure> {
-        List { form: Form::Json, ..self }.values(connection, keep).await
+        self.as_json().values(connection, keep).await
     }
 
     /// Reads nothing but the metadata of each object, as JSON: no data of it leaves the API server.
@@ -382,7 +388,7 @@ impl List {
 
     /// The version of the list at this moment, from which its changes can be watched.
     pub(crate) async fn resource_version(&self, connection: &Connection) -> Result<String, Failure> {
-        let list = List { form: Form::Json, ..self.clone() };
+        let list = self.clone().as_json();
         let response = list.request(connection, None, 1).await?;
         let mut page = PageReader::new(&list, connection.request_timeout, response);
         page.read_all(&|_| {}).await?;

@@ -2,11 +2,9 @@
 //! answers ask for. A list that is denied costs only what depends on it.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use futures::channel::oneshot;
 use futures::future::join_all;
-use serde_json::Value;
 
 use super::connection::Connection;
 use super::failure::{Cause, Failure};
@@ -14,10 +12,8 @@ use super::list::{Begin, List, Observer, named};
 use super::request::get;
 use super::scope::{Scope, WORKLOADS};
 use crate::advice::{Advice, Command};
-use crate::census::{Census, CensusBuilder};
 use crate::control_plane::revision_suffix;
 use crate::finding::{Code, Finding, Severity};
-use crate::installation::{DEFAULT_VALIDATOR, Installation, label, name, namespace};
 use crate::labels;
 use crate::needs::Needs;
 use crate::object::{Encoded, Metadata, Object, Resource};
@@ -41,12 +37,16 @@ const ISTIOD: (&str, &str) = ("app", "istiod");
 /// When pods cannot be listed, or when the API server cannot be reached or does not know the user at all. Everything
 /// else that is denied or breaks off stands in the snapshot, as [`Unread`] and as a finding.
 pub async fn read(connection: &Connection, scope: &Scope, detail: Detail, observer: &impl Observer) -> Result<Snapshot, Failure> {
-    let builder = RefCell::new(SnapshotBuilder::new(Origin::Cluster, detail));
-    let reading = Reading { connection, scope, observer, builder };
-    let (pods, others) = futures::join!(reading.pods(), reading.others());
-    pods?;
+    let reading = Reading::new(connection, scope, detail, observer);
+    let namespaces_and_planes = async {
+        let planes = reading.control_planes(reading.injectors());
+        let (namespaces, configs, planes) = futures::join!(reading.namespaces(), reading.proxy_configs(), planes);
+        namespaces.and(configs).and(planes)
+    };
+    let (workloads, others) = futures::join!(reading.workloads(), namespaces_and_planes);
+    workloads?;
     others?;
-    reading.besides().await?;
+    reading.besides(&[]).await?;
     Ok(reading.builder.into_inner().build())
 }
 
@@ -64,207 +64,57 @@ pub fn needs(scope: &Scope) -> Needs {
         .prefer(namespace, [Resource::Jobs], &["list"])
 }
 
-/// What [`read_installation`] may ask for, and [`look`] besides pods. The scope's namespace does not count: what is installed is
+/// What [`super::read_installation`] may ask for, and [`super::look`] besides pods. The scope's namespace does not count: what is installed is
 /// read everywhere.
 pub fn installation_needs(scope: &Scope) -> Needs {
     let everywhere = [Resource::ValidatingWebhookConfigurations, Resource::Gateways, Resource::Namespaces];
     control_plane_needs(scope).require(None, everywhere, &["list"])
 }
 
-/// What [`look`] may ask for.
+/// What [`super::look`] may ask for.
 pub fn look_needs(scope: &Scope) -> Needs {
     installation_needs(scope).require(None, [Resource::Pods], &["list"])
 }
 
 /// Injectors, and what stands where control planes are.
 fn control_plane_needs(scope: &Scope) -> Needs {
-    let namespace = Some(scope.control_plane_namespace());
+    let namespace = scope.control_plane_namespace();
+    let more = format!(
+        "Where control planes are in other namespaces, what is listed for them in namespace {namespace} is listed there too."
+    );
+    needs_in(namespace).require(None, [Resource::MutatingWebhookConfigurations, Resource::Deployments], &["list"]).note(&more)
+}
+
+/// What every look may ask for in each namespace that has a control plane: which ones have is seen only when it is looked at.
+pub fn needs_in(namespace: &str) -> Needs {
+    let namespace = Some(namespace);
     Needs::default()
-        .require(None, [Resource::MutatingWebhookConfigurations, Resource::Deployments], &["list"])
         .require(namespace, [Resource::Services, Resource::EndpointSlices], &["list"])
         .require(namespace, [Resource::ConfigMaps], &["get"])
         // Only where a ConfigMap has another name than Istio's own.
         .prefer(namespace, [Resource::ConfigMaps], &["list"])
 }
 
-/// Reads what is installed: injectors, validators, control planes, Services, Gateways and namespaces, and no workload.
-///
-/// # Errors
-/// When the API server cannot be reached or does not know the user at all. What is denied stands in the snapshot.
-pub async fn read_installation(connection: &Connection, istio_namespace: Option<&str>) -> Result<Installation, Failure> {
-    let whole = Whole::default();
-    let scope = Scope { istio_namespace: istio_namespace.map(str::to_owned), ..Scope::default() };
-    let reading = Reading::of_installation(connection, &scope, &whole);
-    reading.installation(reading.injectors()).await?;
-    let snapshot = reading.builder.into_inner().build();
-    Ok(whole.installation(snapshot))
-}
-
-/// Which pods [`look`] counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pods {
-    /// All, for what is stale.
-    All,
-    /// Those that name a revision or tag themselves: the only ones that follow by their own will.
-    Labelled,
-}
-
-/// What is installed, and who follows it.
-#[derive(Debug)]
-pub struct Sight {
-    /// What is installed.
-    pub installation: Installation,
-    /// The pods, counted.
-    pub census: Census,
-}
-
-/// Reads what is installed, and counts pods by their metadata beside it.
-///
-/// # Errors
-/// When the cluster cannot be reached, or pods cannot be listed: then nobody can say who follows.
-pub async fn look(connection: &Connection, istio_namespace: Option<&str>, pods: Pods) -> Result<Sight, Failure> {
-    let whole = Whole::default();
-    let scope = Scope { istio_namespace: istio_namespace.map(str::to_owned), ..Scope::default() };
-    let reading = Reading::of_installation(connection, &scope, &whole);
-    // Injectors say by which labels pods have to be counted; everything else is read side by side.
-    let (known, keys) = oneshot::channel();
-    let injectors = async {
-        reading.injectors().await?;
-        // The census waits for them, so they always arrive.
-        let _ = known.send(reading.builder.borrow().pod_label_keys());
-        Ok(())
-    };
-    let census = async {
-        // Without keys the injectors have failed, and that is told.
-        let Ok(keys) = keys.await else { return Ok(Census::default()) };
-        census(connection, keys, pods).await
-    };
-    let (others, census) = futures::join!(reading.installation(injectors), census);
-    others?;
-    let census = census?;
-    let snapshot = reading.builder.into_inner().build();
-    Ok(Sight { installation: whole.installation(snapshot), census })
-}
-
-/// Counts living pods by these labels.
-async fn census(connection: &Connection, keys: BTreeSet<String>, pods: Pods) -> Result<Census, Failure> {
-    let counting = Counting { census: RefCell::new(CensusBuilder::new(keys)), undecodable: RefCell::default() };
-    // Without its status nobody can tell here that a pod has ended, so the server leaves those out.
-    let ended = "status.phase!=Succeeded,status.phase!=Failed";
-    let mut list = List::of(Resource::Pods).metadata_only().with_fields(ended);
-    if pods == Pods::Labelled {
-        list = list.with_label(labels::REVISION).selected_by(&format!("{}!=false", labels::INJECT));
-    }
-    list.read(connection, &counting).await?;
-    match counting.undecodable.into_inner() {
-        // It may be the one that follows.
-        Some(why) => Err(Failure::new("counting pods", Cause::Decode(format!("a pod could not be decoded: {why}")))),
-        None => Ok(counting.census.into_inner().build()),
-    }
-}
-
-struct Counting {
-    census: RefCell<CensusBuilder>,
-    undecodable: RefCell<Option<String>>,
-}
-
-impl Observer for Counting {
-    fn object(&self, object: &Object) {
-        if let Object::Pod(pod) = object {
-            self.census.borrow_mut().add(pod);
-        }
-    }
-
-    fn undecodable(&self, _list: &List, metadata: Option<&Metadata>, why: &str) {
-        *self.undecodable.borrow_mut() = Some(format!("{}{why}", named(metadata)));
-    }
-
-    fn restart(&self, _list: &List, _begin: Begin) {
-        self.census.borrow_mut().restart();
-        *self.undecodable.borrow_mut() = None;
-    }
-}
-
-struct Reading<'a, O> {
-    connection: &'a Connection,
+/// A snapshot in the making, list by list. Somebody sees every object on its way in.
+pub(super) struct Reading<'a, O> {
+    pub(super) connection: &'a Connection,
     scope: &'a Scope,
     observer: &'a O,
-    builder: RefCell<SnapshotBuilder>,
+    pub(super) builder: RefCell<SnapshotBuilder>,
 }
 
-/// The objects of control planes as they come, by their lists.
-#[derive(Default)]
-pub(super) struct Whole(RefCell<BTreeMap<Resource, Vec<Value>>>);
-
-impl Observer for Whole {
-    fn object(&self, _object: &Object) {}
-
-    fn restart(&self, list: &List, _begin: Begin) {
-        for (resource, objects) in self.0.borrow_mut().iter_mut() {
-            objects.retain(|object| !list.covers(*resource, namespace(object)));
-        }
-    }
-
-    fn whole(&self, resource: Resource, json: &str) {
-        let is_wanted = matches!(
-            resource,
-            Resource::MutatingWebhookConfigurations
-                | Resource::ValidatingWebhookConfigurations
-                | Resource::Services
-                | Resource::Gateways
-        );
-        if let (true, Ok(object)) = (is_wanted, serde_json::from_str(json)) {
-            self.0.borrow_mut().entry(resource).or_default().push(object);
-        }
-    }
-}
-
-impl Whole {
-    /// The installation of which `snapshot` is the linked form.
-    pub(super) fn installation(self, snapshot: Snapshot) -> Installation {
-        let mut objects_of = self.0.into_inner();
-        let mut take = |resource: Resource| -> Vec<Value> {
-            let mut objects = objects_of.remove(&resource).unwrap_or_default();
-            for object in &mut objects {
-                object["apiVersion"] = resource.api_version().into();
-                object["kind"] = resource.kind().into();
-            }
-            let key = |object: &Value| (namespace(object).to_owned(), name(object).to_owned());
-            objects.sort_by_key(key);
-            objects
-        };
-        let mut injectors = take(Resource::MutatingWebhookConfigurations);
-        let is_injector = |object: &Value| snapshot.injectors.iter().any(|injector| injector.configuration == name(object));
-        // A revision whose entries nobody recognises is still one.
-        injectors.retain(|object| is_injector(object) || label(object, labels::REVISION).is_some());
-        let mut validators = take(Resource::ValidatingWebhookConfigurations);
-        validators.retain(|object| label(object, labels::REVISION).is_some() || name(object) == DEFAULT_VALIDATOR);
-        let (services, gateways) = (take(Resource::Services), take(Resource::Gateways));
-        Installation { snapshot, injectors, validators, services, gateways }
-    }
-}
-
-impl<'a> Reading<'a, Whole> {
-    fn of_installation(connection: &'a Connection, scope: &'a Scope, observer: &'a Whole) -> Reading<'a, Whole> {
-        let builder = RefCell::new(SnapshotBuilder::new(Origin::Cluster, Detail::Workloads));
+impl<'a, O: Observer> Reading<'a, O> {
+    pub(super) fn new(connection: &'a Connection, scope: &'a Scope, detail: Detail, observer: &'a O) -> Reading<'a, O> {
+        let builder = RefCell::new(SnapshotBuilder::new(Origin::Cluster, detail));
         Reading { connection, scope, observer, builder }
     }
 
-    /// What is installed, and what stands where it is installed.
-    async fn installation(&self, injectors: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-        let lists = [
-            List::of(Resource::ValidatingWebhookConfigurations),
-            List::of(Resource::Gateways),
-            List::of(Resource::Namespaces).metadata_only(),
-        ];
-        let lists = join_all(lists.map(|list| self.list(list)));
-        let (lists, control_planes) = futures::join!(lists, self.control_planes(injectors));
-        lists.into_iter().collect::<Result<(), _>>()?;
-        control_planes
+    /// Pods, and what they are made from.
+    pub(super) async fn workloads(&self) -> Result<(), Failure> {
+        let (pods, templates) = futures::join!(self.pods(), self.templates());
+        pods.and(templates)
     }
-}
 
-impl<O: Observer> Reading<'_, O> {
     async fn pods(&self) -> Result<(), Failure> {
         let mut list = List::of(Resource::Pods).within(self.scope.namespace.as_deref());
         if let Some(selector) = &self.scope.selector {
@@ -275,17 +125,18 @@ impl<O: Observer> Reading<'_, O> {
         Ok(())
     }
 
-    async fn others(&self) -> Result<(), Failure> {
+    async fn templates(&self) -> Result<(), Failure> {
         let namespace = self.scope.namespace.as_deref();
         let workloads = WORKLOADS.into_iter().map(|resource| List::of(resource).within(namespace));
         // A ReplicaSet's metadata names its owner; of all the old ones nothing else is needed.
         let replica_sets = List::of(Resource::ReplicaSets).within(namespace).metadata_only();
-        let lists = workloads.chain([replica_sets, List::of(Resource::ProxyConfigs)]);
-        let lists = join_all(lists.map(|list| self.list(list)));
-        let (lists, namespaces, control_planes) = futures::join!(lists, self.namespaces(), self.control_planes(self.injectors()));
-        lists.into_iter().collect::<Result<(), _>>()?;
-        namespaces?;
-        control_planes
+        let lists = workloads.chain([replica_sets]);
+        join_all(lists.map(|list| self.list(list))).await.into_iter().collect()
+    }
+
+    /// Which variant of the image a proxy gets.
+    pub(super) async fn proxy_configs(&self) -> Result<(), Failure> {
+        self.list(List::of(Resource::ProxyConfigs)).await
     }
 
     /// All namespaces, or the one in question.
@@ -302,13 +153,14 @@ impl<O: Observer> Reading<'_, O> {
         Ok(())
     }
 
-    async fn injectors(&self) -> Result<(), Failure> {
+    pub(super) async fn injectors(&self) -> Result<(), Failure> {
         self.list(List::of(Resource::MutatingWebhookConfigurations)).await
     }
 
     /// Injectors, then what stands in the namespaces that they and istiod's Deployments name.
-    async fn control_planes(&self, injectors: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-        let deployments = List::of(Resource::Deployments).labelled(ISTIOD.0, ISTIOD.1);
+    pub(super) async fn control_planes(&self, injectors: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+        // Whole: their age, owner and conditions are looked at too.
+        let deployments = List::of(Resource::Deployments).labelled(ISTIOD.0, ISTIOD.1).as_json();
         let (injectors, deployments) = futures::join!(injectors, deployments.read(self.connection, self));
         injectors?;
         let mut namespaces = self.builder.borrow().control_plane_namespaces();
@@ -322,7 +174,7 @@ impl<O: Observer> Reading<'_, O> {
             self.observer.incomplete(Resource::Services);
             let lists = namespaces
                 .iter()
-                .map(|namespace| List::of(Resource::Deployments).in_namespace(namespace).labelled(ISTIOD.0, ISTIOD.1));
+                .map(|namespace| List::of(Resource::Deployments).in_namespace(namespace).labelled(ISTIOD.0, ISTIOD.1).as_json());
             join_all(lists.map(|list| self.list(list))).await.into_iter().collect::<Result<(), _>>()?;
         }
         let in_namespaces = join_all(namespaces.iter().map(|namespace| self.control_plane_namespace(namespace))).await;
@@ -366,9 +218,10 @@ impl<O: Observer> Reading<'_, O> {
         Ok(())
     }
 
-    /// What only some pods make necessary.
-    async fn besides(&self) -> Result<(), Failure> {
-        let wanted = self.builder.borrow().wanted_besides();
+    /// What only some pods make necessary, and has not been read already.
+    pub(super) async fn besides(&self, already_read: &[Resource]) -> Result<(), Failure> {
+        let mut wanted = self.builder.borrow().wanted_besides();
+        wanted.retain(|resource, _| !already_read.contains(resource));
         let lists = wanted.into_iter().flat_map(|(resource, namespaces)| {
             // Listing a few namespaces costs less than listing everything, many cost more.
             let everywhere = !resource.is_namespaced() || (namespaces.len() > 4 && self.scope.namespace.is_none());
@@ -382,7 +235,7 @@ impl<O: Observer> Reading<'_, O> {
         join_all(lists.map(|list| self.list(list))).await.into_iter().collect()
     }
 
-    async fn list(&self, list: List) -> Result<(), Failure> {
+    pub(super) async fn list(&self, list: List) -> Result<(), Failure> {
         match (list.read(self.connection, self).await, list.resource()) {
             (Ok(()), resource) => {
                 if let Some(resource) = resource.filter(|_| list.is_of_all()) {

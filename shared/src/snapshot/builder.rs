@@ -196,6 +196,13 @@ impl SnapshotBuilder {
         }
     }
 
+    /// Notes everything that another one could not read, and what it found odd.
+    pub fn doubt_as(&mut self, other: &SnapshotBuilder) {
+        other.snapshot.unread.iter().for_each(|unread| self.unread(unread.clone()));
+        self.snapshot.findings.extend(other.snapshot.findings.iter().cloned());
+        self.snapshot.may_hide_control_planes |= other.snapshot.may_hide_control_planes;
+    }
+
     /// Notes something odd about the objects.
     pub fn finding(&mut self, finding: Finding) {
         self.snapshot.findings.push(finding);
@@ -213,10 +220,7 @@ impl SnapshotBuilder {
 
     /// The namespaces in which control planes are, as far as injectors and Deployments tell.
     pub fn control_plane_namespaces(&self) -> BTreeSet<String> {
-        let targets = self.injectors().filter_map(|injector| match injector.target {
-            Target::Service(service) => Some(service.namespace),
-            Target::Url(_) => None,
-        });
+        let targets = self.injectors().filter_map(|injector| injector.target.namespace().map(str::to_owned));
         targets.chain(self.istiods.keys().map(|(namespace, _)| namespace.clone())).collect()
     }
 

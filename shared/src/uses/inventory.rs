@@ -16,6 +16,14 @@ pub struct Inventory {
     pub unread: Vec<String>,
 }
 
+impl Inventory {
+    /// Takes in more.
+    pub fn add(&mut self, more: Inventory) {
+        self.objects.extend(more.objects);
+        self.unread.extend(more.unread);
+    }
+}
+
 /// An object, and its list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listed {

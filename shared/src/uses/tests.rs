@@ -69,6 +69,7 @@ impl World {
             injectors: labelled(of_kind("MutatingWebhookConfiguration")),
             validators: labelled(of_kind("ValidatingWebhookConfiguration")),
             services: of_kind("Service"),
+            istiods: Vec::new(),
             gateways: of_kind("Gateway")
                 .into_iter()
                 .filter(|gateway| text(gateway, "apiVersion").starts_with("gateway."))

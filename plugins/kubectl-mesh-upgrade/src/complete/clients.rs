@@ -1,6 +1,5 @@
 //! Clients of a revision that this cluster does not show: whether its istiods know of any.
 
-use mesh::cluster::users::ask_istiods;
 use mesh::session::Session;
 use mesh::terminal::stop::Stop;
 use mesh::uses::clients::check_attendance;
@@ -14,7 +13,7 @@ use super::sight::Sight;
 /// # Errors
 /// A refusal that names every sign, and whom the istiods know.
 pub async fn check_clients(session: &mut Session, args: &CompleteArgs, sight: &Sight) -> Result<Option<&'static str>, Stop> {
-    let signs = &sight.uses.unseen.signs;
+    let signs = &sight.users.uses.unseen.signs;
     if signs.is_empty() {
         return Ok(None);
     }
@@ -24,6 +23,6 @@ pub async fn check_clients(session: &mut Session, args: &CompleteArgs, sight: &S
         ));
     }
     let connection = session.connect().await?;
-    let attendance = ask_istiods(&connection, &sight.evidence(), &sight.departure()).await;
-    Ok(Some(check_attendance(&sight.departure(), signs, attendance)?))
+    let attendance = sight.users.ask_istiods(&connection).await;
+    Ok(Some(check_attendance(&sight.users.departure(), signs, attendance)?))
 }

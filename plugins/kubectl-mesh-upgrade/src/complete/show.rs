@@ -87,7 +87,7 @@ pub fn print(session: &mut Session, args: &CompleteArgs, sight: &Sight, removal:
         return Ok(());
     }
     let advisor = &session.terminal.advisor;
-    let found = sight.uses.found.iter().map(|found| {
+    let found = sight.users.uses.found.iter().map(|found| {
         let advice = advisor.text(&found.advice);
         json!({"kind": found.kind.as_str(), "subject": found.subject, "message": found.message, "advice": advice})
     });
@@ -102,8 +102,8 @@ pub fn print(session: &mut Session, args: &CompleteArgs, sight: &Sight, removal:
             .collect(),
     };
     let document = json!({
-        "apiVersion": "kubectl-mesh/v1", "kind": "RemovalPlan", "revision": args.remove, "proxies": sight.uses.proxies(),
-        "uses": found.collect::<Vec<_>>(), "unknown": sight.uses.unknown, "unseenClients": sight.uses.unseen.signs,
+        "apiVersion": "kubectl-mesh/v1", "kind": "RemovalPlan", "revision": args.remove, "proxies": sight.users.uses.proxies(),
+        "uses": found.collect::<Vec<_>>(), "unknown": sight.users.uses.unknown, "unseenClients": sight.users.uses.unseen.signs,
         "notes": [], "items": items,
     });
     write_json(&document, &mut session.terminal.out)?;

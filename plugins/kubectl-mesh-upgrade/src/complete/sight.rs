@@ -3,36 +3,25 @@
 use std::collections::BTreeSet;
 
 use mesh::advice::{Advice, Command};
-use mesh::cluster::failure::Failure;
-use mesh::cluster::inventory::{CallersObserver, read_inventory};
-use mesh::cluster::read_installation;
-use mesh::cluster::users::places;
+use mesh::cluster::users::{Leaving, Users};
 use mesh::installation::Installation;
 use mesh::platform::{Step, Way};
 use mesh::refusal::Refusal;
 use mesh::session::Session;
+use mesh::terminal::progress::Progress;
 use mesh::terminal::stop::Stop;
-use mesh::uses::callers::Callers;
-use mesh::uses::inventory::Inventory;
-use mesh::uses::{Departing, Departure, Evidence, Uses, uses};
+use mesh::uses::Departing;
 
 use super::removal::{self, Removal};
 use super::{ISTIO_NAMESPACE, read};
-use crate::revisions::{Plane, Revision};
-use crate::survey::{Survey, survey_seen_by};
+use crate::revisions::{Plane, Revision, revisions};
+use crate::survey::{Counter, tell_warnings};
 
 /// What was seen of the revision in question.
 pub struct Sight {
-    survey: Survey,
-    installation: Installation,
-    callers: Callers,
-    inventory: Inventory,
-    /// Its name.
-    revision: String,
-    /// Where its control plane is, or was.
-    pub namespace: String,
-    /// Who uses it.
-    pub uses: Uses,
+    /// Who uses it, and what that was found in.
+    pub users: Users,
+    revisions: Vec<Revision>,
 }
 
 impl Sight {
@@ -44,48 +33,30 @@ impl Sight {
         let connection = session.connect().await?;
         let hint = session.flags.istio_namespace.clone();
         let hint = hint.as_deref();
-        let observer = CallersObserver::default();
-        let survey = survey_seen_by(session, None, &observer);
-        // One after the other, beside the list of pods, which takes longest.
-        let others = async {
-            let installation = read_installation(&connection, hint).await?;
-            let namespace = match namespace_of(&installation, revision, hint) {
-                Ok(namespace) => namespace,
-                Err(refusal) => return Ok(Err(refusal)),
-            };
-            let departure = Departure { what: Departing::Revision, name: revision, namespace: &namespace };
-            let inventory = read_inventory(&connection, &places(&installation, &departure)).await?;
-            Ok::<_, Failure>(Ok((installation, namespace, inventory)))
-        };
-        let (survey, others) = futures::join!(survey, others);
-        let (survey, (installation, namespace, inventory)) = (survey?, others??);
-        let callers = observer.callers();
-        let mut sight =
-            Sight { survey, installation, callers, inventory, revision: revision.to_owned(), namespace, uses: Uses::default() };
-        sight.uses = uses(&sight.evidence(), &sight.departure());
-        let unread = sight.survey.istiods_unread.iter().map(|why| format!("Deployments of istiod: {why}"));
-        sight.uses.unknown.extend(unread);
-        Ok(sight)
+        let progress = Progress::start(session.terminal.err_audience, "objects");
+        let leaving = Leaving { what: Departing::Revision, name: revision };
+        let counter = Counter::new(&progress);
+        let namespace_of = |installation: &Installation| namespace_of(installation, revision, hint);
+        let users = Users::read(&connection, hint, leaving, &counter, namespace_of).await??;
+        progress.clear();
+        tell_warnings(&connection, &mut session.terminal);
+        let revisions = revisions(&users.snapshot, &users.installation.istiods);
+        Ok(Sight { users, revisions })
     }
 
-    /// What the uses were found in.
-    pub fn evidence(&self) -> Evidence<'_> {
-        Evidence {
-            snapshot: &self.survey.snapshot,
-            installation: &self.installation,
-            callers: &self.callers,
-            inventory: &self.inventory,
-        }
+    /// The name of the revision.
+    fn revision(&self) -> &str {
+        self.users.departure().name
     }
 
-    /// What is to go.
-    pub fn departure(&self) -> Departure<'_> {
-        Departure { what: Departing::Revision, name: &self.revision, namespace: &self.namespace }
+    /// Where its control plane is, or was.
+    pub fn namespace(&self) -> &str {
+        &self.users.namespace
     }
 
     /// What is installed.
     pub fn installation(&self) -> &Installation {
-        &self.installation
+        &self.users.installation
     }
 
     /// What has to be deleted, and by whom.
@@ -93,7 +64,7 @@ impl Sight {
     /// # Errors
     /// When nothing of it is there, it belongs to somebody else, or nothing would be left beside it.
     pub async fn decide(&self, session: &mut Session) -> Result<Removal, Stop> {
-        let revision = self.revision.as_str();
+        let revision = self.revision();
         let way = self.plane().map(|plane| plane.platform.way(Step::Complete, revision));
         if let Some(Way::Elsewhere(how)) = way {
             let platform = self.plane().map_or("somebody else", |plane| plane.platform.name());
@@ -101,14 +72,14 @@ impl Sight {
             return Err(Refusal::new(reason, how).into());
         }
         let connection = session.connect().await?;
-        let mut found = read::consists_of(&connection, revision, &self.namespace).await?;
-        found.extend(removal::besides(&self.inventory, revision, &self.namespace));
+        let mut found = read::consists_of(&connection, revision, self.namespace()).await?;
+        found.extend(removal::besides(&self.users.inventory, revision, self.namespace()));
         let removal = match way {
             Some(Way::Helm { release, namespace }) => {
-                let objects = removal::of_release(&self.installation, found, &self.departure(), (&release, &namespace));
+                let objects = removal::of_release(self.installation(), found, &self.users.departure(), (&release, &namespace));
                 Removal::Helm { release, namespace, objects }
             }
-            _ => Removal::Objects(removal::removal(&self.installation, found, &self.departure())?),
+            _ => Removal::Objects(removal::removal(self.installation(), found, &self.users.departure())?),
         };
         if matches!(&removal, Removal::Objects(changes) if changes.is_empty()) {
             return Err(self.not_here().into());
@@ -118,17 +89,17 @@ impl Sight {
     }
 
     fn plane(&self) -> Option<&Plane> {
-        let mut named = self.survey.revisions.iter().filter(|found| found.name == self.revision);
-        named.find_map(|found| found.control_plane.as_ref().filter(|plane| plane.namespace == self.namespace))
+        let mut named = self.revisions.iter().filter(|found| found.name == self.revision());
+        named.find_map(|found| found.control_plane.as_ref().filter(|plane| plane.namespace == self.namespace()))
     }
 
     /// Something has to be left to inject and to validate.
     fn check_others(&self) -> Result<(), Refusal> {
-        let is_other = |other: &&Revision| other.name != self.revision && other.is_ready();
-        if self.survey.revisions.iter().any(|other| is_other(&other)) {
+        let is_other = |other: &&Revision| other.name != self.revision() && other.is_ready();
+        if self.revisions.iter().any(|other| is_other(&other)) {
             return Ok(());
         }
-        let reason = format!("revision {} is the only one: no other control plane is ready to take its place", self.revision);
+        let reason = format!("revision {} is the only one: no other control plane is ready to take its place", self.revision());
         let advice = Advice::run(Command::mesh_upgrade("targets"))
             .and_say(" shows what is here; ")
             .and_run(Command::istioctl("uninstall --purge"))
@@ -137,10 +108,10 @@ impl Sight {
     }
 
     fn not_here(&self) -> Refusal {
-        let names: BTreeSet<&str> = self.survey.revisions.iter().map(|found| found.name.as_str()).collect();
+        let names: BTreeSet<&str> = self.revisions.iter().map(|found| found.name.as_str()).collect();
         let names = if names.is_empty() { "none".to_owned() } else { names.into_iter().collect::<Vec<_>>().join(", ") };
         Refusal::not_found(
-            format!("revision {} is not here, nor anything of it: there are {names}", self.revision),
+            format!("revision {} is not here, nor anything of it: there are {names}", self.revision()),
             Command::mesh_upgrade("targets"),
         )
     }
