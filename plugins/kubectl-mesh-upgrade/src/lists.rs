@@ -2,56 +2,34 @@
 
 use futures::stream::{self, StreamExt};
 pub use mesh::cluster::Found;
+use mesh::cluster::List;
 use mesh::cluster::connection::Connection;
+use mesh::cluster::discovery::ServedLists;
 use mesh::cluster::failure::Failure;
-use mesh::cluster::{GroupVersionResource, List};
 use mesh::labels;
-use mesh::needs::Needs;
+use mesh::uses::inventory::is_mesh_group;
 use serde_json::Value;
 
-/// Istio's kinds that a revision's label restricts: group, version, plural. The versions are served since Istio 1.22.
-pub const LABELLED: [(&str, &str, &str); 14] = [
-    ("extensions.istio.io", "v1alpha1", "wasmplugins"),
-    ("networking.istio.io", "v1", "destinationrules"),
-    ("networking.istio.io", "v1alpha3", "envoyfilters"),
-    ("networking.istio.io", "v1", "gateways"),
-    ("networking.istio.io", "v1beta1", "proxyconfigs"),
-    ("networking.istio.io", "v1", "serviceentries"),
-    ("networking.istio.io", "v1", "sidecars"),
-    ("networking.istio.io", "v1", "virtualservices"),
-    ("networking.istio.io", "v1", "workloadentries"),
-    ("networking.istio.io", "v1", "workloadgroups"),
-    ("security.istio.io", "v1", "authorizationpolicies"),
-    ("security.istio.io", "v1", "peerauthentications"),
-    ("security.istio.io", "v1", "requestauthentications"),
-    ("telemetry.istio.io", "v1", "telemetries"),
-];
+/// So many lists are read at once: each connection costs the API server a handshake, and the list of pods takes longer anyway.
+const AT_ONCE: usize = 2;
 
-/// Objects of Istio's kinds that carry a revision's label.
+/// Objects of Istio's kinds and of the Gateway API's that carry a revision's label, whatever kinds the API server serves. Gateways
+/// of the Gateway API are left out: the label says whom they follow.
 ///
 /// # Errors
 /// When the API server cannot be reached or does not know the user.
-pub async fn labelled(connection: &Connection) -> Result<Found, Failure> {
-    labelled_of(connection, &LABELLED).await
-}
-
-/// What [`labelled_of`] may ask for.
-pub fn labelled_needs(kinds: &[(&str, &str, &str)]) -> Needs {
-    Needs::default().require(None, kinds.iter().map(|(group, _, plural)| (*group, *plural)), &["list"])
-}
-
-/// Objects of these kinds that carry a revision's label.
-///
-/// # Errors
-/// As [`labelled`].
-pub async fn labelled_of(connection: &Connection, kinds: &[(&str, &str, &str)]) -> Result<Found, Failure> {
-    let reads = kinds.iter().map(|(group, version, plural)| async move {
-        let kind = GroupVersionResource::new(group, version, plural);
-        let items = List::of(kind).with_label(labels::REVISION).whole(connection).await;
-        items.map(|items| items.into_iter().map(|item| with_plural(item, plural)).collect())
+pub async fn labelled(connection: &Connection, served: &ServedLists) -> Result<Found, Failure> {
+    if let Some(why) = served.unread.first() {
+        return Ok(Found::Unread(why.clone()));
+    }
+    let is_follower = |group: &str, resource: &str| (group, resource) == ("gateway.networking.k8s.io", "gateways");
+    let kinds = served.lists.iter().filter(|kind| is_mesh_group(&kind.group) && !is_follower(&kind.group, &kind.resource));
+    let reads = kinds.map(|kind| async move {
+        let items = List::of(kind.clone()).with_label(labels::REVISION).whole(connection).await;
+        items.map(|items| items.into_iter().map(|item| with_plural(item, &kind.resource)).collect())
     });
-    // Few at once: each connection costs the API server a handshake, and the list of pods takes longer anyway.
-    all(stream::iter(reads).buffered(2).collect().await)
+    let reads: Vec<_> = reads.collect();
+    all(stream::iter(reads).buffered(AT_ONCE).collect().await)
 }
 
 /// Findings name an object by its plural, which the object itself does not say.

@@ -69,17 +69,17 @@ pub fn needs(typed: &Scope) -> Needs {
 /// Runs it.
 pub async fn run(session: &mut Session, args: &PrecheckArgs) -> Result<Exit, Stop> {
     let connection = session.connect().await?;
-    let lists = read::lists(&connection);
+    let lists = read::lists(&connection, permissions::served(&connection));
     let kubernetes = crate::targets::kubernetes_version(&connection);
     let survey = survey(session, None);
     let (survey, lists, kubernetes) = futures::join!(survey, lists, kubernetes);
-    let (survey, mut lists, kubernetes) = (survey?, lists?, kubernetes?);
+    let (survey, (mut lists, served), kubernetes) = (survey?, lists?, kubernetes?);
     let target = Target::resolve(&args.to, args.target_version.as_ref(), args.from.as_deref(), &survey)?;
     read::configurations(&connection, &survey, &mut lists).await?;
     let today = survey.now.to_zoned(jiff::tz::TimeZone::UTC).date();
     let facts = Facts::new(survey, target, lists, kubernetes, today);
     let mut findings = rules::all(&facts);
-    findings.extend(permissions::findings(&connection, &facts).await?);
+    findings.extend(permissions::findings(&connection, &facts, &served).await?);
     findings.sort();
     findings.dedup();
     print(session, &facts, &findings, args)?;

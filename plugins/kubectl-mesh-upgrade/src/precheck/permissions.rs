@@ -8,15 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::stream::{StreamExt, iter};
 use mesh::cluster::apply::{Persistence, post};
 use mesh::cluster::connection::Connection;
-use mesh::cluster::discovery::served_lists;
+use mesh::cluster::discovery::{ServedLists, served_lists};
 use mesh::cluster::failure::Failure;
-use mesh::cluster::{Scope, read};
+use mesh::cluster::{Scope, read, users};
 use mesh::execution;
 use mesh::finding::{Finding, Severity};
 use mesh::needs::{EVERY_RESOURCE, GroupResource, Necessity, Needs, Permission};
 use mesh::platform::{Step, Way};
 use mesh::session::Intent;
 use mesh::terminal::writing::DryRun;
+use mesh::uses::inventory::is_mesh_group;
 use serde_json::{Value, json};
 
 use super::facts::{Facts, error, finding};
@@ -54,10 +55,35 @@ impl Ahead {
     }
 }
 
+/// Where control planes are.
+#[derive(Clone, Debug, Default)]
+struct Planes {
+    /// The one that is upgraded.
+    scope: Scope,
+    /// The namespaces of all others.
+    elsewhere: BTreeSet<String>,
+}
+
+impl Planes {
+    fn of(facts: &Facts) -> Planes {
+        let from = facts.from().and_then(|from| Some(from.control_plane.as_ref()?.namespace.clone()));
+        let scope = Scope { istio_namespace: from, ..Scope::default() };
+        let mut elsewhere = facts.survey.snapshot.control_plane_namespaces();
+        elsewhere.remove(scope.control_plane_namespace());
+        Planes { scope, elsewhere }
+    }
+
+    /// The same of every other control plane.
+    fn elsewhere(&self, needs_in: impl Fn(&str) -> Needs) -> Needs {
+        self.elsewhere.iter().map(|namespace| needs_in(namespace)).collect()
+    }
+}
+
 /// The steps after this one, each with what it needs when the whole mesh is moved.
-fn steps(scope: &Scope, ahead: Ahead) -> Vec<(&'static str, Needs)> {
+fn steps(planes: &Planes, ahead: Ahead) -> Vec<(&'static str, Needs)> {
+    let scope = &planes.scope;
     let everywhere = std::slice::from_ref(scope);
-    let removal = removal_needs(Intent::Write, scope);
+    let removal = removal_needs(Intent::Write, scope).and(planes.elsewhere(users::needs_in));
     let removal = match &ahead.helm_namespace {
         Some(namespace) => removal.and(uninstall_needs(namespace, Intent::Write)),
         None => removal,
@@ -73,7 +99,8 @@ fn steps(scope: &Scope, ahead: Ahead) -> Vec<(&'static str, Needs)> {
     if !ahead.is_installed {
         steps.push(("start", survey::needs(scope).and(start::needs::needs(scope, Intent::Write))));
     }
-    steps
+    // Each of them looks at the whole mesh first.
+    steps.into_iter().map(|(step, needs)| (step, needs.and(planes.elsewhere(read::needs_in)))).collect()
 }
 
 /// Who asks for a permission, and how much depends on it.
@@ -90,11 +117,9 @@ type Questions = BTreeMap<Permission, Asking>;
 ///
 /// # Errors
 /// When the API server cannot be reached or does not know the user.
-pub async fn findings(connection: &Connection, facts: &Facts) -> Result<Vec<Finding>, Failure> {
-    let namespace = facts.from().and_then(|from| Some(from.control_plane.as_ref()?.namespace.clone()));
-    let scope = Scope { istio_namespace: namespace, ..Scope::default() };
-    let steps = steps(&scope, Ahead::of(facts));
-    let (served, mut found) = served(connection, &steps).await?;
+pub async fn findings(connection: &Connection, facts: &Facts, served: &ServedLists) -> Result<Vec<Finding>, Failure> {
+    let steps = steps(&Planes::of(facts), Ahead::of(facts));
+    let (served, mut found) = by_group(served, &steps);
     let questions = questions(&steps, &served);
     let asked = iter(questions.keys().cloned().map(|permission| async move {
         let answer = ask(connection, &permission).await;
@@ -120,23 +145,37 @@ pub async fn findings(connection: &Connection, facts: &Facts) -> Result<Vec<Find
 /// them is asked about whatever it serves.
 type Served = BTreeMap<String, BTreeSet<String>>;
 
-async fn served(connection: &Connection, steps: &[(&'static str, Needs)]) -> Result<(Served, Vec<Finding>), Failure> {
+/// Asks which kinds are served: of the groups that a step asks for, and of the mesh's own, whatever they are.
+///
+/// # Errors
+/// When the API server cannot be reached or does not know the user.
+pub async fn served(connection: &Connection) -> Result<ServedLists, Failure> {
+    // Where control planes are changes no group.
+    let steps = steps(&Planes::default(), Ahead::default());
+    let groups = groups(&steps);
+    served_lists(connection, |group| groups.contains(group) || is_mesh_group(group)).await
+}
+
+/// The groups that a step asks for, outside of the core.
+fn groups<'a>(steps: &'a [(&'static str, Needs)]) -> BTreeSet<&'a str> {
     let needed = steps.iter().flat_map(|(_, needs)| needs.permissions()).map(|(permission, _)| permission.on.group.as_str());
-    let groups: BTreeSet<&str> = needed.filter(|group| !group.is_empty()).collect();
-    let found = served_lists(connection, |group| groups.contains(group)).await?;
+    needed.filter(|group| !group.is_empty()).collect()
+}
+
+fn by_group(found: &ServedLists, steps: &[(&'static str, Needs)]) -> (Served, Vec<Finding>) {
     if !found.unread.is_empty() {
         let unknown = found.unread.iter().map(|why| {
             let message = format!("unknown what is served, and so which permissions are needed: {why}");
             error(Code::Permission, "discovery", message, "grant the ClusterRole system:discovery, then the same command")
         });
-        return Ok((Served::new(), unknown.collect()));
+        return (Served::new(), unknown.collect());
     }
     // What is not served at all has no resources.
-    let mut served: Served = groups.into_iter().map(|group| (group.to_owned(), BTreeSet::new())).collect();
-    for list in found.lists {
-        served.entry(list.group.into_owned()).or_default().insert(list.resource.into_owned());
+    let mut served: Served = groups(steps).into_iter().map(|group| (group.to_owned(), BTreeSet::new())).collect();
+    for list in &found.lists {
+        served.entry(list.group.to_string()).or_default().insert(list.resource.to_string());
     }
-    Ok((served, Vec::new()))
+    (served, Vec::new())
 }
 
 /// The questions, each with the steps that need it. What is not served is no question.
@@ -232,18 +271,38 @@ mod tests {
 
     #[test]
     fn each_question_is_asked_once_whatever_steps_need_it() {
-        let scope = Scope::default();
-        let questions = all(&steps(&scope, Ahead::default()));
+        let planes = Planes::default();
+        let questions = all(&steps(&planes, Ahead::default()));
         let asking = &questions[&permission(Resource::MutatingWebhookConfigurations, "create")];
         assert_eq!(Vec::from_iter(&asking.steps), [&"mesh-tag set", &"rollback", &"start"]);
         assert!(questions.keys().any(|question| question.namespace.as_deref() == Some("istio-system")));
-        let installed = all(&steps(&scope, Ahead { is_installed: true, ..Ahead::default() }));
+        let installed = all(&steps(&planes, Ahead { is_installed: true, ..Ahead::default() }));
         assert!(!installed.values().any(|asking| asking.steps.contains("start")), "what is installed need not be installed");
     }
 
     #[test]
+    fn what_is_read_of_one_control_plane_is_needed_of_each() {
+        let planes = Planes { elsewhere: ["mesh-b".to_owned(), "mesh-c".to_owned()].into(), ..Planes::default() };
+        let questions = all(&steps(&planes, Ahead::default()));
+        let asking = |namespace: &str, on: GroupResource, verb: &'static str| -> Vec<&str> {
+            let permission = Permission { namespace: Some(namespace.to_owned()), on, verb };
+            questions.get(&permission).map(|asking| asking.steps.iter().copied().collect()).unwrap_or_default()
+        };
+        for namespace in ["istio-system", "mesh-b", "mesh-c"] {
+            let maps = asking(namespace, Resource::ConfigMaps.into(), "get");
+            assert_eq!(maps.len(), 7, "{namespace}: every step looks: {maps:?}");
+            assert!(asking(namespace, ("", "secrets").into(), "list").contains(&"complete"), "{namespace}");
+        }
+        // Nothing is written there.
+        let written = questions
+            .keys()
+            .find(|question| question.namespace.as_deref() == Some("mesh-b") && !["get", "list"].contains(&question.verb));
+        assert_eq!(written, None);
+    }
+
+    #[test]
     fn no_step_needs_what_none_does() {
-        let questions = all(&steps(&Scope::default(), Ahead::default()));
+        let questions = all(&steps(&Planes::default(), Ahead::default()));
         let verbs = |on: GroupResource| -> BTreeSet<&str> {
             questions.keys().filter(|permission| permission.on == on).map(|permission| permission.verb).collect()
         };

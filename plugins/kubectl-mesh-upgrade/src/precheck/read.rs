@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 use mesh::change::Subject;
 use mesh::cluster::connection::Connection;
+use mesh::cluster::discovery::ServedLists;
 use mesh::cluster::failure::{Cause, Failure};
+use mesh::cluster::inventory::mesh_kinds_needs;
 use mesh::cluster::raw::read_object;
 use mesh::cluster::{self, Scope};
 use mesh::control_plane::revision_suffix;
@@ -15,7 +17,7 @@ use mesh::object::Resource;
 
 use super::facts::List;
 use super::rules::definitions::DEFINITIONS;
-use crate::lists::{Found, LABELLED, all, labelled, labelled_needs};
+use crate::lists::{Found, all, labelled};
 use crate::survey::Survey;
 
 /// Where each plain list stands: group, version, plural.
@@ -37,21 +39,29 @@ const PLAIN: [(List, &str, &str, &str); 12] = [
 /// The versions in which BackendTLSPolicies are served, the newest first: Gateway API 1.4 and those before it.
 const BACKEND_TLS_POLICIES: [&str; 2] = ["v1", "v1alpha3"];
 
-/// The lists that need to know nothing of the mesh.
+/// The lists that need to know nothing of the mesh, and which kinds are served.
 ///
 /// # Errors
 /// When the API server cannot be reached or does not know the user.
-pub async fn lists(connection: &Connection) -> Result<BTreeMap<List, Found>, Failure> {
+pub async fn lists(
+    connection: &Connection,
+    served: impl Future<Output = Result<ServedLists, Failure>>,
+) -> Result<(BTreeMap<List, Found>, ServedLists), Failure> {
     let plain = join_all(PLAIN.map(|(list, group, version, plural)| async move {
         Ok((list, cluster::List::of((group, version, plural)).found(connection).await?))
     }));
+    let labelled = async {
+        let served = served.await?;
+        Ok::<_, Failure>((labelled(connection, &served).await?, served))
+    };
     let (plain, definitions, labelled, policies) =
-        futures::join!(plain, definitions(connection), labelled(connection), backend_tls_policies(connection));
+        futures::join!(plain, definitions(connection), labelled, backend_tls_policies(connection));
+    let (labelled, served) = labelled?;
     let mut lists = plain.into_iter().collect::<Result<BTreeMap<List, Found>, Failure>>()?;
     lists.insert(List::CustomResourceDefinitions, definitions?);
-    lists.insert(List::LabelledIstioObjects, labelled?);
+    lists.insert(List::LabelledIstioObjects, labelled);
     lists.insert(List::BackendTlsPolicies, policies?);
-    Ok(lists)
+    Ok((lists, served))
 }
 
 /// The definitions that matter, one by one: a cluster may have hundreds of others, and they are long.
@@ -101,7 +111,7 @@ pub async fn configurations(connection: &Connection, survey: &Survey, lists: &mu
 
 /// What these reads may ask for.
 pub fn needs(scope: &Scope) -> Needs {
-    labelled_needs(&LABELLED)
+    mesh_kinds_needs()
         .require(None, PLAIN.map(|(_, group, _, plural)| (group, plural)), &["list"])
         .require(None, [("gateway.networking.k8s.io", "backendtlspolicies")], &["list"])
         .require(None, [("apiextensions.k8s.io", "customresourcedefinitions")], &["get"])
