@@ -15,6 +15,7 @@ mod precheck;
 mod programs;
 mod restart;
 mod rollback;
+mod slow_stops;
 mod start;
 mod start_interruption;
 mod status;

@@ -40,6 +40,8 @@ pub enum Fate {
     Lose,
     /// The API server does what is asked, and its answer never comes: the connection stays.
     Hang,
+    /// The API server does what is asked, and who stands before it answers with this status.
+    Misreport(u16),
 }
 
 /// A request on its way.
@@ -214,14 +216,16 @@ fn serve(mut client: TcpStream, upstream: Option<&(String, u32)>, record: &Recor
             client.write_all(format!("{head}Connection: close\r\n\r\n{body}").as_bytes())
         }
         Fate::Busy(code, wait) => client.write_all(status(code, Some(wait)).as_bytes()),
-        Fate::Pass | Fate::FallSilent | Fate::Stall | Fate::Cut | Fate::Lose | Fate::Hang => match upstream {
-            Some((upstream, page)) => {
-                let head = head.replacen("limit=500", &format!("limit={page}"), 1);
-                let noted = || record.created.lock().expect("no holder panics").push(request.clone());
-                forward(&mut client, upstream, &head, &body, Order { fate, held: &record.held, noted: &noted })
+        Fate::Pass | Fate::FallSilent | Fate::Stall | Fate::Cut | Fate::Lose | Fate::Hang | Fate::Misreport(_) => {
+            match upstream {
+                Some((upstream, page)) => {
+                    let head = head.replacen("limit=500", &format!("limit={page}"), 1);
+                    let noted = || record.created.lock().expect("no holder panics").push(request.clone());
+                    forward(&mut client, upstream, &head, &body, Order { fate, held: &record.held, noted: &noted })
+                }
+                None => Ok(()),
             }
-            None => Ok(()),
-        },
+        }
     };
 }
 
@@ -308,6 +312,7 @@ fn forward(client: &mut TcpStream, upstream: &str, head: &str, body: &[u8], orde
     server.read_to_end(&mut answer)?;
     match fate {
         Fate::Lose => return Ok(()),
+        Fate::Misreport(code) => return client.write_all(status(code, None).as_bytes()),
         Fate::Hang => {
             order.held.fetch_add(1, Ordering::SeqCst);
             thread::sleep(Duration::from_secs(60));

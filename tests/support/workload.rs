@@ -80,6 +80,11 @@ impl Namespace<'_> {
         &self.name
     }
 
+    /// The cluster that it is in.
+    pub fn cluster(&self) -> &Cluster {
+        self.cluster
+    }
+
     /// Creates or changes the workload and waits until it is rolled out.
     pub fn run(&self, workload: &Workload) -> Result<()> {
         self.create(workload)?;
@@ -225,6 +230,12 @@ impl Workload {
     #[must_use]
     pub fn pod_annotations(self, annotations: Value) -> Self {
         self.template(json!({"metadata": {"annotations": annotations}}))
+    }
+
+    /// Finalizers of its pods: a pod that is deleted stays until they are taken away.
+    #[must_use]
+    pub fn pod_finalizers(self, finalizers: Value) -> Self {
+        self.template(json!({"metadata": {"finalizers": finalizers}}))
     }
 
     /// Its pods share the node's network, which Istio does not inject.

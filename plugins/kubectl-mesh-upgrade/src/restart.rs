@@ -7,6 +7,7 @@ mod eviction;
 mod live;
 mod looks;
 mod pods;
+mod presence;
 mod reason;
 mod replacement;
 mod rollout;

@@ -196,8 +196,30 @@ pub async fn as_if_forced(connection: &Connection, subject: &Subject, object: &V
     write.send(connection, Persistence::DryRun, Repetition::Harmless).await
 }
 
-/// Creates something that is an order or a question rather than an object: an eviction of one uid, an access review, a dry-run pod.
-/// `path` is where it is posted. It may be sent again while the API server is busy or away: twice means no more than once.
+/// Evicts a pod as it was read: a newer one of its name is not meant. A lost answer is looked up: the eviction has happened when that
+/// pod is being deleted or is gone.
+///
+/// # Errors
+/// [`Cause::DisruptionBudget`] while a budget does not allow it, [`Cause::NotFound`] and [`Cause::Conflict`] when it is gone already.
+pub async fn evict(connection: &Connection, pod: &Value) -> Result<(), Failure> {
+    let metadata = &pod["metadata"];
+    let (namespace, name) = (metadata["namespace"].as_str(), metadata["name"].as_str().unwrap_or_default());
+    let subject = Subject::new(Resource::Pods, namespace, name);
+    let body = json!({
+        "apiVersion": "policy/v1", "kind": "Eviction",
+        "metadata": {"name": name, "namespace": namespace},
+        "deleteOptions": {"preconditions": {"uid": metadata["uid"]}},
+    });
+    let is_leaving = |found: Option<&Value>| {
+        found.is_none_or(|found| found["metadata"]["uid"] != metadata["uid"] || !found["metadata"]["deletionTimestamp"].is_null())
+    };
+    let what = format!("evicting pod {name} -n {}", namespace.unwrap_or_default());
+    let write = Write::object(Method::POST, format!("{}/eviction", subject.path()), "application/json", &body, what);
+    write.settle(connection, &subject, Persistence::Stored, &is_leaving).await.map(drop)
+}
+
+/// Creates something that is a question rather than an object: an access review, a dry-run pod. `path` is where it is posted. It may
+/// be sent again while the API server is busy or away: twice means no more than once.
 ///
 /// # Errors
 /// Whatever the API server answers.

@@ -267,21 +267,20 @@ impl<'a> Engine<'a> {
             return Ok(Outcome::Failed("it is paused: rollout resume goes on".to_owned()));
         }
         // Somebody, perhaps an earlier run of this command, has begun a roll-out: it is waited for, not begun again.
-        let object = self.complete(&rollout, None).await?;
-        let pods = self.pods.of(&item.workload, &object, item.wanted.as_ref()).await?;
+        let (object, pods) = self.gathered(&rollout, None, None).await?;
         if pods.iter().all(|pod| pod.difference().is_none()) {
             return Ok(Outcome::Current);
         }
-        let object = match &item.restart {
+        match &item.restart {
             Restart::Rollout => self.by_template(&rollout, object).await?,
             Restart::ArgoRollout => self.by_argo(&rollout, object).await?,
             Restart::Operator(operator) => self.by_operator(&rollout, operator, object, pods).await?,
-            restart if restart.is_by_eviction() => self.by_eviction(&rollout, object, pods).await?,
+            restart if restart.is_by_eviction() => self.by_eviction(&rollout, pods).await?,
             _ => {
                 return Ok(Outcome::Failed("its pods cannot be replaced safely".to_owned()));
             }
         };
-        self.judge(item, &object).await
+        self.judge(&rollout).await
     }
 
     /// Waits until the roll-out is complete, and gives the object as it is then.
@@ -311,8 +310,8 @@ impl<'a> Engine<'a> {
     }
 
     /// Reads the new pods: only they prove that the restart has brought what is wanted.
-    async fn judge(&self, item: &Item, object: &Value) -> Result<Outcome, End> {
-        let pods = self.pods.of(&item.workload, object, item.wanted.as_ref()).await?;
+    async fn judge(&self, rollout: &Rollout<'_>) -> Result<Outcome, End> {
+        let (_, pods) = self.gathered(rollout, None, None).await?;
         let mut note = None;
         for pod in pods {
             match pod.standing {
@@ -326,8 +325,12 @@ impl<'a> Engine<'a> {
 
     /// By the API server's clock, to the second, as kubectl writes it: Argo compares it with when pods were made.
     pub(super) fn now(&self) -> String {
-        let now = Timestamp::now().as_second() + self.connection.skew();
-        Timestamp::from_second(now).unwrap_or_default().to_string()
+        self.time().to_string()
+    }
+
+    /// The time of the API server's clock, in whole seconds.
+    pub(super) fn time(&self) -> Timestamp {
+        Timestamp::from_second(Timestamp::now().as_second() + self.connection.skew()).unwrap_or_default()
     }
 
     /// Reads an object.

@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
-use mesh::cluster::apply::{Persistence, post};
+use mesh::cluster::apply;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
 use mesh::needs::Needs;
-use serde_json::{Value, json};
+use mesh::object::Resource;
+use serde_json::Value;
 
 /// How long to wait for a budget that allows nothing now.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// What [`evict`] may ask for.
 pub fn needs(namespace: Option<&str>) -> Needs {
-    Needs::default().require(namespace, [("", "pods/eviction")], &["create"])
+    // An answer that got lost is looked up.
+    Needs::default().require(namespace, [("", "pods/eviction")], &["create"]).require(namespace, [Resource::Pods], &["get"])
 }
 
 /// Evicts a pod, waiting for its budget until `deadline`. A pod that is gone already is as good as evicted.
@@ -21,19 +23,9 @@ pub fn needs(namespace: Option<&str>) -> Needs {
 /// # Errors
 /// Also when the budget has not allowed it in time.
 pub async fn evict(connection: &Connection, pod: &Value, deadline: tokio::time::Instant) -> Result<(), Failure> {
-    let metadata = &pod["metadata"];
-    let (namespace, name) = (metadata["namespace"].as_str().unwrap_or_default(), metadata["name"].as_str().unwrap_or_default());
-    let what = format!("evicting pod {name} -n {namespace}");
-    let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction");
-    let body = json!({
-        "apiVersion": "policy/v1", "kind": "Eviction",
-        "metadata": {"name": name, "namespace": namespace},
-        // A pod of the same name that is newer is not meant.
-        "deleteOptions": {"preconditions": {"uid": metadata["uid"]}},
-    });
     loop {
-        match post(connection, &path, &body, &what, Persistence::Stored).await {
-            Ok(_) => return Ok(()),
+        match apply::evict(connection, pod).await {
+            Ok(()) => return Ok(()),
             Err(failure) if matches!(failure.cause, Cause::NotFound | Cause::Conflict(_)) => return Ok(()),
             Err(failure)
                 if matches!(failure.cause, Cause::DisruptionBudget(_)) && tokio::time::Instant::now() + PAUSE < deadline =>

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use mesh::cluster::List;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
@@ -48,10 +49,31 @@ impl OwnPod {
         self.object["metadata"]["uid"].as_str().unwrap_or_default()
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.object["metadata"]["name"].as_str().unwrap_or_default()
+    }
+
+    /// Whether it is being deleted, however long that takes.
+    pub fn is_leaving(&self) -> bool {
+        !self.object["metadata"]["deletionTimestamp"].is_null()
+    }
+
     /// Whether it is ready.
     pub fn is_ready(&self) -> bool {
-        let conditions = self.object["status"]["conditions"].as_array().into_iter().flatten();
-        conditions.into_iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+        self.readiness().is_some()
+    }
+
+    /// Whether it is ready, and has been for so many seconds (`IsPodAvailable`, k8s.io/kubernetes/pkg/api/v1/pod/util.go).
+    pub fn has_been_ready_for(&self, seconds: i64, now: Timestamp) -> bool {
+        let Some(condition) = self.readiness() else { return false };
+        let since = condition["lastTransitionTime"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
+        seconds == 0 || since.is_some_and(|since| now.as_second() - since.as_second() >= seconds)
+    }
+
+    fn readiness(&self) -> Option<&Value> {
+        let mut conditions = self.object["status"]["conditions"].as_array()?.iter();
+        conditions.find(|condition| condition["type"] == "Ready" && condition["status"] == "True")
     }
 
     /// Why it has to be replaced; `None` when it runs what is wanted for sure.
@@ -81,6 +103,21 @@ impl<'a> Pods<'a> {
     /// # Errors
     /// When pods or ReplicaSets cannot be listed, or a pod cannot be read that may be one of them.
     pub async fn of(&self, workload: &WorkloadId, object: &Value, wanted: Option<&Wanted>) -> Result<Vec<OwnPod>, Failure> {
+        let mut pods = self.with_leaving(workload, object, wanted).await?;
+        pods.retain(|pod| !pod.is_leaving());
+        Ok(pods)
+    }
+
+    /// As [`Pods::of`], with those that are being deleted and are still there.
+    ///
+    /// # Errors
+    /// As [`Pods::of`].
+    pub async fn with_leaving(
+        &self,
+        workload: &WorkloadId,
+        object: &Value,
+        wanted: Option<&Wanted>,
+    ) -> Result<Vec<OwnPod>, Failure> {
         let what = format!("listing the pods of {workload}");
         let Some(uid) = object["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty()) else {
             return Err(Failure::new(what, Cause::Decode("the workload has no uid".to_owned())));
@@ -128,7 +165,8 @@ enum Unclear {
     NoReplicaSet(String),
 }
 
-/// The living ones of these pods that the workload with this uid controls, itself or by a ReplicaSet.
+/// Those of these pods that the workload with this uid controls, itself or by a ReplicaSet: living ones, and those that are being
+/// deleted.
 fn own(
     pods: Vec<Value>,
     uid: &str,
@@ -161,7 +199,7 @@ fn own(
             continue;
         }
         let pod = pod.map_err(|error| Unclear::Undecodable(format!("pod {name} could not be decoded: {error}")))?;
-        if is_alive(&pod) {
+        if is_alive(&pod) || metadata.deletion_timestamp.is_some() {
             own.push(OwnPod { standing: standing(&pod, wanted), object });
         }
     }

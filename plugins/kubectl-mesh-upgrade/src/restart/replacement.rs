@@ -20,21 +20,21 @@ use super::rollout::RESTARTED_AT;
 
 impl Engine<'_> {
     /// As `kubectl rollout restart`: a new annotation of the template.
-    pub(super) async fn by_template(&self, rollout: &Rollout<'_>, object: Value) -> Result<Value, End> {
+    pub(super) async fn by_template(&self, rollout: &Rollout<'_>, object: Value) -> Result<(), End> {
         let mark = self.now();
         let annotations = json!({ RESTARTED_AT: mark });
         let change = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
         self.patch(rollout.subject, object, change, &|object| mark_of(object) == Some(&mark)).await?;
-        self.complete(rollout, Some(Change { at: Instant::now(), mark: Some(mark) })).await
+        self.complete(rollout, Some(Change { at: Instant::now(), mark: Some(mark) })).await.map(drop)
     }
 
     /// By the field of its own (`spec.restartAt`). Argo compares whole seconds, and restarts pods that are older.
-    pub(super) async fn by_argo(&self, rollout: &Rollout<'_>, object: Value) -> Result<Value, End> {
+    pub(super) async fn by_argo(&self, rollout: &Rollout<'_>, object: Value) -> Result<(), End> {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let mark = self.now();
         let has_mark = |object: &Value| object["spec"]["restartAt"] == mark.as_str();
         self.patch(rollout.subject, object, json!({"spec": {"restartAt": mark}}), &has_mark).await?;
-        self.complete(rollout, Some(Change { at: Instant::now(), mark: None })).await
+        self.complete(rollout, Some(Change { at: Instant::now(), mark: None })).await.map(drop)
     }
 
     /// As its operator documents it: an annotation of the custom resource. Only the pods tell when that is done.
@@ -44,7 +44,7 @@ impl Engine<'_> {
         operator: &Operator,
         object: Value,
         pods: Vec<OwnPod>,
-    ) -> Result<Value, End> {
+    ) -> Result<(), End> {
         let value = match operator.value {
             AnnotationValue::True => "true".to_owned(),
             AnnotationValue::Time => self.now(),
@@ -58,7 +58,7 @@ impl Engine<'_> {
             let pods = self.pods.of(&item.workload, &object, item.wanted.as_ref()).await?;
             let done = pods.iter().filter(|pod| !matches!(pod.standing, Standing::Other(_)) && pod.is_ready()).count();
             if done == pods.len() && done >= count {
-                return Ok(object);
+                return Ok(());
             }
             if Instant::now() >= rollout.deadline {
                 let (name, limit) = (operator.name, self.limits.timeout.as_secs());
@@ -70,10 +70,9 @@ impl Engine<'_> {
     }
 
     /// Pod by pod: each new one has to be ready before the next old one goes.
-    pub(super) async fn by_eviction(&self, rollout: &Rollout<'_>, object: Value, pods: Vec<OwnPod>) -> Result<Value, End> {
-        let item = rollout.item;
+    pub(super) async fn by_eviction(&self, rollout: &Rollout<'_>, pods: Vec<OwnPod>) -> Result<(), End> {
         let old: HashSet<String> = pods.iter().map(|pod| pod.uid().to_owned()).collect();
-        let (mut object, mut pods, mut evicted) = (object, pods, HashSet::new());
+        let (mut pods, mut evicted) = (pods, HashSet::new());
         loop {
             // A new pod that is not what is wanted proves that the others would not come to be either.
             let failed = pods.iter().find(|pod| !old.contains(pod.uid()) && matches!(pod.standing, Standing::Other(_)));
@@ -81,14 +80,13 @@ impl Engine<'_> {
                 return Err(End::Outcome(Outcome::Failed(why.to_owned())));
             }
             let is_next = |pod: &&OwnPod| old.contains(pod.uid()) && pod.difference().is_some() && !evicted.contains(pod.uid());
-            let Some(next) = pods.iter().find(is_next) else { return Ok(object) };
-            evicted.insert(next.uid().to_owned());
+            let Some(next) = pods.iter().find(is_next) else { return Ok(()) };
+            let uid = next.uid().to_owned();
+            evicted.insert(uid.clone());
             evict(self.connection, &next.object, rollout.deadline).await?;
-            // The controller sees the eviction a moment later; until then everything still looks complete.
-            tokio::time::sleep(LOOK).await;
-            object = self.complete(rollout, Some(Change { at: Instant::now(), mark: None })).await?;
             // Read anew before each eviction: a pod that was taken out of the workload meanwhile is none of its.
-            pods = self.pods.of(&item.workload, &object, item.wanted.as_ref()).await?;
+            let change = Change { at: Instant::now(), mark: None };
+            (_, pods) = self.gathered(rollout, Some(change), Some(&uid)).await?;
         }
     }
 

@@ -35,10 +35,10 @@ pub fn progress(object: &Value, restart: &Restart) -> Progress {
     }
     match object["kind"].as_str().unwrap_or_default() {
         "Deployment" => deployment(object, &number),
-        "StatefulSet" | "ReplicaSet" if restart.is_by_eviction() => replicas_ready(&number, object),
+        // Its pods tell: nothing of its status changes when one of them is evicted.
+        _ if restart.is_by_eviction() => Progress::Complete,
         "StatefulSet" => stateful_set(object, &number),
-        "DaemonSet" if restart.is_by_eviction() => daemon_set(&number, "/status/currentNumberScheduled"),
-        "DaemonSet" => daemon_set(&number, "/status/updatedNumberScheduled"),
+        "DaemonSet" => daemon_set(&number),
         "Rollout" => argo(object),
         _ => replicas_ready(&number, object),
     }
@@ -75,9 +75,9 @@ fn stateful_set(object: &Value, number: &dyn Fn(&str) -> i64) -> Progress {
     }
 }
 
-fn daemon_set(number: &dyn Fn(&str) -> i64, updated: &str) -> Progress {
+fn daemon_set(number: &dyn Fn(&str) -> i64) -> Progress {
     let (wanted, updated, available) =
-        (number("/status/desiredNumberScheduled"), number(updated), number("/status/numberAvailable"));
+        (number("/status/desiredNumberScheduled"), number("/status/updatedNumberScheduled"), number("/status/numberAvailable"));
     if updated < wanted {
         Progress::Running(format!("{updated} of {wanted} new pods are there"))
     } else if available < wanted {
