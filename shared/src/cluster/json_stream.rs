@@ -74,7 +74,7 @@ pub(crate) struct JsonStream<R> {
     levels: usize,
 }
 
-const CHUNK: usize = 256 * 1024;
+const CHUNK: u64 = 256 * 1024;
 
 impl<R: Read> JsonStream<R> {
     pub(crate) fn new(source: R) -> JsonStream<R> {
@@ -255,7 +255,7 @@ impl<R: Read> JsonStream<R> {
     fn end_of_string(&mut self, position: usize) -> io::Result<usize> {
         let mut position = position + 1;
         loop {
-            position = self.skip(position, |byte| byte != b'"' && byte != b'\\')?;
+            position = self.find(position, |bytes| memchr::memchr2(b'"', b'\\', bytes))?;
             if self.at(position)? == b'"' {
                 return Ok(position + 1);
             }
@@ -264,10 +264,15 @@ impl<R: Read> JsonStream<R> {
     }
 
     /// The first position from `position` on whose byte is not to be passed.
-    fn skip(&mut self, mut position: usize, pass: impl Fn(u8) -> bool) -> io::Result<usize> {
+    fn skip(&mut self, position: usize, pass: impl Fn(u8) -> bool) -> io::Result<usize> {
+        self.find(position, |bytes| bytes.iter().position(|byte| !pass(*byte)))
+    }
+
+    /// The first position from `position` on that is found in what is there of the text, piece by piece.
+    fn find(&mut self, mut position: usize, find: impl Fn(&[u8]) -> Option<usize>) -> io::Result<usize> {
         loop {
             let available = self.buffer.get(self.start + position..).unwrap_or_default();
-            match available.iter().position(|byte| !pass(*byte)) {
+            match find(available) {
                 Some(found) => return Ok(position + found),
                 None => {
                     position += available.len();
@@ -323,14 +328,7 @@ impl<R: Read> JsonStream<R> {
         if length > LARGEST_OBJECT {
             return Err(self.invalid(0, &format!("an object is larger than {} MiB", LARGEST_OBJECT / 1024 / 1024)));
         }
-        self.buffer.resize(length + CHUNK, 0);
-        let read = loop {
-            match self.source.read(&mut self.buffer[length..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => break result?,
-            }
-        };
-        self.buffer.truncate(length + read);
+        let read = self.source.by_ref().take(CHUNK).read_to_end(&mut self.buffer)?;
         self.is_at_end = read == 0;
         Ok(read > 0)
     }
@@ -371,7 +369,7 @@ const fn is_blank(byte: u8) -> bool {
 }
 
 fn newlines(bytes: &[u8]) -> usize {
-    bytes.iter().filter(|byte| **byte == b'\n').count()
+    memchr::memchr_iter(b'\n', bytes).count()
 }
 
 #[cfg(test)]
