@@ -6,6 +6,7 @@
 
 mod effect;
 mod followers;
+mod gateways;
 mod history;
 mod injectors;
 mod listing;
@@ -15,8 +16,9 @@ mod service;
 mod validator;
 
 pub use effect::Effect;
-pub(crate) use followers::is_istios;
 pub use followers::{Followers, Maker, Proxies, followers, followers_by_label};
+pub use gateways::{GatewayRevisions, Handover, unread_of_gateways};
+pub(crate) use gateways::{gateway_subject, is_istios, label_gateway, named};
 pub use history::{Move, history};
 pub use listing::{Entry, EntryKind, Fault, listing, validator_findings};
 pub use plan::{

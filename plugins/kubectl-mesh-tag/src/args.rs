@@ -257,6 +257,10 @@ pub struct NamespacesArgs {
     #[arg(long)]
     pub overwrite: bool,
 
+    /// Let istiod replace at once the Gateways in these namespaces that come to another revision
+    #[arg(long)]
+    pub accept_gateway_restart: bool,
+
     /// Only show what would change: decided here (client), or by the API server too (server)
     #[arg(long, value_name = "client|server|none", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "client", default_value_t = DryRun::None, hide_default_value = true, hide_possible_values = true)]
     pub dry_run: DryRun,

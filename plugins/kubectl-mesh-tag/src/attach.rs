@@ -21,7 +21,7 @@ use mesh::refusal::Refusal;
 use mesh::session::Session;
 use mesh::snapshot::Detail;
 use mesh::state::State;
-use mesh::tag::check_answers;
+use mesh::tag::{GatewayRevisions, check_answers, unread_of_gateways};
 use mesh::terminal::exit::Exit;
 use mesh::terminal::findings;
 use mesh::terminal::stop::Stop;
@@ -49,7 +49,7 @@ pub fn attach_needs(args: &AttachArgs, typed: &Scope) -> Needs {
 
 /// What `detach` may ask for.
 pub fn detach_needs(args: &DetachArgs, typed: &Scope) -> Needs {
-    labelling_needs(&args.namespaces, typed)
+    installation_needs(typed).and(labelling_needs(&args.namespaces, typed))
 }
 
 fn labelling_needs(args: &NamespacesArgs, typed: &Scope) -> Needs {
@@ -80,16 +80,19 @@ pub async fn attach(session: &mut Session, args: &AttachArgs) -> Result<Exit, St
     if !args.namespaces.overwrite {
         check_free(&changes, &args.target)?;
     }
+    check_gateways(&installation, &changes, Some(&args.target), args.namespaces.accept_gateway_restart)?;
     relabel(session, &args.namespaces, changes, &wanted, &format!("follows {}", args.target)).await
 }
 
 /// Lets namespaces follow nothing.
 pub async fn detach(session: &mut Session, args: &DetachArgs) -> Result<Exit, Stop> {
     let connection = session.connect_for(args.namespaces.dry_run.into()).await?;
+    let installation = read_installation(&connection, session.istio_namespace()).await?;
     let namespaces = find_namespaces(&connection, &args.namespaces).await?;
     let wanted = BTreeMap::from([(labels::REVISION, None), (labels::INJECTION, None)]);
     let changes = changes(namespaces, &wanted);
     check_owners(&changes)?;
+    check_gateways(&installation, &changes, None, args.namespaces.accept_gateway_restart)?;
     relabel(session, &args.namespaces, changes, &wanted, "follows nothing").await
 }
 
@@ -209,6 +212,32 @@ fn check_free(changes: &[Relabelling], target: &str) -> Result<(), Refusal> {
     }
     Err(Refusal::new("these namespaces follow something else already; none was changed", "the same command with --overwrite")
         .with(taken))
+}
+
+/// istiod gives a Gateway without a label of its own to the revision that its namespace names, at once.
+fn check_gateways(
+    installation: &Installation,
+    changes: &[Relabelling],
+    target: Option<&str>,
+    may_restart_gateways: bool,
+) -> Result<(), Refusal> {
+    let changing: Vec<&Value> =
+        changes.iter().filter(|change| !change.labels.is_empty()).map(|change| &change.namespace).collect();
+    let names: Vec<&str> = changing.iter().map(|namespace| name(namespace)).collect();
+    let unread = unread_of_gateways(installation, &names);
+    // Who comes to follow a target is served by it; who follows nothing, by the default revision or by none.
+    let is_accepted = may_restart_gateways && target.is_some();
+    if !unread.is_empty() && !is_accepted {
+        let reason = "which Gateways of these namespaces istiod would replace is not known";
+        return Err(Refusal::new(reason, "--explain-rbac prints what this command needs").with(unread));
+    }
+    let now = GatewayRevisions::of(installation);
+    let before =
+        changing.iter().fold(now, |all, namespace| all.with_namespace(name(namespace), label(namespace, labels::REVISION)));
+    let after = names.iter().fold(before.clone(), |all, name| all.with_namespace(name, target));
+    let handover = before.handover(&after, &installation.gateways);
+    handover.check_served()?;
+    if may_restart_gateways { Ok(()) } else { handover.check_consent() }
 }
 
 /// Writes the labels, namespace by namespace, and says what is stale then.

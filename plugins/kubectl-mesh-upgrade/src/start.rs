@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use mesh::change::{Action, Subject};
-use mesh::cluster::Scope;
 use mesh::cluster::raw::read_object;
+use mesh::cluster::{Scope, read_installation};
 use mesh::control_plane::revision_suffix;
 use mesh::injector::Injector;
 use mesh::manifest::{Manifest, manifests};
@@ -25,6 +25,7 @@ use mesh::object::{Resource, WebhookConfiguration};
 use mesh::platform::{Step, Way};
 use mesh::refusal::Refusal;
 use mesh::session::{Intent, Session};
+use mesh::tag::{GatewayRevisions, unread_of_gateways};
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
 use mesh::terminal::question::Consent;
@@ -68,6 +69,10 @@ pub struct StartArgs {
     /// Carry edits of the running revision's mesh configuration over
     #[arg(long)]
     pub carry_mesh_config: bool,
+
+    /// Let the new istiod replace at once the Gateways that name its revision already
+    #[arg(long)]
+    pub accept_gateway_restart: bool,
 
     /// How long the new control plane may take to be ready, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
@@ -157,6 +162,10 @@ pub async fn run(session: &mut Session, args: &StartArgs) -> Result<Exit, Stop> 
     let connection = session.connect_for(Intent::from_flag(args.dry_run)).await?;
     let survey = survey(session, None).await?;
     let mut obstacles = around(&survey, &contents, revision);
+    let installed = read_installation(&connection, session.istio_namespace()).await?;
+    if !args.accept_gateway_restart {
+        obstacles.extend(gateways(&installed, &contents, revision));
+    }
     if let Some(installer) = &installer {
         obstacles.extend(installer.obstacles(&documents, &contents, revision).await?);
     }
@@ -301,6 +310,25 @@ fn around(survey: &Survey, contents: &Contents, revision: &str) -> Vec<Obstacle>
     obstacles.extend(another_version(contents, revision));
     obstacles.extend(overlaps(survey, contents, revision));
     obstacles
+}
+
+/// Gateways that name the revision already, as their namespaces, tags or the default validator do: its istiod makes them anew as soon
+/// as it runs.
+fn gateways(installed: &mesh::installation::Installation, contents: &Contents, revision: &str) -> Vec<Obstacle> {
+    let unread = unread_of_gateways(installed, &[]);
+    let unread = unread.into_iter().map(|line| {
+        let reason = "which Gateways the new istiod would replace is not known";
+        Obstacle::new(
+            line,
+            reason,
+            "the same command with --accept-gateway-restart, or --explain-rbac prints the rules that are needed",
+        )
+    });
+    let before = GatewayRevisions::of(installed);
+    let after = before.clone().with_control_plane(revision, contents.version.clone());
+    let replaced = before.handover(&after, &installed.gateways).check_consent().err();
+    let replaced = replaced.map(|refusal| Obstacle::new(refusal.details.join(", "), refusal.reason, refusal.advice));
+    unread.chain(replaced).collect()
 }
 
 /// A revision that is named by a version, as is usual, is not to hold another one.

@@ -1,6 +1,7 @@
 //! What a move of a tag does to those who follow it.
 
 use super::followers::Followers;
+use super::gateways::Handover;
 use crate::terminal::words::plural;
 
 /// What a move does.
@@ -21,17 +22,15 @@ pub struct Effect {
 }
 
 impl Effect {
-    /// Of a move to `revision`; `is_move` when the revision changes at all.
-    pub(super) fn new(followers: &Followers, revision: &str, changes: Changes) -> Effect {
-        let gateways = followers.gateways.iter().chain(&followers.unnamed_gateways);
-        let gateways = gateways.map(|(namespace, name)| format!("{namespace}/{name}"));
+    /// Of a move to `revision`, which hands these Gateways over.
+    pub(super) fn new(followers: &Followers, revision: &str, handover: &Handover) -> Effect {
         Effect {
             namespaces: followers.namespaces.iter().cloned().collect(),
             workloads: followers.workloads().len(),
             proxies: followers.proxy_count(),
             stale_after: followers.restart_count(revision),
             labelled_pods: followers.pods.iter().map(|(_, pods)| pods).sum(),
-            gateways: if changes == Changes::Revision { gateways.collect() } else { Vec::new() },
+            gateways: handover.gateways.clone(),
         }
     }
 
@@ -60,15 +59,6 @@ impl Effect {
         }
         lines
     }
-}
-
-/// Whether a move changes the revision, or only mends the tag's objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Changes {
-    /// It does.
-    Revision,
-    /// It does not.
-    Objects,
 }
 
 /// The first few names, and how many more there are.

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
 use super::DEFAULT;
+use super::gateways::{is_istios, named};
 use crate::census::{Census, PodGroup};
 use crate::injector::{Injector, Match};
-use crate::installation::{Installation, label, name, namespace};
+use crate::installation::{Installation, name, namespace};
 use crate::labels;
 use crate::object::{Labels, Lookup};
 use crate::workload::WorkloadId;
@@ -115,22 +114,13 @@ pub fn followers_by_label(installation: &Installation, value: &str) -> Followers
     }
     for gateway in installation.gateways.iter().filter(|gateway| is_istios(gateway)) {
         let place = (namespace(gateway).to_owned(), name(gateway).to_owned());
-        let by_namespace =
-            installation.snapshot.namespaces.get(namespace(gateway)).and_then(|labels| labels.value(labels::REVISION));
-        match label(gateway, labels::REVISION).or(by_namespace).filter(|revision| !revision.is_empty()) {
+        match named(gateway, &installation.snapshot.namespaces) {
             Some(named) if named == value => drop(followers.gateways.insert(place)),
             None if value == DEFAULT => drop(followers.unnamed_gateways.insert(place)),
             _ => {}
         }
     }
     followers
-}
-
-/// Whether istiod makes the Deployment of this Gateway: by the names of its own classes, which are the only ones that it
-/// installs (pilot/pkg/config/kube/gatewaycommon/classinfo.go). `istio-remote` is not managed.
-pub(crate) fn is_istios(gateway: &Value) -> bool {
-    let class = gateway["spec"]["gatewayClassName"].as_str().unwrap_or_default();
-    class == "istio" || (class.starts_with("istio-") && class != "istio-remote")
 }
 
 fn follows_as_gateway(followers: &Followers, group: &PodGroup) -> bool {

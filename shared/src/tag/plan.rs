@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::effect::{Changes, Effect};
+use super::effect::Effect;
 use super::followers::{Followers, followers};
+use super::gateways::{GatewayRevisions, Handover, gateway_subject};
 use super::history::{Move, history, text, with_move, with_undo};
 use super::injectors::{
     deactivated, entries, entries_of, freed, inherited_labels, is_deactivated, is_yielding, merged, reactivated, yielding,
@@ -23,7 +24,6 @@ use crate::labels;
 use crate::object::{Resource, StringMap, WebhookConfiguration};
 use crate::owner::{Owner, owner_of};
 use crate::refusal::Refusal;
-use crate::terminal::words::plural;
 use crate::uses::{Use, UseKind, Uses};
 use crate::version::Version;
 
@@ -127,13 +127,8 @@ fn plan_move(installation: &Installation, census: &Census, request: &SetRequest<
     }
     changes.retain(|change| change.action() != Action::None);
     let followers = followers_of_tag(installation, census, tag);
-    let is_new_answer = gateway_revision(installation, &present, tag).as_deref() != Some(revision);
-    let kind = if is_new_answer && gateway_revision(installation, &present, tag).is_some() {
-        Changes::Revision
-    } else {
-        Changes::Objects
-    };
-    let effect = Effect::new(&followers, revision, kind);
+    let handover = handover(installation, &changes);
+    let effect = Effect::new(&followers, revision, &handover);
     let plan = TagPlan {
         tag: tag.to_owned(),
         revision: Some(revision.to_owned()),
@@ -155,7 +150,10 @@ fn plan_move(installation: &Installation, census: &Census, request: &SetRequest<
             Command::mesh_tag("generate").value(tag).flag("--revision", revision).read_by(Command::kubectl("apply -f -")),
         ));
     }
-    check_gateways(&plan, request, &target)?;
+    handover.check_served()?;
+    if !request.may_restart_gateways {
+        handover.check_consent()?;
+    }
     Ok(plan)
 }
 
@@ -178,7 +176,8 @@ pub fn plan_undo(
             let reason = format!("who uses tag {tag} was not read, and going back removes it");
             return Err(Refusal::new(reason, Command::mesh_tag("remove").value(tag)));
         };
-        plan_removal(installation, census, removal, Unserved::Refused, users)
+        let unserved = if request.may_restart_gateways { Unserved::Refused } else { Unserved::RefusedOrReplaced };
+        plan_removal(installation, census, removal, unserved, users)
     };
     let Some(webhook) = installation.tag_webhooks(tag).next() else {
         // An undo that was interrupted has removed the webhook first.
@@ -242,6 +241,8 @@ enum Unserved {
     AnyFollower,
     /// Those whom nothing else would serve.
     Refused,
+    /// And Gateways that somebody else would serve, who makes them anew for that.
+    RefusedOrReplaced,
 }
 
 /// What of a tag is there to be removed.
@@ -300,14 +301,23 @@ fn plan_removal(
         changes.extend(validator_release(installation, &mut notes));
     }
     changes.retain(|change| change.action() != Action::None);
-    check_users(tag, users, unserved == Unserved::Refused && serves_default)?;
+    let handover = handover(installation, &changes);
+    check_users(tag, users, |found| match found.kind {
+        _ if unserved == Unserved::AnyFollower => true,
+        UseKind::Caller | UseKind::Configuration => true,
+        UseKind::Gateway => handover.left.iter().any(|gateway| gateway_subject(gateway) == found.subject),
+        _ => !serves_default,
+    })?;
+    if unserved == Unserved::RefusedOrReplaced {
+        handover.check_consent()?;
+    }
     let followers = followers_of_tag(installation, census, tag);
     let previous = webhooks.first().or(services.first()).and_then(|object| label(object, labels::REVISION)).map(str::to_owned);
     ownership::check(&changes, tag, None)?;
     Ok(TagPlan {
         tag: tag.to_owned(),
         revision: None,
-        effect: Effect::new(&followers, UNREVISIONED, Changes::Objects),
+        effect: Effect::new(&followers, UNREVISIONED, &handover),
         previous,
         changes,
         notes,
@@ -315,11 +325,10 @@ fn plan_removal(
     })
 }
 
-/// Refuses while anybody uses the tag, or may. Where an injector without a revision serves those who follow it, only those count who
-/// call its Service.
-fn check_users(tag: &str, users: &Uses, is_served_otherwise: bool) -> Planned<()> {
-    let counts = |found: &&Use| !is_served_otherwise || matches!(found.kind, UseKind::Caller | UseKind::Configuration);
-    let found: Vec<&Use> = users.found.iter().filter(counts).collect();
+/// Refuses while anybody uses the tag, or may, whose use `counts`: where an injector without a revision serves those who follow it, only
+/// those count who call its Service.
+fn check_users(tag: &str, users: &Uses, counts: impl Fn(&Use) -> bool) -> Planned<()> {
+    let found: Vec<&Use> = users.found.iter().filter(|found| counts(found)).collect();
     let unknown = users.unknown.iter().map(|why| format!("unknown: {why}"));
     let mut details: Vec<String> = found.iter().map(|found| format!("{} {}", found.subject, found.message)).collect();
     details.extend(unknown);
@@ -334,6 +343,8 @@ fn check_users(tag: &str, users: &Uses, is_served_otherwise: bool) -> Planned<()
         Advice::run(Command::mesh_tag("attach REVISION").values(names.iter().copied()).words("--overwrite"))
             .and_say(", or ")
             .and_run(Command::mesh_tag("detach").values(names))
+    } else if let Some(gateway) = followers.iter().find(|found| found.kind == UseKind::Gateway) {
+        Advice::say("give each Gateway a revision of its own: ").and(gateway.advice.clone())
     } else if !followers.is_empty() {
         Advice::say(format!("take the label {}={tag} off them first", labels::REVISION))
     } else {
@@ -964,24 +975,11 @@ fn check_overlaps(installation: &Installation, plan: &TagPlan) -> Planned<()> {
     Err(refusal.with(details))
 }
 
-/// Until Istio 1.31 a gateway that istiod re-makes loses its connections.
-fn check_gateways(plan: &TagPlan, request: &SetRequest<'_>, target: &Target<'_>) -> Planned<()> {
-    let is_gentle = target.version().is_some_and(|version| version.line() >= (1, 31));
-    if plan.effect.gateways.is_empty() || request.may_restart_gateways || is_gentle {
-        return Ok(());
-    }
-    let count = plural(plan.effect.gateways.len() as u64, "gateway", "gateways");
-    let refusal = Refusal::new(
-        format!("istiod would replace {count} at once, which costs traffic until Istio 1.31"),
-        "the same command with --accept-gateway-restart, or give them a revision of their own by their label istio.io/rev",
-    );
-    Err(refusal.with(plan.effect.gateways.clone()))
-}
-
-/// The revision whose istiod makes the tag's gateways now (`IsMine`, pkg/revisions/tag_watcher.go).
-fn gateway_revision(installation: &Installation, present: &Present<'_>, tag: &str) -> Option<String> {
-    let of_validator = || installation.snapshot.default_validator.clone().filter(|_| tag == DEFAULT);
-    present.revision.clone().or_else(of_validator)
+/// The Gateways that these changes of a tag hand to other istiods, or take from all.
+fn handover(installation: &Installation, changes: &[Change]) -> Handover {
+    let before = GatewayRevisions::of(installation);
+    let after = before.clone().after(changes);
+    before.handover(&after, &installation.gateways)
 }
 
 /// Who follows a tag: by label, and by what its injectors select. Before the `default` tag is made, the injector without

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::own::{asks_namespace, is_of_control_plane};
-use super::{Graph, Use, UseKind, Uses};
+use super::{Departing, Graph, Use, UseKind, Uses};
 use crate::advice::{Advice, Command};
 use crate::injector::Match;
 use crate::installation::{DEFAULT_VALIDATOR, label, name, namespace};
 use crate::labels;
 use crate::object::{Labels, Lookup, StringMap};
-use crate::tag::{DEFAULT, is_istios};
+use crate::tag::{DEFAULT, GatewayRevisions, gateway_subject, is_istios, label_gateway, named};
 
 impl Graph<'_> {
     /// Whether a namespace follows a tag by its labels.
@@ -95,32 +95,41 @@ impl Graph<'_> {
         }
     }
 
-    /// Gateways of the Gateway API that name it; and, of a tag, those of Istio's whose namespace does (`IsMine`,
-    /// pkg/revisions/tag_watcher.go).
+    /// Gateways of the Gateway API that name it; and, of a tag, those of Istio's whose namespace does. Those that name nothing belong
+    /// to the default tag, and without one to the revision that is the default by itself.
     pub(super) fn gateways(&self, uses: &mut Uses) {
-        let named = self.departure.name;
+        let departing = self.departure.name;
+        let snapshot = self.evidence.snapshot;
         // A tag of the revision's name, such as `default`, answers for the label then.
-        if self.is_revision() && self.evidence.snapshot.revision_of_tag(named).is_some() {
+        if self.is_revision() && snapshot.revision_of_tag(departing).is_some() {
             return;
         }
+        let is_default = self.is_default();
         let all = self.evidence.inventory.objects.iter().filter(|listed| listed.is("gateway.networking.k8s.io", "gateways"));
         for gateway in all.map(|listed| &listed.object) {
-            let own = label(gateway, labels::REVISION).filter(|revision| !revision.is_empty());
-            let by_namespace = || !self.is_revision() && is_istios(gateway) && self.follows(namespace(gateway));
-            let whose = match own {
-                Some(own) if own == named => format!("its label {}={named} names it", labels::REVISION),
-                None if by_namespace() => "its namespace names it".to_owned(),
+            let is_own_label = label(gateway, labels::REVISION) == Some(departing);
+            let message = match named(gateway, &snapshot.namespaces) {
+                Some(named) if named == departing && is_own_label => format!("its label {}={named} names it", labels::REVISION),
+                Some(named) if named == departing && !self.is_revision() && is_istios(gateway) => {
+                    "its namespace names it".to_owned()
+                }
+                None if is_default && is_istios(gateway) => "it names no revision, so it belongs to the default one".to_owned(),
                 _ => continue,
             };
-            let label_it = Command::kubectl("label")
-                .value(format!("gateways.gateway.networking.k8s.io/{}", name(gateway)))
-                .namespace(namespace(gateway));
-            uses.found.push(Use {
-                kind: UseKind::Gateway,
-                subject: format!("gateway/{} -n {}", name(gateway), namespace(gateway)),
-                message: whose,
-                advice: label_it.words("istio.io/rev=REVISION --overwrite").into(),
-            });
+            let advice = label_gateway(gateway).into();
+            uses.found.push(Use { kind: UseKind::Gateway, subject: gateway_subject(gateway), message, advice });
+        }
+    }
+
+    /// Whether Gateways that name no revision belong to it. A revision that is the default by its tag is used by that tag.
+    fn is_default(&self) -> bool {
+        let installation = self.evidence.installation;
+        match self.departure.what {
+            Departing::Tag => self.departure.name == DEFAULT,
+            Departing::Revision => {
+                let has_tag = installation.snapshot.tags().contains(&DEFAULT);
+                !has_tag && GatewayRevisions::of(installation).default_ones().contains(self.departure.name)
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use mesh::refusal::Refusal;
 use mesh::session::VERSION;
 use mesh::snapshot::Snapshot;
 use mesh::state::State;
-use mesh::tag::{self, SetRequest, TagPlan, check_answers, history, plan_set, plan_undo};
+use mesh::tag::{self, GatewayRevisions, Handover, SetRequest, TagPlan, check_answers, history, plan_set, plan_undo};
 use mesh::terminal::words::plural;
 use mesh::uses::Uses;
 use mesh::verdict::Verdict;
@@ -73,6 +73,11 @@ impl Rollback {
             let names = gateways.iter().map(|gateway| format!("gateways/{} -n {}", name(gateway), namespace(gateway)));
             return Err(Refusal::new(reason, "the same command with --accept-gateway-restart").with(names.collect()));
         }
+        let handover = handover(sight, &tags, &namespaces, &args.to);
+        if !args.accept_gateway_restart {
+            handover.check_consent()?;
+        }
+        handover.check_served()?;
         let is_default = args.to == tag::DEFAULT && tags.iter().any(|plan: &TagPlan| plan.tag == tag::DEFAULT);
         if !is_default && !namespaces.is_empty() {
             check_answers(installation, &args.to, &labelled(&namespaces, &args.to))?;
@@ -102,6 +107,15 @@ impl Rollback {
         }
         lines
     }
+}
+
+/// The Gateways that come to another istiod by the labels of their namespaces, once the tags are back.
+fn handover(sight: &Sight, tags: &[TagPlan], namespaces: &[Value], to: &str) -> Handover {
+    let installation = &sight.installation;
+    let now = GatewayRevisions::of(installation);
+    let before = tags.iter().fold(now, |all, plan| all.after(&plan.changes));
+    let after = namespaces.iter().fold(before.clone(), |all, namespace| all.with_namespace(name(namespace), Some(to)));
+    before.handover(&after, &installation.gateways)
 }
 
 /// A tag goes back as `undo` does it where that leads there; else it is set.
