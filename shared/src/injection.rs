@@ -214,7 +214,7 @@ pub fn answering_revision(snapshot: &Snapshot, injector: &Injector) -> Result<St
     let fault = |code, why| Fault { code, why, revision: by_label.clone() };
     let revision = by_label.clone().unwrap_or_else(|| UNREVISIONED.to_owned());
     let Target::Service(service) = &injector.target else { return Ok(revision) };
-    if !injector.has_ca_bundle {
+    if injector.ca_bundle.is_none() {
         return Err(fault(Code::NoCaBundle, "it has no caBundle: the API server cannot verify its istiod".to_owned()));
     }
     let Some(facts) = snapshot.services.get(&(service.namespace.clone(), service.name.clone())) else {

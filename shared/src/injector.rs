@@ -25,8 +25,8 @@ pub struct Injector {
     pub tag: Option<String>,
     /// Who answers.
     pub target: Target,
-    /// Whether there is a certificate to verify the answer against.
-    pub has_ca_bundle: bool,
+    /// The certificates to verify the answer against, as they stand there: base64 of PEM. `None` when there are none.
+    pub ca_bundle: Option<String>,
     /// Whether pods are refused when nobody answers.
     pub failure_policy: FailurePolicy,
     namespace_selector: LabelSelector,
@@ -100,7 +100,7 @@ impl Injector {
                 revision: metadata.label(labels::REVISION).map(str::to_owned),
                 tag: metadata.label(labels::TAG).map(str::to_owned),
                 target: target(webhook),
-                has_ca_bundle: webhook.client_config.ca_bundle.as_deref().is_some_and(|bundle| !bundle.is_empty()),
+                ca_bundle: webhook.client_config.ca_bundle.clone().filter(|bundle| !bundle.is_empty()),
                 failure_policy: match webhook.failure_policy.as_deref() {
                     Some("Ignore") => FailurePolicy::Ignore,
                     _ => FailurePolicy::Fail,

@@ -52,6 +52,7 @@ pub mod tag;
 pub mod template;
 pub mod template_writer;
 pub mod terminal;
+pub mod trust;
 pub mod uses;
 pub mod verdict;
 pub mod version;

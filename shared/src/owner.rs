@@ -140,6 +140,30 @@ pub fn owner_of(object: &Value) -> Owner {
     }
 }
 
+/// Who owns some labels of an object: who owns it all, else a Git controller that has itself set one of them. It makes a namespace in
+/// passing, and looks after just those labels that it writes.
+pub fn owner_of_labels(object: &Value, keys: &[&str]) -> Owner {
+    let owner = owner_of(object);
+    if !owner.is_ours_to_write() {
+        return owner;
+    }
+    let sets = |prefix: &str| {
+        managers(&object["metadata"]).any(|entry| {
+            let labels = &entry["fieldsV1"]["f:metadata"]["f:labels"];
+            entry["manager"].as_str().is_some_and(|found| found.starts_with(prefix))
+                && keys.iter().any(|key| labels[format!("f:{key}")].is_object())
+        })
+    };
+    let flux = |kind: &str| Owner::Flux { kind: kind.to_owned(), name: String::new(), namespace: String::new() };
+    let of_flux = FLUX.into_iter().find(|(_, _, manager)| sets(manager)).map(|(kind, ..)| flux(kind));
+    match of_flux {
+        Some(owner) => owner,
+        None if sets("flux") => flux("Kustomization"),
+        None if sets("argocd-") => Owner::ArgoCd { application: String::new() },
+        None => owner,
+    }
+}
+
 fn controller(metadata: &Value) -> Option<Owner> {
     let references = metadata["ownerReferences"].as_array()?;
     let reference = references.iter().find(|reference| reference["controller"] == true).or_else(|| references.first())?;
@@ -176,10 +200,13 @@ fn is_manager(object: &Value, name: &str) -> bool {
 }
 
 fn has_manager(metadata: &Value, is_wanted: impl Fn(&str) -> bool) -> bool {
+    managers(metadata).filter_map(|entry| entry["manager"].as_str()).any(is_wanted)
+}
+
+/// Field managers, but for those who write only the status: they own nothing.
+fn managers(metadata: &Value) -> impl Iterator<Item = &Value> {
     let managers = metadata["managedFields"].as_array().into_iter().flatten();
-    // Who writes only the status owns nothing.
-    let whole = managers.filter(|entry| entry["subresource"].as_str().is_none_or(str::is_empty));
-    whole.filter_map(|entry| entry["manager"].as_str()).any(is_wanted)
+    managers.filter(|entry| entry["subresource"].as_str().is_none_or(str::is_empty))
 }
 
 #[cfg(test)]
@@ -234,6 +261,25 @@ mod tests {
         assert_eq!(owner("Service", release, &["helm-controller"]), "Flux HelmRelease mesh in namespace flux");
         let status_only = json!({"name": "x", "managedFields": [{"manager": "argocd-controller", "subresource": "status"}]});
         assert_eq!(owner_of(&json!({"kind": "Service", "metadata": status_only})), Owner::Nobody);
+    }
+
+    #[test]
+    fn a_label_of_a_namespace_belongs_to_the_git_controller_that_sets_it() {
+        let namespace = |manager: &str, label: &str| {
+            let fields = json!({"f:metadata": {"f:labels": {format!("f:{label}"): {}}}});
+            json!({"kind": "Namespace", "metadata": {"name": "shop", "managedFields": [{"manager": manager, "operation": "Apply", "fieldsV1": fields}]}})
+        };
+        let owner = |manager: &str, label: &str| {
+            owner_of_labels(&namespace(manager, label), &["istio.io/rev", "istio-injection"]).to_string()
+        };
+        assert_eq!(owner("argocd-controller", "istio.io/rev"), "an Argo CD application");
+        assert_eq!(owner("kustomize-controller", "istio-injection"), "a Flux Kustomization");
+        assert_eq!(owner("helm-controller", "istio.io/rev"), "a Flux HelmRelease");
+        for (manager, label) in
+            [("argocd-controller", "team"), ("kubectl-client-side-apply", "istio.io/rev"), ("kubectl-mesh", "istio.io/rev")]
+        {
+            assert_eq!(owner(manager, label), "nobody known", "{manager} {label}");
+        }
     }
 
     #[test]

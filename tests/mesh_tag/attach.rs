@@ -57,3 +57,24 @@ fn names_come_from_stdin_and_by_label_too() -> Result<()> {
     assert_eq!(labels(cluster, "stdin-a")?[0], Value::Null);
     Ok(())
 }
+
+#[test]
+fn a_label_that_a_git_controller_applies_is_its_own() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let session = plugin("mesh-tag")?.on(cluster);
+    for (name, manager) in [("git-argo", "argocd-controller"), ("git-flux", "kustomize-controller")] {
+        let file = session.home().join(name);
+        let metadata = json!({"name": name, "labels": {"istio.io/rev": "1-26-0"}});
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
+        std::fs::write(&file, namespace.to_string())?;
+        let manager = format!("--field-manager={manager}");
+        cluster.kubectl(["apply", "--server-side", &manager, "-f", &file.to_string_lossy()])?;
+        for words in [&["attach", "1-28-2", name, "--overwrite"][..], &["detach", name]] {
+            let refused = session.run(["mesh-tag"].iter().chain(words))?;
+            assert_eq!(refused.code, Some(4), "{}", refused.transcript());
+            assert!(refused.stderr.contains(&format!("namespaces/{name} belongs to a")), "{}", refused.transcript());
+        }
+        assert_eq!(labels(cluster, name)?[0], "1-26-0");
+    }
+    Ok(())
+}

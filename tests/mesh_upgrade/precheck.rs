@@ -311,3 +311,18 @@ fn node_components_are_upgraded_after_the_control_plane_and_never_far_behind() -
     assert_eq!((code, found(&two, "node-component-behind", ztunnel)), (Some(4), vec!["error".to_owned()]), "{two:#}");
     Ok(())
 }
+
+#[test]
+fn a_revision_with_another_root_certificate_blocks() -> Result<()> {
+    let cluster = old_alone()?;
+    cluster.install(&Revision::new("apart", NEW).namespace("apart").set("meshConfig.rootNamespace=istio-system"))?;
+    let session = plugin("mesh-upgrade")?.on(&cluster);
+    let (code, report) = precheck(&session, "apart")?;
+    ensure!(code == Some(4) && found(&report, "roots-differ", "revision apart") == ["error"], "{report:#}");
+    // Of one certificate authority they trust each other.
+    cluster.install(&Revision::of(NEW))?;
+    let (_, report) = precheck(&session, "1-28-2")?;
+    let codes = ["roots-differ", "roots-unknown"].map(|code| found(&report, code, "revision 1-28-2"));
+    ensure!(codes.iter().all(Vec::is_empty), "{report:#}");
+    Ok(())
+}

@@ -301,3 +301,38 @@ fn helm_changes_the_cluster_that_was_looked_at_and_only_what_was_named() -> Resu
     ensure!(releases(&prod)? == on_prod, "{}", asked.transcript());
     Ok(())
 }
+
+#[test]
+fn a_release_lets_go_of_what_others_took_and_leaves_no_marks_that_count() -> Result<()> {
+    let cluster = Cluster::start(&Options::default())?;
+    let [plain, new] = [IstioVersion::V1_26_0, IstioVersion::V1_28_2].map(|version| Revision::of(version).by_helm());
+    cluster.install(&plain.clone().set("revisionTags={stable}"))?;
+    // The tag goes over to another release, and stands in the manifest of the first one still.
+    let taking = new.clone().set("revisionTags={stable}").helm_arguments()?;
+    cluster.run(Program::Helm, ["upgrade", "--install", "--take-ownership"].map(str::to_owned).into_iter().chain(taking))?;
+    cluster.start_istiod(&new)?;
+    let session = plugins(&["mesh-upgrade", "mesh-tag"])?.with_helm()?.on(&cluster).time_limit(Duration::from_secs(180));
+    let default = session.run(["mesh-tag", "set", "default", "--revision", "1-28-2", "--overwrite", "--yes"])?;
+    ensure!(default.code == Some(0), "{}", default.transcript());
+    let remove = REMOVE.iter().copied().chain(["--yes"]);
+    let output = session.run(remove.clone())?;
+    let keep = "kubectl annotate mutatingwebhookconfiguration/istio-revision-tag-stable helm.sh/resource-policy=keep";
+    let owner = "MutatingWebhookConfiguration istio-revision-tag-stable: it belongs to Helm release istiod-1-28-2";
+    refused(&output, &[owner, keep])?;
+    let uid = || -> Result<Value> {
+        let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/istio-revision-tag-stable";
+        Ok(cluster.api().find(path)?.context("the tag is gone")?["metadata"]["uid"].clone())
+    };
+    let before = uid()?;
+    let kept = session.shell(keep)?;
+    ensure!(kept.code == Some(0), "{}", kept.transcript());
+    cluster.run(Program::Helm, ["upgrade".to_owned()].into_iter().chain(plain.helm_arguments()?))?;
+    ensure!(uid()? == before, "helm has deleted the tag of another release");
+
+    // What a release has left that helm does not know any more is nobody's.
+    cluster.kubectl(["delete", "secrets", "-n", "istio-system", "-l", "owner=helm,name=istiod-1-26-0"])?;
+    let removed = session.run(remove)?;
+    ensure!(removed.code == Some(0), "{}", removed.transcript());
+    ensure!(uid()? == before, "{}", removed.transcript());
+    Ok(())
+}

@@ -16,7 +16,7 @@ use mesh::installation::{Installation, label, name};
 use mesh::labels;
 use mesh::needs::Needs;
 use mesh::object::{LabelSelector, Resource, StringMap};
-use mesh::owner::owner_of;
+use mesh::owner::owner_of_labels;
 use mesh::refusal::Refusal;
 use mesh::session::Session;
 use mesh::snapshot::Detail;
@@ -183,7 +183,7 @@ fn changes(namespaces: Vec<Value>, wanted: &BTreeMap<&'static str, Option<String
 
 fn check_owners(changes: &[Relabelling]) -> Result<(), Refusal> {
     let owned = changes.iter().filter(|change| !change.labels.is_empty()).filter_map(|change| {
-        let owner = owner_of(&change.namespace);
+        let owner = owner_of_labels(&change.namespace, &[labels::REVISION, labels::INJECTION]);
         (!owner.is_ours_to_write()).then(|| format!("namespaces/{} belongs to {owner}", name(&change.namespace)))
     });
     let owned: Vec<String> = owned.collect();

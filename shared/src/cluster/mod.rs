@@ -13,6 +13,7 @@ mod installation;
 pub mod inventory;
 pub(crate) mod json_stream;
 mod list;
+pub mod owners;
 pub mod probe;
 pub(crate) mod protobuf;
 pub mod raw;

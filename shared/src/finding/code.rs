@@ -109,6 +109,8 @@ codes! {
     ProxyVersionUnreadable = "proxy-version-unreadable",
     Quota = "quota",
     ReleaseUnknown = "release-unknown",
+    RootsDiffer = "roots-differ",
+    RootsUnknown = "roots-unknown",
     RunsToItsEnd = "runs-to-its-end",
     SeveralWebhooks = "several-webhooks",
     SkewMajor = "skew-major",

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::advice::{Advice, Command, Program};
 use crate::change::Change;
-use crate::installation::{DEFAULT_VALIDATOR, name};
+use crate::installation::{DEFAULT_VALIDATOR, label, name};
+use crate::labels;
 use crate::owner::{Owner, owner_of};
 use crate::refusal::Refusal;
 
@@ -19,11 +20,11 @@ pub(super) fn check(changes: &[Change], tag: &str, revision: Option<&str>) -> Re
     let Some((first, owner)) = owned.first() else { return Ok(()) };
     let details = owned.iter().map(|(change, owner)| format!("{} belongs to {owner}", change.subject)).collect();
     let reason = format!("tag {tag} is not ours to change: its owner would put it back");
-    Err(Refusal::new(reason, way(owner, name(first.before.as_ref().unwrap_or(&Value::Null)), tag, revision)).with(details))
+    Err(Refusal::new(reason, way(owner, first.before.as_ref().unwrap_or(&Value::Null), tag, revision)).with(details))
 }
 
 /// How the owner of an object is told to change it.
-fn way(owner: &Owner, object: &str, tag: &str, revision: Option<&str>) -> Advice {
+fn way(owner: &Owner, object: &Value, tag: &str, revision: Option<&str>) -> Advice {
     let target = revision.unwrap_or("REVISION");
     let generate = || Command::mesh_tag("generate").value(tag).flag("--revision", target);
     let upgrade = |release: &str, namespace: &str, values: String| {
@@ -40,7 +41,20 @@ fn way(owner: &Owner, object: &str, tag: &str, revision: Option<&str>) -> Advice
             Command::kubectl("delete istiorevisiontag").value(name).into()
         }
         (Owner::Sail { .. }, _) => generate().read_by(Command::kubectl("apply -f -")).into(),
-        (Owner::Helm { release, namespace }, _) if object == DEFAULT_VALIDATOR => {
+        // The injector without a revision, which a default tag puts out of work: no value of its chart does that.
+        (Owner::Helm { release, namespace }, Some(_))
+            if label(object, labels::TAG).is_none() && name(object) != DEFAULT_VALIDATOR =>
+        {
+            Advice::say(format!(
+                "{} stays the injector of istio-injection=enabled as long as release {release} -n {namespace} is there; ",
+                name(object)
+            ))
+            .and_say("let namespaces follow a tag of another name: ")
+            .and_run(Command::mesh_tag("set TAG").flag("--revision", target))
+            .and_say(", then ")
+            .and_run(Command::mesh_tag("attach TAG NAMESPACE --overwrite"))
+        }
+        (Owner::Helm { release, namespace }, _) if name(object) == DEFAULT_VALIDATOR => {
             Advice::run(upgrade(release, namespace, format!("defaultRevision={target}"))).and_say(", then this command again")
         }
         (Owner::Helm { release, namespace }, Some(_)) => Advice::say(format!(

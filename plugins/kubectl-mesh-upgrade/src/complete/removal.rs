@@ -158,11 +158,12 @@ pub fn besides(inventory: &Inventory, revision: &str, in_namespace: &str) -> Vec
 /// What is deleted, in its order.
 ///
 /// # Errors
-/// A [`Refusal`] when an object of that name belongs to somebody else.
+/// A [`Refusal`] when an object of that name belongs to somebody else who is not `gone`.
 pub fn removal(
     installation: &Installation,
     found: Vec<(Part, Value)>,
     departure: &Departure<'_>,
+    gone: &BTreeSet<Owner>,
 ) -> Result<Vec<Change>, Refusal> {
     let all = ordered(installation, found, departure);
     let elsewhere = bound_elsewhere(&all, departure.namespace);
@@ -171,7 +172,7 @@ pub fn removal(
         .filter_map(|(subject, object)| {
             let is_elsewhere = elsewhere.contains(&subject.name) && subject.kind.starts_with("ClusterRole");
             let who = || format!("{subject} serves a control plane in another namespace");
-            foreign(subject, object, departure.name).or_else(|| is_elsewhere.then(who))
+            foreign(subject, object, departure.name, gone).or_else(|| is_elsewhere.then(who))
         })
         .collect();
     if !foreign.is_empty() {
@@ -227,9 +228,9 @@ fn bound_elsewhere(all: &[(Subject, Value)], own_namespace: &str) -> BTreeSet<St
 }
 
 /// Why an object is not the revision's own.
-fn foreign(subject: &Subject, object: &Value, revision: &str) -> Option<String> {
+fn foreign(subject: &Subject, object: &Value, revision: &str, gone: &BTreeSet<Owner>) -> Option<String> {
     let owner = owner_of(object);
-    if !owner.is_ours_to_write() {
+    if !owner.is_ours_to_write() && !gone.contains(&owner) {
         return Some(format!("{subject} belongs to {owner}"));
     }
     match label(object, labels::REVISION) {
@@ -323,7 +324,7 @@ mod tests {
         ];
         let webhook = webhook("istio-sidecar-injector-1-26-0", "istio-system");
         let installation = Installation { injectors: vec![webhook], ..Installation::default() };
-        let changes = removal(&installation, found, &DEPARTURE).unwrap();
+        let changes = removal(&installation, found, &DEPARTURE, &BTreeSet::new()).unwrap();
         let kinds: Vec<&str> = changes.iter().map(|change| change.subject.kind.as_str()).collect();
         assert_eq!(kinds, ["MutatingWebhookConfiguration", "Deployment", "ClusterRole"]);
         assert!(changes.iter().all(|change| change.before.as_ref().unwrap()["metadata"]["resourceVersion"].is_null()));
@@ -331,14 +332,27 @@ mod tests {
 
     #[test]
     fn what_belongs_to_somebody_else_is_never_deleted() {
-        let refused =
-            |found: Value| removal(&Installation::default(), vec![(Part::Workload, found)], &DEPARTURE).unwrap_err().details;
+        let refused = |found: Value| {
+            removal(&Installation::default(), vec![(Part::Workload, found)], &DEPARTURE, &BTreeSet::new()).unwrap_err().details
+        };
         let other = refused(object("Deployment", "istiod-1-26-0", json!({"istio.io/rev": "1-28-2"})));
         assert_eq!(other, ["deployments/istiod-1-26-0 has the label istio.io/rev=1-28-2"]);
         let none = refused(object("Service", "istiod-1-26-0", json!({})));
         assert_eq!(none, ["services/istiod-1-26-0 has no label istio.io/rev"]);
         let role = refused(object("ClusterRole", "istiod-clusterrole-1-26-0-istio-system", json!({"app": "mine"})));
         assert_eq!(role.len(), 1);
+    }
+
+    #[test]
+    fn the_mark_of_an_owner_that_is_gone_is_none() {
+        let mut found = object("Deployment", "istiod-1-26-0", json!({"istio.io/rev": "1-26-0"}));
+        found["metadata"]["annotations"] =
+            json!({"meta.helm.sh/release-name": "istiod-k26", "meta.helm.sh/release-namespace": "istio-system"});
+        let owner = owner_of(&found);
+        let removed = |gone: &BTreeSet<Owner>| {
+            removal(&Installation::default(), vec![(Part::Workload, found.clone())], &DEPARTURE, gone).is_ok()
+        };
+        assert_eq!((removed(&BTreeSet::new()), removed(&BTreeSet::from([owner]))), (false, true));
     }
 
     #[test]
@@ -367,7 +381,7 @@ mod tests {
         ];
         let validators = vec![by_url("istio-validator-1-26-0-istio-system"), by_url("istio-validator-1-26-0-mesh-b")];
         let installation = Installation { injectors, validators, ..Installation::default() };
-        let changes = removal(&installation, Vec::new(), &DEPARTURE).unwrap();
+        let changes = removal(&installation, Vec::new(), &DEPARTURE, &BTreeSet::new()).unwrap();
         let names: Vec<&str> = changes.iter().map(|change| change.subject.name.as_str()).collect();
         assert_eq!(names, ["istio-validator-1-26-0-istio-system", "istio-sidecar-injector-1-26-0"]);
     }
@@ -380,7 +394,7 @@ mod tests {
         binding["subjects"] = json!([{"kind": "ServiceAccount", "name": "istiod", "namespace": "system"}]);
         let role = object("ClusterRole", name, json!({"app": "istiod"}));
         let found = vec![(Part::Access, binding), (Part::Access, role)];
-        let refused = removal(&Installation::default(), found, &DEPARTURE).unwrap_err();
+        let refused = removal(&Installation::default(), found, &DEPARTURE, &BTreeSet::new()).unwrap_err();
         assert_eq!(refused.details.len(), 2, "{refused:?}");
     }
 

@@ -3,16 +3,20 @@
 use std::collections::BTreeSet;
 
 use mesh::advice::{Advice, Command};
+use mesh::cluster::owners::gone;
 use mesh::cluster::users::{Leaving, Users};
-use mesh::installation::Installation;
+use mesh::installation::{Installation, label};
+use mesh::labels;
+use mesh::owner::Owner;
 use mesh::platform::{Step, Way};
 use mesh::refusal::Refusal;
 use mesh::session::Session;
 use mesh::terminal::progress::Progress;
 use mesh::terminal::stop::Stop;
 use mesh::uses::Departing;
+use serde_json::Value;
 
-use super::removal::{self, Removal};
+use super::removal::{self, Part, Removal};
 use super::{ISTIO_NAMESPACE, read};
 use crate::revisions::{Plane, Revision, revisions};
 use crate::survey::{Counter, tell_warnings};
@@ -74,18 +78,30 @@ impl Sight {
         let connection = session.connect().await?;
         let mut found = read::consists_of(&connection, revision, self.namespace()).await?;
         found.extend(removal::besides(&self.users.inventory, revision, self.namespace()));
+        let gone = gone(&connection, self.parts_of(&found)).await?;
+        let has_release = |release: &str, namespace: &str| {
+            !gone.contains(&Owner::Helm { release: release.to_owned(), namespace: namespace.to_owned() })
+        };
         let removal = match way {
-            Some(Way::Helm { release, namespace }) => {
+            Some(Way::Helm { release, namespace }) if has_release(&release, &namespace) => {
                 let objects = removal::of_release(self.installation(), found, &self.users.departure(), (&release, &namespace));
                 Removal::Helm { release, namespace, objects }
             }
-            _ => Removal::Objects(removal::removal(self.installation(), found, &self.users.departure())?),
+            _ => Removal::Objects(removal::removal(self.installation(), found, &self.users.departure(), &gone)?),
         };
         if matches!(&removal, Removal::Objects(changes) if changes.is_empty()) {
             return Err(self.not_here().into());
         }
         self.check_others()?;
         Ok(removal)
+    }
+
+    /// Every object that may belong to the revision.
+    fn parts_of<'a>(&'a self, found: &'a [(Part, Value)]) -> impl Iterator<Item = &'a Value> {
+        let installation = self.installation();
+        let webhooks = installation.injectors.iter().chain(&installation.validators);
+        let own = webhooks.filter(|webhook| label(webhook, labels::REVISION) == Some(self.revision()));
+        found.iter().map(|(_, object)| object).chain(own)
     }
 
     fn plane(&self) -> Option<&Plane> {

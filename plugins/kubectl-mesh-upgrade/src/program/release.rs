@@ -9,6 +9,7 @@ use mesh::control_plane::revision_suffix;
 use mesh::installation::Installation;
 use mesh::labels;
 use mesh::manifest::manifests;
+use mesh::owner::{Owner, owner_of};
 use mesh::refusal::Refusal;
 use mesh::terminal::stop::Stop;
 use serde_json::Value;
@@ -106,19 +107,26 @@ impl Release {
             return Err(Refusal::new(reason, Advice::run(list).and_say(" shows what it holds")));
         }
         let mut others: Vec<String> = Vec::new();
+        let mut kept: Vec<String> = Vec::new();
         for object in self.objects.iter().filter(|object| !self.is_of(object, revision, control_plane)) {
-            others.push(self.described(object));
+            // Others live by what is here: taken out of the release, it would be deleted from under them.
+            let described = self.described(object);
+            let now = self.now(object, live);
+            kept.extend(now.map(|now| kubectl_name(object, now)));
+            others.push(
+                now.and_then(|now| self.other_owner(now))
+                    .map_or_else(|| described.clone(), |owner| format!("{described}: it belongs to {owner} now")),
+            );
         }
         // A webhook that was the revision's when helm wrote it may be somebody else's now.
         for object in self.objects.iter().filter(|object| self.is_of(object, revision, control_plane)) {
-            let live = match object["kind"].as_str() {
-                Some("MutatingWebhookConfiguration") => &live.injectors,
-                Some("ValidatingWebhookConfiguration") => &live.validators,
-                _ => continue,
-            };
-            let now = live.iter().find(|live| live["metadata"]["name"] == object["metadata"]["name"]);
-            if let Some(other) = now.and_then(|now| label(now, labels::REVISION)).filter(|other| *other != revision) {
-                others.push(format!("{}: it is of revision {other} now", self.described(object)));
+            let Some(now) = self.now(object, live) else { continue };
+            let other = label(now, labels::REVISION).filter(|other| *other != revision);
+            let other = other.map(|other| format!("it is of revision {other} now"));
+            let other = other.or_else(|| self.other_owner(now).map(|owner| format!("it belongs to {owner} now")));
+            if let Some(other) = other {
+                kept.push(kubectl_name(object, now));
+                others.push(format!("{}: {other}", self.described(object)));
             }
         }
         others.extend(self.hooks.iter().map(|hook| format!("hook: {}", self.described(hook))));
@@ -128,7 +136,37 @@ impl Release {
         let reason =
             format!("{self} holds more than revision {revision}, and helm removes a release as a whole; nothing was changed");
         let advice = format!("take revision {revision} out of the values or the chart of that release, and upgrade it with helm");
-        Err(Refusal::new(reason, Advice::say(advice)).with(others))
+        let advice = if kept.is_empty() {
+            Advice::say(advice)
+        } else {
+            // An upgrade looks at the live object's annotation, a removal at that in the release (pkg/kube/client.go and
+            // pkg/action/resource_policy.go of helm.sh/helm).
+            let keep = kept.iter().fold(Advice::say("first let helm leave what others use where it is: "), |keep, name| {
+                keep.and_run(Command::kubectl("annotate").object(name).words("helm.sh/resource-policy=keep")).and_say("; ")
+            });
+            keep.and_say(format!("then {advice}"))
+        };
+        Err(Refusal::new(reason, advice).with(others))
+    }
+
+    /// A webhook configuration or Service of the release as it is now, where it is there.
+    fn now<'a>(&self, object: &Value, live: &'a Installation) -> Option<&'a Value> {
+        let (objects, is_placed) = match object["kind"].as_str()? {
+            "MutatingWebhookConfiguration" => (&live.injectors, false),
+            "ValidatingWebhookConfiguration" => (&live.validators, false),
+            "Service" => (&live.services, true),
+            _ => return None,
+        };
+        let is_here = |found: &&Value| !is_placed || found["metadata"]["namespace"] == *self.namespace_of(object);
+        objects.iter().filter(is_here).find(|found| found["metadata"]["name"] == object["metadata"]["name"])
+    }
+
+    /// Who has taken a live object from the release.
+    fn other_owner(&self, now: &Value) -> Option<Owner> {
+        let owner = owner_of(now);
+        let is_this =
+            matches!(&owner, Owner::Helm { release, namespace } if *release == self.name && *namespace == self.namespace);
+        (!is_this && !owner.is_ours_to_write()).then_some(owner)
     }
 
     /// What an upgrade of this release to these objects would change or delete that is not the new revision's own.
@@ -211,6 +249,14 @@ impl std::fmt::Display for Release {
 /// has to tell (`ErrReleaseNotFound`, pkg/storage/driver/driver.go of helm/helm, 3.22 and 4.0).
 fn is_no_such_release(status: &ExitStatus, said: &str) -> bool {
     status.code() == Some(1) && said.lines().next_back() == Some("Error: release: not found")
+}
+
+/// As kubectl takes it, with the namespace that it is in.
+fn kubectl_name(object: &Value, now: &Value) -> String {
+    let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
+    let name = now["metadata"]["name"].as_str().unwrap_or_default();
+    let namespace = now["metadata"]["namespace"].as_str().map_or(String::new(), |namespace| format!(" -n {namespace}"));
+    format!("{kind}/{name}{namespace}")
 }
 
 fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {

@@ -6,7 +6,7 @@ use mesh::control_plane::Readiness;
 use mesh::installation::{label, name, namespace};
 use mesh::labels;
 use mesh::object::StringMap;
-use mesh::owner::owner_of;
+use mesh::owner::{Owner, owner_of_labels};
 use mesh::refusal::Refusal;
 use mesh::session::VERSION;
 use mesh::snapshot::Snapshot;
@@ -146,14 +146,18 @@ fn plan_of(sight: &Sight, tag: &str, args: &RollbackArgs, start: &Start<'_>) -> 
 
 /// Those that nobody else would put back, and who owns the others.
 fn ours(objects: Vec<Value>, plural: &str) -> (Vec<Value>, Vec<String>) {
-    let (ours, others): (Vec<Value>, Vec<Value>) = objects.into_iter().partition(|object| owner_of(object).is_ours_to_write());
+    let (ours, others): (Vec<Value>, Vec<Value>) = objects.into_iter().partition(|object| owner(object).is_ours_to_write());
     let told = others.iter().map(|object| {
         let place = namespace(object);
         let place = if place.is_empty() { String::new() } else { format!(" -n {place}") };
-        format!("{plural}/{}{place} belongs to {}: change its label {} there", name(object), owner_of(object), labels::REVISION)
+        format!("{plural}/{}{place} belongs to {}: change its label {} there", name(object), owner(object), labels::REVISION)
     });
     let told = told.collect();
     (ours, told)
+}
+
+fn owner(object: &Value) -> Owner {
+    owner_of_labels(object, &[labels::REVISION, labels::INJECTION])
 }
 
 /// The labels that namespaces will have.

@@ -6,6 +6,7 @@ pub mod definitions;
 mod gateways;
 mod mesh_config;
 mod owners;
+mod trust;
 mod validators;
 mod versions;
 mod webhooks;
@@ -17,7 +18,7 @@ use super::facts::{Facts, error};
 
 /// Everything that the rules find.
 pub fn all(facts: &Facts) -> Vec<Finding> {
-    let rules: [fn(&Facts) -> Vec<Finding>; 37] = [
+    let rules: [fn(&Facts) -> Vec<Finding>; 38] = [
         unread,
         versions::target,
         versions::minors,
@@ -55,6 +56,7 @@ pub fn all(facts: &Facts) -> Vec<Finding> {
         configuration::of_one_revision,
         ambient::node_components,
         owners::all,
+        trust::roots,
     ];
     let mut findings: Vec<Finding> = rules.iter().flat_map(|rule| rule(facts)).collect();
     findings.sort();

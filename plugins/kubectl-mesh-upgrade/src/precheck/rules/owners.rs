@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use mesh::finding::{Code, Finding};
 use mesh::labels;
-use mesh::owner::{Owner, owner_of};
+use mesh::owner::{Owner, owner_of, owner_of_labels};
 use mesh::platform::{Step, Way};
 use serde_json::Value;
 
@@ -59,7 +59,7 @@ fn namespaces(facts: &Facts) -> Vec<Finding> {
     let is_of_mesh = |namespace: &&Value| [labels::REVISION, labels::INJECTION].iter().any(|key| label(namespace, key).is_some());
     let mut by_owner: BTreeMap<Owner, Vec<&str>> = BTreeMap::new();
     for namespace in facts.items(List::Namespaces).iter().filter(is_of_mesh) {
-        let owner = owner_of(namespace);
+        let owner = owner_of_labels(namespace, &[labels::REVISION, labels::INJECTION]);
         if is_repository(&owner) {
             by_owner.entry(owner).or_default().push(namespace["metadata"]["name"].as_str().unwrap_or_default());
         }
