@@ -183,16 +183,16 @@ fn compare(path: String, before: &Value, after: &Value, lines: &mut Vec<String>)
     }
 }
 
-fn are_named(items: &[Value]) -> bool {
+pub(crate) fn are_named(items: &[Value]) -> bool {
     !items.is_empty() && items.iter().all(|item| name_of(item).is_some())
 }
 
-fn name_of(item: &Value) -> Option<&str> {
+pub(crate) fn name_of(item: &Value) -> Option<&str> {
     item["name"].as_str()
 }
 
 /// A value on one line; certificates and the like are only counted.
-fn short(value: &Value) -> String {
+pub(crate) fn short(value: &Value) -> String {
     let text = match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),

@@ -5,6 +5,7 @@ use crate::advice::{Advice, Command};
 use crate::change::{Action, Change, without_server_fields};
 use crate::cluster::apply::{self, Persistence, carry_out, is_uncertain, put_back};
 use crate::cluster::probe::{Proof, proof_needs, prove};
+use crate::cluster::read_back::{By, differences};
 use crate::cluster::wait::{Look, Patience, Waited};
 use crate::cluster::{Scope, read, read_installation};
 use crate::health::repoint;
@@ -12,6 +13,7 @@ use crate::installation::{Installation, label, name};
 use crate::labels;
 use crate::needs::Needs;
 use crate::object::Resource;
+use crate::outcome::missing;
 use crate::proof::places;
 use crate::refusal::Refusal;
 use crate::session::Session;
@@ -51,8 +53,9 @@ impl Execution<'_> {
         tell_proof(&proves_before, &mut session.terminal)?;
         session.ask(&question(plan), Consent::from_flag(self.writing.yes)).await?;
         let written = self.write(plan, session).await?;
-        if let Err(stop) = self.verify(plan, session).await {
-            return Err(self.take_back(&written, stop, session).await);
+        if let Err(stop) = self.verify(&written, session).await {
+            // What is being deleted cannot be put back.
+            return Err(if matches!(stop, Stop::Partly(_)) { stop } else { self.take_back(&written, stop, session).await });
         }
         self.tell_done(plan, session)?;
         let objects: Vec<Value> = written.changes.iter().filter_map(|(_, object)| object.clone()).collect();
@@ -129,6 +132,11 @@ impl Execution<'_> {
             let change = after_earlier(change, &written.changes);
             match carry_out(&connection, &change, Persistence::Stored).await {
                 Ok(object) => {
+                    let differences = object.as_ref().map(|object| missing(&change, Some(object))).unwrap_or_default();
+                    if !differences.is_empty() {
+                        written.changes.push((change, object));
+                        return Err(self.take_back(&written, altered(plan, &differences), session).await);
+                    }
                     writeln!(session.terminal.err, "{} {}", past(change.action()), change.subject)?;
                     written.changes.push((change, object));
                 }
@@ -155,8 +163,8 @@ impl Execution<'_> {
         // All of it within one budget: what a server that is away has not taken then is named.
         let connection = connection.for_one_budget();
         let mut left = Vec::new();
-        for (change, _) in written.changes.iter().rev() {
-            match put_back(&connection, change).await {
+        for (change, object) in written.changes.iter().rev() {
+            match put_back(&connection, change, object.as_ref()).await {
                 Ok(()) => {
                     // The stop tells the cause; a stream that is gone can be told nothing.
                     let _ = writeln!(session.terminal.err, "put back {}", change.subject);
@@ -168,7 +176,8 @@ impl Execution<'_> {
             session.interruption.writes().put_back_since(written.since);
             return match stop {
                 Stop::Failure(failure) if written.changes.is_empty() => Stop::Failure(failure),
-                Stop::Failure(failure) => Stop::Message(format!("{failure}\n  Everything that was written before was put back.")),
+                Stop::Failure(failure) => put_back_too(&failure.to_string()),
+                Stop::Message(message) => put_back_too(&message),
                 other => other,
             };
         }
@@ -189,8 +198,23 @@ impl Execution<'_> {
     }
 
     /// Reads back what was written, and shows by a dry-run pod that the tag is answered by its revision.
-    async fn verify(&self, plan: &TagPlan, session: &mut Session) -> Result<(), Stop> {
+    ///
+    /// # Errors
+    /// [`Stop::Partly`] for what was to be deleted and is still there.
+    async fn verify(&self, written: &Written<'_>, session: &mut Session) -> Result<(), Stop> {
+        let plan = written.plan;
         let connection = session.connect().await?;
+        let (deletions, others): (Vec<Change>, Vec<Change>) =
+            written.whole().into_iter().partition(|change| change.action() == Action::Delete);
+        let altered_now = differences(&connection, &others, By::List).await?;
+        if !altered_now.is_empty() {
+            return Err(altered(plan, &altered_now));
+        }
+        let left = differences(&connection, &deletions, By::List).await?;
+        if !left.is_empty() {
+            let reason = format!("tag {} is not wholly gone", plan.tag);
+            return Err(Stop::Partly(Refusal::new(reason, "see to each, then the same command continues").with(left)));
+        }
         let installation = read_installation(&connection, session.istio_namespace()).await?;
         let webhook = installation.tag_webhooks(&plan.tag).next();
         let points_to = webhook.and_then(|webhook| label(webhook, labels::REVISION));
@@ -263,6 +287,30 @@ struct Written<'p> {
     since: usize,
     /// Each change, and the object as the API server has it since; the last one may not have happened.
     changes: Vec<(Change, Option<Value>)>,
+}
+
+impl Written<'_> {
+    /// What was done to each object in all: one that was written twice went from its first state to its last.
+    fn whole(&self) -> Vec<Change> {
+        let mut whole: Vec<Change> = Vec::new();
+        for (change, _) in &self.changes {
+            match whole.iter_mut().find(|earlier| earlier.subject == change.subject) {
+                Some(earlier) => earlier.after.clone_from(&change.after),
+                None => whole.push(change.clone()),
+            }
+        }
+        whole
+    }
+}
+
+/// Somebody changes what was written: a webhook of admission, or a controller.
+fn altered(plan: &TagPlan, differences: &[String]) -> Stop {
+    let reason = format!("tag {} was written, and it is not as it was written: a webhook or somebody else changes it", plan.tag);
+    Stop::Message(format!("{reason}\n  {}", differences.join("\n  ")))
+}
+
+fn put_back_too(message: &str) -> Stop {
+    Stop::Message(format!("{message}\n  Everything that was written before was put back."))
 }
 
 /// A change of an object that was written before, on the state that it has since then.

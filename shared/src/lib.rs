@@ -39,6 +39,7 @@ pub mod manifest;
 pub mod needs;
 pub mod object;
 pub mod operator;
+pub mod outcome;
 pub mod owner;
 pub mod platform;
 pub mod proof;

@@ -14,4 +14,5 @@ mod list;
 mod moves;
 mod owners;
 mod permissions;
+mod read_back;
 mod tags;

@@ -10,12 +10,14 @@ use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
 use mesh::cluster::raw::read_object;
 use mesh::cluster::read::installation_needs;
+use mesh::cluster::read_back::label_differences;
 use mesh::cluster::{List, Scope, Unobserved, read, read_installation};
 use mesh::execution;
 use mesh::installation::{Installation, label, name};
 use mesh::labels;
 use mesh::needs::Needs;
 use mesh::object::{LabelSelector, Resource, StringMap};
+use mesh::outcome;
 use mesh::owner::owner_of_labels;
 use mesh::refusal::Refusal;
 use mesh::session::Session;
@@ -76,6 +78,7 @@ pub async fn attach(session: &mut Session, args: &AttachArgs) -> Result<Exit, St
     let wanted = BTreeMap::from([(labels::REVISION, Some(args.target.clone())), (labels::INJECTION, None)]);
     check_target(&installation, &args.target, &namespaces)?;
     let changes = changes(namespaces, &wanted);
+    check_lasting(&changes)?;
     check_owners(&changes)?;
     if !args.namespaces.overwrite {
         check_free(&changes, &args.target)?;
@@ -179,6 +182,19 @@ fn changes(namespaces: Vec<Value>, wanted: &BTreeMap<&'static str, Option<String
         Relabelling { namespace, labels }
     };
     namespaces.into_iter().map(relabelling).collect()
+}
+
+/// A namespace that is being deleted runs nothing new, and its name may be another's soon.
+fn check_lasting(changes: &[Relabelling]) -> Result<(), Refusal> {
+    let ending = changes.iter().filter_map(|change| {
+        let ending = outcome::ending(&change.namespace)?;
+        Some(format!("namespaces/{} {ending}", name(&change.namespace)))
+    });
+    let ending: Vec<String> = ending.collect();
+    if ending.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new("these namespaces are being deleted; none was changed", Command::kubectl("get namespaces")).with(ending))
 }
 
 fn check_owners(changes: &[Relabelling]) -> Result<(), Refusal> {
@@ -292,40 +308,15 @@ async fn read_back(
     changes: &[Relabelling],
     wanted: &BTreeMap<&'static str, Option<String>>,
 ) -> Result<(), Stop> {
-    let mut different = Vec::new();
-    for change in changes {
-        let subject = Subject::new(Resource::Namespaces, None, name(&change.namespace));
-        let found = read_object(connection, &subject).await;
-        different.extend(found.map_or_else(
-            |failure| vec![format!("{subject}: not known: {failure}")],
-            |found| differences(&change.namespace, found.as_ref(), wanted).map(|line| format!("{subject} {line}")).collect(),
-        ));
-    }
+    let subject = |change: &Relabelling| Subject::new(Resource::Namespaces, None, name(&change.namespace));
+    let objects = changes.iter().map(|change| (subject(change), &change.namespace));
+    let different = label_differences(connection, objects, wanted).await;
     if different.is_empty() {
         return Ok(());
     }
     let reason = "the labels were written, and then read back they are not all as they were written: somebody else, such as a \
                   GitOps tool or a webhook, changes them";
     Err(Stop::Partly(Refusal::new(reason, "change them in their source; then the same command").with(different)))
-}
-
-/// What of a namespace is not as it was to be, as it is now.
-fn differences<'a>(
-    before: &Value,
-    found: Option<&'a Value>,
-    wanted: &'a BTreeMap<&'static str, Option<String>>,
-) -> impl Iterator<Item = String> + use<'a> {
-    let is_same = found.is_some_and(|found| found["metadata"]["uid"] == before["metadata"]["uid"]);
-    let gone = (!is_same).then(|| "is not there any more, or was made anew".to_owned());
-    let labels = found.filter(|_| is_same).into_iter().flat_map(|found| {
-        wanted.iter().filter_map(|(key, value)| match (label(found, key), value.as_deref()) {
-            (has, wanted) if has == wanted => None,
-            (Some(has), Some(wanted)) => Some(format!("has {key}={has}, not {key}={wanted}")),
-            (Some(has), None) => Some(format!("has {key}={has} again")),
-            (None, _) => Some(format!("has no label {key} any more")),
-        })
-    });
-    gone.into_iter().chain(labels)
 }
 
 async fn write(connection: &Connection, change: &Relabelling, dry_run: DryRun) -> Result<(), Failure> {
@@ -375,29 +366,4 @@ async fn tell_stale(session: &mut Session, namespaces: &[String]) -> Result<(), 
     let states: Vec<&str> = states.into_iter().collect();
     let is_default = states == ["stale,orphaned"];
     session.tell_next(if is_default { restart } else { restart.flag("--state", states.join(",")) })
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn labels_that_are_not_as_they_were_written_are_named() {
-        let namespace = |uid: &str, labels: Value| json!({"metadata": {"name": "shop", "uid": uid, "labels": labels}});
-        let before = namespace("1", json!({"istio-injection": "enabled"}));
-        let wanted = BTreeMap::from([(labels::REVISION, Some("1-28-2".to_owned())), (labels::INJECTION, None)]);
-        let check = |found: Option<Value>, expected: &[&str]| {
-            assert_eq!(differences(&before, found.as_ref(), &wanted).collect::<Vec<_>>(), expected);
-        };
-        check(Some(namespace("1", json!({"istio.io/rev": "1-28-2", "team": "shop"}))), &[]);
-        check(
-            Some(namespace("1", json!({"istio.io/rev": "1-26-0", "istio-injection": "enabled"}))),
-            &["has istio-injection=enabled again", "has istio.io/rev=1-26-0, not istio.io/rev=1-28-2"],
-        );
-        check(Some(namespace("1", json!({}))), &["has no label istio.io/rev any more"]);
-        check(Some(namespace("2", json!({"istio.io/rev": "1-28-2"}))), &["is not there any more, or was made anew"]);
-        check(None, &["is not there any more, or was made anew"]);
-    }
 }

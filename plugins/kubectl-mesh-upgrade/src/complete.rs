@@ -13,6 +13,7 @@ use mesh::change::Change;
 use mesh::cluster::apply::{Persistence, carry_out};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
+use mesh::cluster::read_back::{By, differences};
 use mesh::cluster::{Scope, read_installation, users};
 use mesh::needs::Needs;
 use mesh::refusal::Refusal;
@@ -203,7 +204,7 @@ async fn loss(
     before: &Works,
     changes: &[Change],
 ) -> Result<Loss, Failure> {
-    let left = read::left(connection, changes).await?;
+    let left = differences(connection, changes, By::Get).await?;
     if !left.is_empty() {
         return Ok(Loss::Left(left));
     }

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use mesh::change::Subject;
 use mesh::cluster::apply::{Persistence, relabel, relabel_needs};
 use mesh::cluster::connection::Connection;
+use mesh::cluster::read_back::label_differences;
 use mesh::cluster::users::{self, Leaving, Users};
 use mesh::cluster::{List, Pods, Scope, Unobserved, look, read};
 use mesh::execution::{self, Execution};
@@ -18,6 +19,7 @@ use mesh::installation::{Installation, name, namespace};
 use mesh::labels;
 use mesh::needs::Needs;
 use mesh::object::Resource;
+use mesh::outcome::ending;
 use mesh::refusal::Refusal;
 use mesh::session::{Intent, Session};
 use mesh::snapshot::Detail;
@@ -206,15 +208,28 @@ async fn move_back(
     }
     let connection = session.connect().await?;
     let labels = BTreeMap::from([(labels::REVISION, Some(args.to.clone())), (labels::INJECTION, None)]);
-    for object in rollback.namespaces.iter().chain(&rollback.gateways) {
+    // What is being deleted gets no new pods.
+    let objects = || rollback.namespaces.iter().chain(&rollback.gateways).filter(|object| ending(object).is_none());
+    for object in objects() {
         session.if_interrupted(Refusal::new("tags are back, some labels are not", "the same command continues"));
-        let resource = if object["kind"] == "Gateway" { Resource::Gateways } else { Resource::Namespaces };
-        let namespace = Some(namespace(object)).filter(|namespace| !namespace.is_empty());
-        let subject = Subject::new(resource, namespace, name(object));
+        let subject = follower(object);
         relabel(&connection, &subject, object, &labels, Persistence::Stored).await?;
         writeln!(session.terminal.err, "{subject} follows {}", args.to)?;
     }
-    Ok(())
+    let different = label_differences(&connection, objects().map(|object| (follower(object), object)), &labels).await;
+    if different.is_empty() {
+        return Ok(());
+    }
+    let reason = "tags are back, and labels that were written are not as they were written: somebody else, such as a GitOps tool or \
+                  a webhook, changes them";
+    Err(Stop::Partly(Refusal::new(reason, "change them in their source; then the same command").with(different)))
+}
+
+/// A namespace or Gateway that follows a revision by its label.
+fn follower(object: &Value) -> Subject {
+    let resource = if object["kind"] == "Gateway" { Resource::Gateways } else { Resource::Namespaces };
+    let namespace = Some(namespace(object)).filter(|namespace| !namespace.is_empty());
+    Subject::new(resource, namespace, name(object))
 }
 
 /// Restarts what runs the revision that is left, in reverse order, and gives what cannot be brought back.

@@ -12,11 +12,13 @@ use super::connection::Connection;
 use super::deletion::Deletion;
 use super::failure::{Cause, Failure};
 use super::raw::{parse, read_object};
+use super::read_back::{By, differences};
 use super::request::answer_once;
 use super::wait::Repetition;
 use crate::change::{Action, Change, Subject, without_server_fields};
 use crate::needs::{GroupResource, Needs};
 use crate::object::Resource;
+use crate::outcome::{ending, is_accepted, missing};
 
 /// Who the API server notes as the author of our fields.
 pub const FIELD_MANAGER: &str = "kubectl-mesh";
@@ -54,18 +56,21 @@ pub async fn carry_out(connection: &Connection, change: &Change, persistence: Pe
         (Action::Create, _, Some(after)) => {
             let request =
                 Write::object(Method::POST, subject.collection(), "application/json", after, format!("creating {subject}"));
-            request.settle(connection, subject, persistence, &|found| has_happened(change, found)).await
+            request.settle(connection, subject, persistence, &|found| is_accepted(change, found)).await
         }
         (Action::Update, Some(before), Some(after)) => {
+            if let Some(ending) = ending(before) {
+                return Err(Failure::new(format!("changing {subject}"), Cause::Conflict(format!("it {ending}"))));
+            }
             let mut body = after.clone();
             body["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
             body["metadata"]["uid"] = before["metadata"]["uid"].clone();
             let request = Write::object(Method::PUT, subject.path(), "application/json", &body, format!("changing {subject}"));
-            request.settle(connection, subject, persistence, &|found| has_happened(change, found)).await
+            request.settle(connection, subject, persistence, &|found| is_accepted(change, found)).await
         }
         (Action::Delete, Some(before), _) => {
             let request = Write::deletion(subject, Deletion::of(before));
-            request.settle(connection, subject, persistence, &|found| has_happened(change, found)).await.map(|_| None)
+            request.settle(connection, subject, persistence, &|found| is_accepted(change, found)).await.map(|_| None)
         }
         _ => Ok(change.before.clone()),
     }
@@ -86,51 +91,40 @@ pub fn relabel_needs(namespace: Option<&str>, resource: Resource) -> Needs {
     Needs::default().require(namespace, [resource], &["get", "patch"])
 }
 
-/// Puts back what was there before a change that was carried out. An object that somebody else has changed since is left
-/// alone; certificates that istiod has written into it meanwhile do not count.
+/// Puts back what was there before a change that was carried out, or may have been. `written` is the object as the API server had it
+/// then. One that somebody else has changed since is left alone; certificates that istiod has written into it meanwhile do not count.
 ///
 /// # Errors
-/// As [`carry_out`], and [`Cause::Conflict`] for an object that is no longer ours.
-pub async fn put_back(connection: &Connection, change: &Change) -> Result<(), Failure> {
+/// As [`carry_out`], and [`Cause::Conflict`] for an object that is no longer ours, or does not stay as it was.
+pub async fn put_back(connection: &Connection, change: &Change, written: Option<&Value>) -> Result<(), Failure> {
     let subject = &change.subject;
+    let what = || format!("putting back {subject}");
+    let version = |object: &Value| (object["metadata"]["uid"].clone(), object["metadata"]["resourceVersion"].clone());
     for _ in 0..3 {
         let live = read_object(connection, subject).await?;
-        let is_ours = match (&live, &change.after) {
-            (Some(live), Some(after)) => contains(&without_certificates(live), &without_certificates(after)),
-            (None, None) => true,
-            _ => false,
-        };
         let was = change.before.as_ref().map(without_server_fields);
         if live.as_ref().map(without_server_fields) == was {
             return Ok(());
         }
-        if !is_ours {
-            let why = "it is not as it was written: somebody else has changed it since".to_owned();
-            return Err(Failure::new(format!("putting back {subject}"), Cause::Conflict(why)));
+        // What admission has made of our write is ours too, as long as nobody has touched it since.
+        let is_untouched = live.as_ref().zip(written).is_some_and(|(live, written)| version(live) == version(written));
+        let missing = missing(change, live.as_ref());
+        if !(is_untouched || missing.is_empty()) {
+            let why = format!("it is not as it was written, so it is left alone: {}", missing.join("; "));
+            return Err(Failure::new(what(), Cause::Conflict(why)));
         }
         let back = Change { subject: subject.clone(), before: live, after: was };
         match carry_out(connection, &back, Persistence::Stored).await {
             // istiod may write its certificate at any moment.
             Err(Failure { cause: Cause::Conflict(_), .. }) => {}
-            result => return result.map(|_| ()),
+            Err(failure) => return Err(failure),
+            Ok(_) => {
+                let left = differences(connection, &[back], By::Get).await?;
+                return if left.is_empty() { Ok(()) } else { Err(Failure::new(what(), Cause::Conflict(left.join("; ")))) };
+            }
         }
     }
-    Err(Failure::new(format!("putting back {subject}"), Cause::Conflict("it changes all the time".to_owned())))
-}
-
-/// An object without what only the API server writes, and without the certificates that istiod writes into webhooks.
-fn without_certificates(object: &Value) -> Value {
-    let mut object = without_server_fields(object);
-    for entry in object["webhooks"].as_array_mut().into_iter().flatten() {
-        if let Some(client_config) = entry["clientConfig"].as_object_mut() {
-            client_config.remove("caBundle");
-        }
-        // istiod makes it Fail once validation works.
-        if let Some(entry) = entry.as_object_mut() {
-            entry.remove("failurePolicy");
-        }
-    }
-    object
+    Err(Failure::new(what(), Cause::Conflict("it changes all the time".to_owned())))
 }
 
 /// A change of an object as it was read (JSON merge patch).
@@ -166,7 +160,11 @@ pub async fn merge_patch(
     let is_same = |found: &&Value| found["metadata"]["uid"] == metadata["uid"];
     let has_happened = |found: Option<&Value>| found.filter(is_same).is_some_and(has_happened);
     let found = Write { manager, ..write }.settle(connection, subject, persistence, &has_happened).await?;
-    Ok(found.unwrap_or_default())
+    if has_happened(found.as_ref()) {
+        return Ok(found.unwrap_or_default());
+    }
+    let why = "the API server accepted it, and its answer does not show it: a webhook has taken it out again";
+    Err(Failure::new(format!("changing {subject}"), Cause::Other(why.to_owned())))
 }
 
 /// Applies an object server-side as [`FIELD_MANAGER`]. Fields that another manager owns with another value are a conflict.
@@ -352,7 +350,10 @@ impl Write {
         let mut is_first = true;
         loop {
             let failure = match self.send(connection, persistence, Repetition::WhereNothingWasDone).await {
-                Ok(object) => return Ok(Some(object)),
+                Ok(answer) if persistence != Persistence::Stored || self.is_answered_by(&answer, subject) => {
+                    return Ok(Some(answer));
+                }
+                Ok(_) => return self.after_odd_answer(connection, subject, has_happened).await,
                 Err(failure) => failure,
             };
             let is_lost = is_uncertain(&failure.cause);
@@ -379,6 +380,30 @@ impl Write {
             is_first = false;
         }
     }
+
+    /// Whether this is what an API server answers: the object, or whatever it likes to a deletion.
+    fn is_answered_by(&self, answer: &Value, subject: &Subject) -> bool {
+        let metadata = &answer["metadata"];
+        let is_version = metadata["resourceVersion"].as_str().is_some_and(|version| !version.is_empty());
+        matches!(self.order, Order::Deletion(_))
+            || answer["kind"] == subject.kind.as_str() && metadata["name"] == subject.name.as_str() && is_version
+    }
+
+    /// Somebody else has answered in the API server's place: what is there tells whether it was done.
+    async fn after_odd_answer(
+        &self,
+        connection: &Connection,
+        subject: &Subject,
+        has_happened: &dyn Fn(Option<&Value>) -> bool,
+    ) -> Result<Option<Value>, Failure> {
+        let failure = |why: &str| Failure::new(self.what.clone(), Cause::Other(why.to_owned()));
+        let odd = failure("the answer to it is not that of an API server");
+        let found = look_up(connection, subject, &odd).await?;
+        if has_happened(found.as_ref()) {
+            return Ok(found);
+        }
+        Err(failure("it was answered as if it were done, and it is not"))
+    }
 }
 
 /// What has become of an object, after a write whose answer was lost.
@@ -389,57 +414,9 @@ async fn look_up(connection: &Connection, subject: &Subject, failure: &Failure) 
     })
 }
 
-/// Whether an object is as a change was to make it.
-fn has_happened(change: &Change, found: Option<&Value>) -> bool {
-    match (&change.after, found) {
-        (None, None) => true,
-        // Somebody has made another one since, or it goes once its finalizers are done.
-        (None, Some(found)) => {
-            let before = change.before.as_ref().map(|before| &before["metadata"]["uid"]);
-            before != Some(&found["metadata"]["uid"]) || !found["metadata"]["deletionTimestamp"].is_null()
-        }
-        (Some(after), Some(found)) => contains(&without_server_fields(found), &without_server_fields(after)),
-        _ => false,
-    }
-}
-
-/// Whether `whole` has everything that `part` has. The API server adds defaults, and never leaves out what it was given.
-pub fn contains(whole: &Value, part: &Value) -> bool {
-    match (whole, part) {
-        (_, Value::Null) => true,
-        (Value::Object(whole), Value::Object(part)) => part.iter().all(|(key, part)| match whole.get(key) {
-            Some(whole) => contains(whole, part),
-            None => is_empty(part),
-        }),
-        (Value::Array(whole), Value::Array(part)) => {
-            whole.len() == part.len() && whole.iter().zip(part).all(|(whole, part)| contains(whole, part))
-        }
-        (whole, part) => whole == part,
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Object(fields) => fields.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::String(text) => text.is_empty(),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn defaults_that_the_server_adds_do_not_hide_that_a_write_has_happened() {
-        let part = json!({"a": {"b": 1}, "list": [{"x": 1}], "none": null, "empty": {}});
-        assert!(contains(&json!({"a": {"b": 1, "c": 2}, "list": [{"x": 1, "y": 2}], "d": 3}), &part));
-        for other in [json!({"a": {"b": 2}, "list": [{"x": 1}]}), json!({"a": {"b": 1}, "list": []}), json!({})] {
-            assert!(!contains(&other, &part), "{other}");
-        }
-    }
 
     #[test]
     fn a_dry_run_is_said_where_kubernetes_reads_it() {

@@ -18,6 +18,7 @@ pub mod probe;
 pub(crate) mod protobuf;
 pub mod raw;
 pub mod read;
+pub mod read_back;
 mod replacement;
 pub mod replica_sets;
 mod request;

@@ -22,6 +22,7 @@ use crate::injector::{Injector, Match};
 use crate::installation::{DEFAULT_VALIDATOR, Installation, label, name, namespace};
 use crate::labels;
 use crate::object::{Resource, StringMap, WebhookConfiguration};
+use crate::outcome::ending;
 use crate::owner::{Owner, owner_of};
 use crate::refusal::Refusal;
 use crate::uses::{Use, UseKind, Uses};
@@ -111,6 +112,7 @@ fn plan_move(installation: &Installation, census: &Census, request: &SetRequest<
     check_name(installation, tag, &target)?;
     let present = Present::find(installation, tag, &target.namespace)?;
     check_existing(&present, request)?;
+    check_lasting(installation, &target, &present, tag)?;
     check_ready(installation, &target)?;
     let mut notes = Vec::new();
     let webhook = webhook(installation, request, &target, &present, remember, &mut notes)?;
@@ -441,6 +443,16 @@ pub fn check_answers(installation: &Installation, target: &str, namespaces: &[(S
         let reason = format!("nobody answers for {target}: {}", fault.why);
         return Err(Refusal::new(reason, Advice::run(Command::mesh_tag("list")).and_say(" shows what is wrong")));
     }
+    let webhooks = installation.tag_webhooks(target).chain(installation.revision_webhooks(target));
+    let leaving = webhooks.filter_map(|webhook| {
+        let subject = Subject::new(Resource::MutatingWebhookConfigurations, None, name(webhook));
+        Some(format!("{subject} {}", ending(webhook)?))
+    });
+    let leaving: Vec<String> = leaving.collect();
+    if !leaving.is_empty() {
+        let reason = format!("nobody answers for {target} soon");
+        return Err(Refusal::new(reason, Advice::run(Command::mesh_tag("list")).and_say(" shows what is wrong")).with(leaving));
+    }
     let pod = StringMap::new();
     let mut details = Vec::new();
     for (namespace, labels) in namespaces {
@@ -650,6 +662,27 @@ fn check_existing(present: &Present<'_>, request: &SetRequest<'_>) -> Planned<()
         )),
         _ => Ok(()),
     }
+}
+
+/// What is being deleted is gone soon, and nothing may be built on it.
+fn check_lasting(installation: &Installation, target: &Target<'_>, present: &Present<'_>, tag: &str) -> Planned<()> {
+    let webhooks = present.webhook.into_iter().chain([target.webhook]);
+    let of_default = unrevisioned(installation, &target.namespace).filter(|_| tag == DEFAULT);
+    let validator = installation.default_validator().filter(|_| tag == DEFAULT);
+    let objects = webhooks.chain(of_default).map(|object| (Resource::MutatingWebhookConfigurations, object));
+    let services = present.service.into_iter().chain(target.service).map(|object| (Resource::Services, object));
+    let validator = validator.map(|object| (Resource::ValidatingWebhookConfigurations, object));
+    let ending = objects.chain(services).chain(validator).filter_map(|(resource, object)| {
+        Some(format!("{} {}", Subject::new(resource, Some(namespace(object)), name(object)), ending(object)?))
+    });
+    let mut details: Vec<String> = ending.collect();
+    details.sort();
+    details.dedup();
+    if details.is_empty() {
+        return Ok(());
+    }
+    let reason = format!("tag {tag} would rest on what is being deleted");
+    Err(Refusal::new(reason, "see what the finalizers wait for; once it is gone, the same command").with(details))
 }
 
 /// A revision that cannot answer must not be pointed to: with failurePolicy Fail nobody who follows gets a pod.

@@ -15,6 +15,7 @@ use mesh::cluster::raw::read_object;
 use mesh::needs::Needs;
 use mesh::object::Resource;
 use mesh::operator::{OPERATORS, Operator};
+use mesh::outcome::ending;
 use mesh::refusal::Refusal;
 use mesh::snapshot::Snapshot;
 use mesh::terminal::Terminal;
@@ -291,6 +292,9 @@ impl<'a> Engine<'a> {
             let object = self.looks.find(rollout.subject, since).await?.ok_or_else(End::gone)?;
             if rollout.item.uid.as_deref().is_some_and(|uid| object["metadata"]["uid"] != *uid) {
                 return Err(End::replaced());
+            }
+            if let Some(ending) = ending(&object) {
+                return fails(format!("it {ending}: nobody makes new pods for it"));
             }
             if let Some(mark) = change.as_ref().and_then(|change| change.mark.as_deref())
                 && mark_of(&object) != Some(mark)

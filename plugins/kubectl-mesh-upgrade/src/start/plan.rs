@@ -9,6 +9,7 @@ use mesh::cluster::failure::{Cause, Failure};
 use mesh::cluster::raw::read_object;
 use mesh::control_plane::revision_suffix;
 use mesh::labels;
+use mesh::outcome::ending;
 use mesh::owner::{Owner, owner_of};
 use mesh::version::Version;
 use serde_json::{Map, Value};
@@ -118,6 +119,11 @@ pub async fn plan(connection: &Connection, contents: &Contents, revision: &str) 
             continue;
         };
         let before = read_object(connection, &subject).await?;
+        if let Some(ending) = before.as_ref().and_then(ending) {
+            let advice = "wait until it is gone, or see why it is not; then the same command";
+            plan.obstacles.push(Obstacle::new(subject.to_string(), format!("it {ending}"), advice));
+            continue;
+        }
         if before.is_some() && is_shared(object) {
             plan.left_out.push((subject.to_string(), "it is here already, and shared by all revisions".into()));
             continue;
