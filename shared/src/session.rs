@@ -210,6 +210,17 @@ impl Session {
         Ok(Exit::Done)
     }
 
+    /// Ends a dry run: that nothing was changed, and how it is done in earnest.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn conclude_dry_run(&mut self, dry_run: DryRun) -> Result<(), Stop> {
+        let what = if dry_run == DryRun::Server { "Server dry run" } else { "Dry run" };
+        let hint = self.terminal.err_styles.hint;
+        writeln!(self.terminal.err, "{what}: nothing was changed. {} the same command without --dry-run", "Next:".style(hint))?;
+        Ok(())
+    }
+
     /// Says which command comes next.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! configuration that names no revision. Everything here is pure: it gives the [`crate::change::Change`]s that a command
 //! then carries out, in their order.
 
+mod adoption;
 mod effect;
 mod followers;
 mod gateways;
@@ -15,6 +16,7 @@ mod plan;
 mod service;
 mod validator;
 
+pub use adoption::{Noted, adopted};
 pub use effect::Effect;
 pub use followers::{Followers, Maker, Proxies, followers, followers_by_label};
 pub use gateways::{GatewayRevisions, Handover, unread_of_gateways};

@@ -7,6 +7,7 @@ mod dump;
 mod endings;
 mod hidden_users;
 mod identity;
+mod installers;
 mod operators;
 mod orphans;
 mod permissions;

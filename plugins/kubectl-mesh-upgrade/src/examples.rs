@@ -79,6 +79,9 @@ Examples:
   # Install it, with the edits of the running revision's mesh configuration
   {name} start --revision 1-28-2 -f manifests.yaml --carry-mesh-config
 
+  # What istioctl would install, and what it would do besides
+  {name} start --revision 1-28-2 --with istioctl --dry-run -- install --set revision=1-28-2 --set profile=minimal
+
 Exit codes:
   0  the new control plane is ready, and proved to inject
   4  refused: something is in the way; nothing was changed

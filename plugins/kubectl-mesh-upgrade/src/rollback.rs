@@ -15,14 +15,14 @@ use mesh::cluster::read_back::label_differences;
 use mesh::cluster::users::{self, Leaving, Users};
 use mesh::cluster::{List, Pods, Scope, Unobserved, look, read};
 use mesh::execution::{self, Execution};
-use mesh::installation::{Installation, name, namespace};
+use mesh::installation::{Installation, label, name, namespace};
 use mesh::labels;
 use mesh::needs::Needs;
 use mesh::object::Resource;
 use mesh::outcome::ending;
 use mesh::refusal::Refusal;
 use mesh::session::{Intent, Session};
-use mesh::snapshot::Detail;
+use mesh::snapshot::{Detail, Snapshot};
 use mesh::tag::{self, RemoveRequest, removed_tag, undo_removes};
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
@@ -31,7 +31,7 @@ use mesh::terminal::question::Consent;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use mesh::terminal::writing::{DryRun, WritingArgs};
-use mesh::uses::{Departing, Uses};
+use mesh::uses::{Departing, UseKind, Uses};
 use mesh::verdict::verdicts;
 use owo_colors::OwoColorize;
 use serde_json::Value;
@@ -130,7 +130,8 @@ pub async fn run(session: &mut Session, args: &RollbackArgs) -> Result<Exit, Sto
     let runners = runners(&verdicts(&survey.snapshot, &HashMap::new()), &survey.snapshot, &from);
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default().to_string();
     let namespaces = namespaces_of(&connection, &from).await?;
-    let default_users = default_users(&connection, session.istio_namespace(), &sight.installation, args).await?;
+    let leaving = DefaultTag { installation: &sight.installation, snapshot: &survey.snapshot, from: &from, to: &args.to };
+    let default_users = leaving.users(&connection, session.istio_namespace()).await?;
     let start = Start { from: &from, now: &now, default_users: default_users.as_ref() };
     let rollback = Rollback::new(&sight, namespaces, args, &start)?;
     announce(&rollback, &runners, &mut session.terminal)?;
@@ -177,20 +178,42 @@ fn announce(rollback: &Rollback, runners: &Runners, terminal: &mut Terminal) -> 
     Ok(())
 }
 
-/// Who uses the tag `default`, where going back to the unrevisioned install removes it.
-async fn default_users(
-    connection: &Connection,
-    istio_namespace: Option<&str>,
-    installation: &Installation,
-    args: &RollbackArgs,
-) -> Result<Option<Uses>, Stop> {
-    if args.to != tag::DEFAULT || !undo_removes(installation, tag::DEFAULT) {
-        return Ok(None);
+/// The tag `default`, where going back may remove it.
+struct DefaultTag<'a> {
+    installation: &'a Installation,
+    snapshot: &'a Snapshot,
+    from: &'a str,
+    to: &'a str,
+}
+
+impl DefaultTag<'_> {
+    /// Whether going back removes it: it was made for the revision that is left, or stands for the install without a revision.
+    fn goes(&self) -> bool {
+        let points_to_it = |object: &Value| label(object, labels::REVISION) == Some(self.from);
+        (self.to == tag::DEFAULT || self.installation.tag_webhooks(tag::DEFAULT).any(points_to_it))
+            && undo_removes(self.installation, tag::DEFAULT)
     }
-    let Ok(namespace) = removed_tag(installation, RemoveRequest { tag: tag::DEFAULT, istio_namespace }) else { return Ok(None) };
-    let leaving = Leaving { what: Departing::Tag, name: tag::DEFAULT };
-    let Ok(users) = Users::read(connection, istio_namespace, leaving, &Unobserved, |_| Ok::<_, Infallible>(namespace)).await?;
-    Ok(Some(users.uses))
+
+    /// Who uses it, where it goes. A namespace without a proxy loses nothing: before the tag was made, nothing injected its pods.
+    async fn users(&self, connection: &Connection, istio_namespace: Option<&str>) -> Result<Option<Uses>, Stop> {
+        if !self.goes() {
+            return Ok(None);
+        }
+        let request = RemoveRequest { tag: tag::DEFAULT, istio_namespace };
+        let Ok(namespace) = removed_tag(self.installation, request) else { return Ok(None) };
+        let leaving = Leaving { what: Departing::Tag, name: tag::DEFAULT };
+        let Ok(users) =
+            Users::read(connection, istio_namespace, leaving, &Unobserved, |_| Ok::<_, Infallible>(namespace)).await?;
+        let mut uses = users.uses;
+        let has_proxies = |namespace: &str| {
+            let mut workloads = self.snapshot.workloads.iter();
+            workloads.any(|workload| &*workload.id.namespace == namespace && !workload.proxies.is_empty())
+        };
+        uses.found.retain(|found| {
+            found.kind != UseKind::Namespace || found.subject.strip_prefix("namespaces/").is_none_or(has_proxies)
+        });
+        Ok(Some(uses))
+    }
 }
 
 /// Tags first: whoever follows one follows at once. Then the labels that name the revision itself.

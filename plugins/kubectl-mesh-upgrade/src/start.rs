@@ -7,6 +7,9 @@ mod install;
 mod installer;
 pub mod needs;
 mod plan;
+mod show;
+mod way_back;
+mod webhooks;
 
 use mesh::advice::{Advice, Command};
 use std::cell::Cell;
@@ -14,7 +17,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use mesh::change::{Action, Subject};
+use mesh::change::{Action, Change, Subject};
 use mesh::cluster::raw::read_object;
 use mesh::cluster::{Scope, read_installation};
 use mesh::control_plane::revision_suffix;
@@ -26,11 +29,11 @@ use mesh::platform::{Step, Way};
 use mesh::refusal::Refusal;
 use mesh::session::{Intent, Session};
 use mesh::tag::{GatewayRevisions, unread_of_gateways};
-use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
 use mesh::terminal::question::Consent;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
+use mesh::terminal::writing::DryRun;
 use mesh::version::Version;
 
 use crate::program::Program;
@@ -43,7 +46,10 @@ use crate::start::event::Events;
 use crate::start::install::{Installation, Unfinished};
 use crate::start::installer::{Installer, release_namespace};
 use crate::start::needs::contents_needs;
-use crate::start::plan::{Plan, plan};
+use crate::start::plan::{Plan, plan, presence};
+use crate::start::show::{Names, Planned, notes, show, summary};
+use crate::start::way_back::{Shared, WayBack};
+use crate::start::webhooks::{DefaultTag, Webhooks, note, note_needs, taking_back, told};
 use crate::survey::{self, Survey, survey};
 
 /// Arguments of `start`.
@@ -78,9 +84,13 @@ pub struct StartArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub timeout: u64,
 
-    /// Only show what would be written
-    #[arg(long)]
-    pub dry_run: bool,
+    /// With --with istioctl: let it create the tag default where there is none, which injects for everybody who follows that
+    #[arg(long, requires = "with")]
+    pub accept_default_tag: bool,
+
+    /// Only show what would be written: client or server; the API server is asked for each object either way
+    #[arg(long, value_name = "client|server|none", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "client", default_value_t = DryRun::None, hide_default_value = true, hide_possible_values = true)]
+    pub dry_run: DryRun,
 
     /// Answer questions with yes; refusals stay refusals
     #[arg(short, long)]
@@ -105,7 +115,7 @@ pub enum Output {
 /// # Errors
 /// When the manifests cannot be read.
 pub fn needs(args: &StartArgs, typed: &Scope) -> Result<Needs, Stop> {
-    let intent = Intent::from_flag(args.dry_run);
+    let intent = Intent::from(args.dry_run);
     let contents = match &args.filename {
         Some(path) => Some(contents_of(&documents_of(&read_text(path)?)?, &args.revision)?),
         None => None,
@@ -122,7 +132,8 @@ pub fn needs(args: &StartArgs, typed: &Scope) -> Result<Needs, Stop> {
             };
             let installing = program.install_needs(&namespace, intent);
             match intent {
-                Intent::Read => installing,
+                Intent::Read => installing.and(needs::rendered_needs(&namespace, &["get"])),
+                Intent::Write if args.accept_default_tag => installing.and(needs::proof_needs(&namespace)).and(note_needs()),
                 Intent::Write => installing.and(needs::proof_needs(&namespace)),
             }
         }
@@ -159,18 +170,24 @@ pub async fn run(session: &mut Session, args: &StartArgs) -> Result<Exit, Stop> 
     let text = rendered(args, installer.as_ref()).await?;
     let documents = documents_of(&text)?;
     let mut contents = contents_of(&documents, revision)?;
-    let connection = session.connect_for(Intent::from_flag(args.dry_run)).await?;
+    let connection = session.connect_for(Intent::from(args.dry_run)).await?;
     let survey = survey(session, None).await?;
     let mut obstacles = around(&survey, &contents, revision);
     let installed = read_installation(&connection, session.istio_namespace()).await?;
     if !args.accept_gateway_restart {
         obstacles.extend(gateways(&installed, &contents, revision));
     }
+    let mut webhooks = Webhooks::default();
+    let mut default_tag = None;
     if let Some(installer) = &installer {
-        obstacles.extend(installer.obstacles(&documents, &contents, revision).await?);
+        webhooks = Webhooks::read(&connection).await?;
+        obstacles.extend(installer.obstacles(&documents, &contents, revision, &webhooks).await?);
+        default_tag = installer.makes_default_tag(&webhooks, &survey.snapshot, revision);
+        let refused = default_tag.as_ref().filter(|_| !args.accept_default_tag);
+        obstacles.extend(refused.map(|tag| installer.default_tag(tag, revision)));
     }
     let running = running(&survey, revision);
-    let events = Events::new(args.output);
+    let events = Events::new(args.output, args.dry_run);
     let mut lines = Vec::new();
     if let Some((old, plane)) = running.and_then(|old| Some((old, old.control_plane.as_ref()?))) {
         let suffix = revision_suffix(&old.name);
@@ -195,24 +212,37 @@ pub async fn run(session: &mut Session, args: &StartArgs) -> Result<Exit, Stop> 
     if !obstacles.is_empty() {
         return Err(refusal(revision, &obstacles).into());
     }
-    show(&plan, &contents, &events, &mut session.terminal)?;
-    if args.dry_run {
+    let planned: Vec<Planned> = match &installer {
+        Some(_) => presence(&connection, &contents, revision).await?.into_iter().map(Planned::of_program).collect(),
+        None => Planned::of_plan(&plan),
+    };
+    show(&planned, &contents, &plan, &events, &mut session.terminal)?;
+    if let (Some(installer), Some(tag)) = (&installer, &default_tag) {
+        events.default_tag(installer.name(), &tag.effect, &mut session.terminal)?;
+    }
+    let version = contents.version.as_ref().map_or_else(|| revision.to_owned(), ToString::to_string);
+    let old = running.map(|old| old.name.as_str());
+    let names = Names { old, new: revision, version: &version, is_by_program: installer.is_some() };
+    let mut notes = notes(&lines, &planned, &names);
+    notes.extend(default_tag.iter().map(|tag| format!("tag default is created: {}", tag.effect)));
+    summary(&planned, &notes, &mut session.terminal)?;
+    if args.dry_run.is_dry() {
+        session.conclude_dry_run(args.dry_run)?;
         return Ok(Exit::Done);
     }
     if let Some(question) = question(args, installer.as_ref(), &plan) {
         session.ask(&question, Consent::from_flag(args.yes)).await?;
     }
-    let back = running.map_or_else(
-        || Advice::say("the same command continues"),
-        |old| {
-            Advice::say("the same command continues, or ")
-                .and_run(Command::mesh_upgrade("rollback").flag("--to", &old.name))
-                .and_say(format!(" goes back; {} is as it was", old.name))
-        },
-    );
+    let back = way_back(&contents, running, revision, installer.is_some());
+    let mut unnamed = Vec::new();
     if let Some(installer) = &installer {
-        session.if_interrupted(Refusal::new(format!("revision {revision} is not installed to its end"), back.clone()));
-        installer.run(session).await?;
+        session.if_interrupted(Refusal::new(format!("revision {revision} is not installed to its end"), back.advice()));
+        let ended = installer.run(session).await;
+        // Also one that failed may have made the tag.
+        note(&connection, &webhooks).await?;
+        let changed = webhooks.changed(&Webhooks::read(&connection).await?, revision, &contents.namespace);
+        unnamed = changed.into_iter().filter(|change| default_tag.is_none() || !DefaultTag::is_named(change)).collect();
+        ended.map_err(|stop| with_way_back(stop, &back, &unnamed))?;
     }
     let written = Cell::new(0);
     let installation = Installation {
@@ -231,6 +261,12 @@ pub async fn run(session: &mut Session, args: &StartArgs) -> Result<Exit, Stop> 
     };
     let result = result.await;
     match result {
+        Ok(()) if !unnamed.is_empty() => {
+            let program = installer.as_ref().map_or("a program", Installer::name);
+            let reason = format!("revision {revision} is ready, and {program} has changed what is not of the revision");
+            let advice = taking_back(&unnamed, back.command());
+            Err(Stop::Partly(Refusal::new(reason, advice).with(unnamed.iter().map(told).collect())))
+        }
         Ok(()) => {
             writeln!(session.terminal.err, "Revision {revision} is ready, beside what was here before.")?;
             session.tell_next(Command::mesh_tag("set TAG").flag("--revision", revision))?;
@@ -241,8 +277,34 @@ pub async fn run(session: &mut Session, args: &StartArgs) -> Result<Exit, Stop> 
                 "revision {revision} is not ready ({} written in this run)",
                 plural(written.get() as u64, "object was", "objects were")
             );
-            Err(Stop::Partly(Refusal::new(reason, back).with(details)))
+            Err(with_way_back(Stop::Partly(Refusal::new(reason, "").with(details)), &back, &unnamed))
         }
+    }
+}
+
+/// How it goes on, or is taken back.
+fn way_back(contents: &Contents, running: Option<&Revision>, revision: &str, is_by_program: bool) -> WayBack {
+    let plane = running.and_then(|old| old.control_plane.as_ref());
+    let elsewhere = plane.filter(|plane| plane.namespace != contents.namespace).map(|_| contents.namespace.clone());
+    let definitions = contents.objects.iter().filter(|object| object["kind"] == "CustomResourceDefinition").count();
+    WayBack {
+        old: running.map(|old| old.name.clone()),
+        new: revision.to_owned(),
+        elsewhere,
+        version: contents.version.as_ref().map_or_else(|| revision.to_owned(), ToString::to_string),
+        shared: if is_by_program { Shared::Perhaps(definitions) } else { Shared::Written(Cell::new(0)) },
+    }
+}
+
+/// What came to no end, with the way back and what was changed besides.
+fn with_way_back(stop: Stop, back: &WayBack, unnamed: &[Change]) -> Stop {
+    match stop {
+        Stop::Partly(mut refusal) => {
+            refusal.details.extend(unnamed.iter().map(told));
+            refusal.advice = back.advice();
+            Stop::Partly(refusal)
+        }
+        other => other,
     }
 }
 
@@ -383,18 +445,4 @@ fn question(args: &StartArgs, installer: Option<&Installer>, plan: &Plan) -> Opt
     }
     let count = plan.steps.iter().filter(|step| step.change.action() != Action::None).count();
     (count > 0).then(|| format!("Write {} of revision {}?", plural(count as u64, "object", "objects"), args.revision))
-}
-
-fn show(plan: &Plan, contents: &Contents, events: &Events, terminal: &mut Terminal) -> Result<(), Stop> {
-    for (object, why) in contents.left_out.iter().chain(&plan.left_out) {
-        events.left_out(object, why, terminal)?;
-    }
-    for step in &plan.steps {
-        let action = step.change.action();
-        // A definition's schema is hundreds of lines: that it changes is enough.
-        let is_brief = action != Action::Update || step.turn == plan::Turn::Definition;
-        let differences = if is_brief { Vec::new() } else { step.change.differences() };
-        events.planned(&step.change.subject, action.as_str(), &differences, terminal)?;
-    }
-    Ok(())
 }

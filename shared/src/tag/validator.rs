@@ -70,7 +70,7 @@ pub(super) fn is_of_default_tag(validator: &Value) -> bool {
 }
 
 /// What the annotation keeps: enough to write the validator as it was.
-fn previous(live: Option<&Value>) -> Value {
+pub(super) fn previous(live: Option<&Value>) -> Value {
     live.map_or(Value::Null, |live| {
         let live = without_server_fields(live);
         json!({"labels": live["metadata"]["labels"], "webhooks": live["webhooks"]})

@@ -37,6 +37,11 @@ pub enum DryRun {
 }
 
 impl DryRun {
+    /// Whether nothing is to be kept of what is done.
+    pub const fn is_dry(self) -> bool {
+        !matches!(self, DryRun::None)
+    }
+
     /// What the API server is to do; nothing when it is not asked.
     pub const fn persistence(self) -> Option<Persistence> {
         match self {

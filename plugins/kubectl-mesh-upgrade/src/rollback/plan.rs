@@ -3,7 +3,7 @@
 use mesh::advice::{Advice, Command};
 use mesh::cluster::Sight;
 use mesh::control_plane::Readiness;
-use mesh::installation::{label, name, namespace};
+use mesh::installation::{Installation, label, name, namespace};
 use mesh::labels;
 use mesh::object::StringMap;
 use mesh::owner::{Owner, owner_of_labels};
@@ -133,15 +133,45 @@ fn plan_of(sight: &Sight, tag: &str, args: &RollbackArgs, start: &Start<'_>) -> 
     };
     let Sight { installation, census } = sight;
     let last = installation.tag_webhooks(tag).next().and_then(|webhook| history(webhook).pop());
-    let leads_there = last.is_some_and(|last| !last.undone && last.from.as_deref() == Some(args.to.as_str()));
+    let leads_there = last.as_ref().is_some_and(|last| !last.undone && last.from.as_deref() == Some(args.to.as_str()));
+    // The tag `default` injects for whoever follows it by no name: one that was not here before is not to be here afterwards.
+    let is_new_default = tag == tag::DEFAULT && last.as_ref().is_some_and(|last| !last.undone && last.from.is_none());
+    if tag == tag::DEFAULT && args.to != tag::DEFAULT && last.is_none() && may_be_new(installation, tag, from) {
+        return Err(default_of_unknown_age(from, &args.to));
+    }
     // Setting the tag `default` has switched the unrevisioned injector off; only taking that back switches it on.
     let is_unrevisioned = tag == tag::DEFAULT && args.to == tag::DEFAULT;
-    let plan = if leads_there || is_unrevisioned {
+    let plan = if leads_there || is_unrevisioned || is_new_default {
         plan_undo(installation, census, &request, default_users)
     } else {
         plan_set(installation, census, &request)
     };
     plan.map_err(|refusal| Refusal { reason: format!("tag {tag} cannot leave {from}: {}", refusal.reason), ..refusal })
+}
+
+/// Whether a tag without a history may not have been here before a revision: it was made after that, or at the same time.
+fn may_be_new(installation: &Installation, tag: &str, revision: &str) -> bool {
+    let created = |object: &Value| object["metadata"]["creationTimestamp"].as_str().map(str::to_owned);
+    let istiods = installation.istiods.iter().filter(|istiod| label(istiod, labels::REVISION) == Some(revision));
+    let revision = installation.revision_webhooks(revision).chain(istiods).filter_map(created).min();
+    let Some(webhook) = installation.tag_webhooks(tag).next() else { return false };
+    match (created(webhook), revision) {
+        (Some(tag), Some(revision)) => tag >= revision,
+        _ => true,
+    }
+}
+
+/// Moved back it would inject for those whom nothing injected before; removed, it would leave those alone whom it did.
+fn default_of_unknown_age(from: &str, to: &str) -> Refusal {
+    let set = Command::mesh_tag("set default").flag("--revision", to).words("--overwrite");
+    let advice = Advice::run(Command::mesh_tag("remove default"))
+        .and_say(" if it was not here before, or ")
+        .and_run(set)
+        .and_say(" if it was; then the same command");
+    let reason = format!(
+        "whether tag default was here before revision {from} is not known: it was made after that revision, and has no history"
+    );
+    Refusal::new(reason, advice)
 }
 
 /// Those that nobody else would put back, and who owns the others.

@@ -4,6 +4,7 @@ use mesh::advice::Advice;
 use mesh::change::Subject;
 use mesh::terminal::Terminal;
 use mesh::terminal::stop::Stop;
+use mesh::terminal::writing::DryRun;
 use serde_json::{Value, json};
 
 use super::Output;
@@ -11,18 +12,20 @@ use super::Output;
 /// Writes events.
 pub struct Events {
     output: Output,
+    dry_run: DryRun,
 }
 
 impl Events {
     /// In this format.
-    pub const fn new(output: Output) -> Events {
-        Events { output }
+    pub const fn new(output: Output, dry_run: DryRun) -> Events {
+        Events { output, dry_run }
     }
 
     /// What is going to be done with an object.
     pub fn planned(&self, subject: &Subject, action: &str, differences: &[String], terminal: &mut Terminal) -> Result<(), Stop> {
-        let text = format!("{action:<9} {subject}");
-        let document = json!({"object": identity(subject), "action": action, "differences": differences});
+        let text = format!("{action:<9} {subject}{}", self.dry_run.suffix());
+        let document =
+            json!({"object": identity(subject), "action": action, "differences": differences, "dryRun": self.dry_run.is_dry()});
         self.write("Planned", &text, document, terminal)?;
         if self.output == Output::Text {
             for line in differences {
@@ -36,6 +39,12 @@ impl Events {
     pub fn left_out(&self, object: &str, why: &Advice, terminal: &mut Terminal) -> Result<(), Stop> {
         let why = terminal.advisor.text(why);
         self.write("LeftOut", &format!("left out  {object}: {why}"), json!({"name": object, "message": why}), terminal)
+    }
+
+    /// The tag `default`, which the program makes besides its manifests.
+    pub fn default_tag(&self, program: &str, effect: &str, terminal: &mut Terminal) -> Result<(), Stop> {
+        let text = format!("create    tag default, by {program}: {effect}{}", self.dry_run.suffix());
+        self.write("DefaultTag", &text, json!({"name": "default", "message": effect}), terminal)
     }
 
     /// A key in which the mesh configurations differ.

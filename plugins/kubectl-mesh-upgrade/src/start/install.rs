@@ -1,6 +1,5 @@
 //! Writes the plan, waits for what it brings, and proves it.
 
-use mesh::advice::Advice;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -26,6 +25,7 @@ use serde_json::Value;
 use super::contents::Contents;
 use super::event::Events;
 use super::plan::{Plan, Step, Turn, plan};
+use super::way_back::WayBack;
 use crate::survey::scope;
 
 /// How long to wait between two looks at the same thing.
@@ -76,7 +76,7 @@ pub struct Installation<'a> {
     /// When patience ends.
     pub deadline: Instant,
     /// How to go on, or back.
-    pub back: &'a Advice,
+    pub back: &'a WayBack,
     /// How many objects were written.
     pub written: &'a Cell<usize>,
 }
@@ -98,7 +98,7 @@ impl Installation<'_> {
 
     /// What is said if the user interrupts it.
     pub fn interrupted(&self) -> Refusal {
-        Refusal::new(format!("{} written", plural(self.written.get() as u64, "object was", "objects were")), self.back.clone())
+        Refusal::new(format!("{} written", plural(self.written.get() as u64, "object was", "objects were")), self.back.advice())
     }
 
     /// Reads everything back: planned once more, nothing is left to write.
@@ -119,6 +119,9 @@ impl Installation<'_> {
         for step in plan.steps.iter().filter(|step| is_now(step.turn) && step.change.action() != Action::None) {
             self.apply(step).await?;
             self.written.set(self.written.get() + 1);
+            if step.turn == Turn::Definition {
+                self.back.count_definition();
+            }
             session.if_interrupted(self.interrupted());
             self.events.done(&step.change.subject, step.change.action().as_str(), &mut session.terminal)?;
         }

@@ -4,13 +4,16 @@ use mesh::advice::{Advice, Command};
 use std::rc::Rc;
 
 use mesh::cluster::connection::Connection;
+use mesh::installation::DEFAULT_VALIDATOR;
 use mesh::labels;
 use mesh::manifest::Manifest;
 use mesh::session::Session;
+use mesh::snapshot::Snapshot;
 use mesh::terminal::stop::Stop;
 use serde_json::Value;
 
 use super::contents::{Contents, Obstacle, described, label};
+use super::webhooks::{DefaultTag, Webhooks};
 use crate::program::Program;
 use crate::program::arguments::Arguments;
 use crate::program::release::Release;
@@ -55,6 +58,11 @@ impl Installer {
         self.program.read(&self.connection, &self.arguments.rendering()).await
     }
 
+    /// The program's name.
+    pub const fn name(&self) -> &'static str {
+        self.program.name()
+    }
+
     /// Its command line.
     pub fn line(&self) -> String {
         self.program.line(&self.arguments.words())
@@ -68,11 +76,37 @@ impl Installer {
         self.program.run(session, &self.connection, &self.arguments.words()).await
     }
 
-    /// What it would write that no start writes: tags, and what else a release of that name holds.
+    /// How its manifests are given to a start that makes no tag.
+    fn by_manifests(&self, revision: &str) -> Command {
+        let rendering = self.arguments.rendering().into_iter().skip(2);
+        let start = Command::mesh_upgrade("start").flag("--revision", revision).words("-f -");
+        Command::istioctl("manifest generate").values(rendering).local().read_by(start)
+    }
+
+    /// What it would do to the tag `default`, and nobody has accepted.
+    pub fn default_tag(&self, tag: &DefaultTag, revision: &str) -> Obstacle {
+        let name = self.program.name();
+        let reason = format!("{name} install creates it where there is none, pointing to {revision}: {}", tag.effect);
+        let advice = Advice::run(self.by_manifests(revision)).and_say(" makes no tag; or accept it with --accept-default-tag");
+        Obstacle::new("tag default", reason, advice)
+    }
+
+    /// What it would do to the tag `default`; only istioctl does anything that its manifests do not say.
+    pub fn makes_default_tag(&self, webhooks: &Webhooks, snapshot: &Snapshot, revision: &str) -> Option<DefaultTag> {
+        (self.program == Program::Istioctl).then(|| DefaultTag::of(webhooks, snapshot, revision)).flatten()
+    }
+
+    /// What it would write that no start writes: tags, the default validator, and what else a release of that name holds.
     ///
     /// # Errors
     /// When it cannot be found out.
-    pub async fn obstacles(&self, documents: &[Manifest], contents: &Contents, revision: &str) -> Result<Vec<Obstacle>, Stop> {
+    pub async fn obstacles(
+        &self,
+        documents: &[Manifest],
+        contents: &Contents,
+        revision: &str,
+        webhooks: &Webhooks,
+    ) -> Result<Vec<Obstacle>, Stop> {
         let name = self.program.name();
         let tags = documents.iter().filter(|manifest| label(&manifest.object, labels::TAG).is_some()).map(|manifest| {
             let reason = format!("{name} would write this tag, and whoever follows it would follow the new revision at once");
@@ -83,6 +117,7 @@ impl Installer {
             )
         });
         let mut obstacles: Vec<Obstacle> = tags.collect();
+        obstacles.extend(documents.iter().filter_map(|manifest| default_validator(&manifest.object, webhooks, name)));
         if self.program == Program::Helm {
             obstacles.extend(self.release(documents, contents, revision).await?);
         }
@@ -113,4 +148,19 @@ impl Installer {
         }
         Ok(obstacles)
     }
+}
+
+/// The default validator validates for everybody: no start moves it.
+fn default_validator(object: &Value, webhooks: &Webhooks, program: &str) -> Option<Obstacle> {
+    if object["kind"] != "ValidatingWebhookConfiguration" || object["metadata"]["name"] != DEFAULT_VALIDATOR {
+        return None;
+    }
+    let coming = label(object, labels::REVISION).unwrap_or("default");
+    let reason = match webhooks.default_validator().map(|live| label(live, labels::REVISION).unwrap_or("default")) {
+        Some(now) if now == coming => return None,
+        Some(now) => format!("{program} would move it from revision {now} to {coming}, and it validates for everybody"),
+        None => format!("{program} would create it, pointing to revision {coming}, and it validates for everybody"),
+    };
+    let advice = Advice::say(format!("give {program} defaultRevision= (empty), or the revision that it points to now"));
+    Some(Obstacle::new(format!("validatingwebhookconfigurations/{DEFAULT_VALIDATOR}"), reason, advice))
 }

@@ -1,5 +1,6 @@
 //! What is going to be written: every object beside what is there, asked of the API server by a dry run before the first write.
 
+use futures::stream::{self, StreamExt, TryStreamExt};
 use mesh::advice::{Advice, Command};
 use mesh::change::{Action, Change, Subject, without_server_fields};
 use mesh::cluster::apply::{FIELD_MANAGER, Persistence, apply, as_if_forced, carry_out};
@@ -16,6 +17,9 @@ use serde_json::{Map, Value};
 
 use super::contents::{Contents, Obstacle, described, label};
 use crate::definition::why_not_replace;
+
+/// So many objects are read at once.
+const AT_ONCE: usize = 4;
 
 /// The order of writing: what others need comes first, and what brings others to the new control plane last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -155,6 +159,26 @@ pub async fn plan(connection: &Connection, contents: &Contents, revision: &str) 
         plan.steps.push(step);
     }
     Ok(plan)
+}
+
+/// The objects of the manifests in the order in which they are written, each with whether it is here: what another program writes.
+///
+/// # Errors
+/// When one cannot be asked for.
+pub async fn presence(connection: &Connection, contents: &Contents, revision: &str) -> Result<Vec<(Subject, bool)>, Failure> {
+    let mesh_configuration = format!("istio{}", revision_suffix(revision));
+    let mut discovery = Discovery::default();
+    let mut objects: Vec<&Value> = contents.objects.iter().collect();
+    objects.sort_by_key(|object| turn(object, &mesh_configuration));
+    let mut subjects = Vec::new();
+    for object in objects {
+        subjects.extend(subject(connection, &mut discovery, contents, object).await?);
+    }
+    let reads = subjects.into_iter().map(|subject| async move {
+        let is_here = read_object(connection, &subject).await?.is_some();
+        Ok::<_, Failure>((subject, is_here))
+    });
+    stream::iter(reads).buffered(AT_ONCE).try_collect().await
 }
 
 /// Whether an object that somebody else has written holds what would be written anyway: then nothing is.
