@@ -190,7 +190,7 @@ fn judge_what_was_read(snapshot: &Snapshot, workload: &Workload, injection: Inje
     for running in &mut running {
         restrict_by_owner(running, workload);
     }
-    let (state, mut reasons) = fold(&running).unwrap_or_else(|| state_without_pods(&expected));
+    let (state, mut reasons) = fold(&running).unwrap_or_else(|| state_without_pods(workload, &expected));
     if running.is_empty() {
         reasons.push(Reason::NoPods);
     }
@@ -387,9 +387,11 @@ fn fold(running: &[Running]) -> Option<(State, Vec<Reason>)> {
     Some((state, reasons))
 }
 
-/// A workload scaled to zero runs nothing old; what it would get is already the new thing.
-fn state_without_pods(expected: &Expected) -> (State, Vec<Reason>) {
+/// A workload scaled to zero runs nothing old; what it would get is already the new thing. Where pods are to be and none is there,
+/// nothing shows what they run.
+fn state_without_pods(workload: &Workload, expected: &Expected) -> (State, Vec<Reason>) {
     match expected {
+        Expected::Proxy { image: Ok(_), pinned: None, .. } if workload.lacks_all_pods() => (State::Unknown, Vec::new()),
         Expected::Proxy { image: Err(doubt), .. } => (State::Unknown, vec![doubt.reason]),
         Expected::Proxy { pinned: Some(_), .. } => (State::Pinned, vec![Reason::PinnedImage]),
         Expected::Proxy { .. } | Expected::Nothing { .. } => (State::Current, Vec::new()),
@@ -405,6 +407,7 @@ fn why(state: State, workload: &Workload, expected: &Expected) -> String {
         (State::Unknown, Expected::Unknown(doubt)) => doubt.why.clone(),
         (State::Unknown, Expected::Proxy { image: Err(doubt), .. }) => doubt.why.clone(),
         (State::Unknown, _) if workload.doubt.is_some() => "its owner could not be read".to_owned(),
+        (State::Unknown, _) if workload.lacks_all_pods() => no_pods_yet(workload),
         (State::Unknown, _) => "an image without a version cannot be compared".to_owned(),
         (State::Leaving, Expected::Nothing { why, .. }) => why.clone(),
         (State::Blocked, _) => match &workload.restart {
@@ -415,6 +418,11 @@ fn why(state: State, workload: &Workload, expected: &Expected) -> String {
         },
         _ => String::new(),
     }
+}
+
+fn no_pods_yet(workload: &Workload) -> String {
+    let wanted = workload.wanted_pods.unwrap_or_default();
+    format!("it is to have {wanted} {}, and none is there now", if wanted == 1 { "pod" } else { "pods" })
 }
 
 fn fix(state: State, reasons: &[Reason], expected: &Expected) -> Fix {
@@ -432,7 +440,10 @@ fn fix(state: State, reasons: &[Reason], expected: &Expected) -> Fix {
 fn judge_gateway(snapshot: &Snapshot, workload: &Workload, proxy_type: ProxyType, owner: Injection) -> Verdict {
     let mut reasons = Vec::new();
     let (wanted, why, owner_revision) = match &owner {
-        Injection::Injected(injected) => (Some(wanted_of(injected)), String::new(), Some(injected.revision.clone())),
+        Injection::Injected(injected) => {
+            let why = if workload.lacks_all_pods() { no_pods_yet(workload) } else { String::new() };
+            (Some(wanted_of(injected)), why, Some(injected.revision.clone()))
+        }
         Injection::Refused(refused) => {
             reasons.push(Reason::NoControlPlane);
             (None, refused.why.clone(), refused.revision.clone())
@@ -453,6 +464,7 @@ fn judge_gateway(snapshot: &Snapshot, workload: &Workload, proxy_type: ProxyType
         .collect();
     let (state, folded) = fold(&running).unwrap_or((
         match owner {
+            Injection::Injected(_) if workload.lacks_all_pods() => State::Unknown,
             Injection::Injected(_) => State::Current,
             Injection::Unknown(_) => State::Unknown,
             _ => State::Blocked,

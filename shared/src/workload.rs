@@ -64,7 +64,8 @@ impl fmt::Display for WorkloadId {
 pub enum Restart {
     /// `kubectl rollout restart` brings them.
     Rollout,
-    /// As [`Restart::Rollout`], but a StatefulSet's partition keeps the pods below this ordinal.
+    /// As [`Restart::Rollout`], but a StatefulSet's partition keeps so many of the first pods, which a changed template never reaches:
+    /// they change when they are deleted.
     Partitioned(i32),
     /// They change when they are deleted: update strategy `OnDelete`.
     OnDelete,
@@ -87,9 +88,9 @@ pub enum Restart {
 }
 
 impl Restart {
-    /// Whether `kubectl rollout restart` can bring new pods.
+    /// Whether `kubectl rollout restart` replaces all pods.
     pub const fn is_kubectls(&self) -> bool {
-        matches!(self, Restart::Rollout | Restart::Partitioned(_))
+        matches!(self, Restart::Rollout)
     }
 
     /// Whether new pods can be brought at all.
@@ -110,6 +111,8 @@ pub struct Workload {
     pub id: WorkloadId,
     /// Its uid, where its own object was read with one: what tells it from another one that has its name later.
     pub uid: Option<Arc<str>>,
+    /// How many pods it is to have, where its own object tells.
+    pub wanted_pods: Option<u32>,
     /// What its new pods are made from.
     pub template: Template,
     /// How new pods come.
@@ -137,6 +140,11 @@ impl Workload {
     /// How many of its pods have a proxy.
     pub fn proxy_count(&self) -> u32 {
         self.proxies.iter().filter(|(proxy, _)| proxy.is_some()).map(|(_, count)| count).sum()
+    }
+
+    /// Whether it is to have pods and none is there: all of them are being deleted, or none could be made yet.
+    pub fn lacks_all_pods(&self) -> bool {
+        self.pod_count() == 0 && self.wanted_pods.is_some_and(|wanted| wanted > 0)
     }
 
     /// How many pods it has.

@@ -4,7 +4,7 @@ mod control_planes;
 mod ownership;
 mod withdrawal;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use ownership::count;
@@ -49,6 +49,8 @@ pub struct SnapshotBuilder {
     interner: Interner,
     resources_seen: BTreeSet<Resource>,
     pods: HashMap<OwnerKey, OwnerPods>,
+    /// The uids of DaemonSets of which a pod is being deleted.
+    left_daemon_sets: HashSet<Arc<str>>,
     controllers: HashMap<(Resource, Arc<str>, Arc<str>), Controller>,
     istiods: BTreeMap<(String, String), Istiod>,
     services: Vec<Service>,
@@ -98,6 +100,8 @@ struct Controller {
     selector: Option<(Labels, LabelSelector)>,
     restart: Restart,
     owner: Option<OwnerReference>,
+    /// How many pods it is to have; `None` where its specification does not say.
+    wanted_pods: Option<u32>,
 }
 
 impl SnapshotBuilder {
@@ -109,6 +113,7 @@ impl SnapshotBuilder {
             interner: Interner::default(),
             resources_seen: BTreeSet::new(),
             pods: HashMap::new(),
+            left_daemon_sets: HashSet::new(),
             controllers: HashMap::new(),
             istiods: BTreeMap::new(),
             services: Vec::new(),
@@ -145,7 +150,8 @@ impl SnapshotBuilder {
                 } else {
                     Restart::Rollout
                 };
-                self.add_controller(Resource::StatefulSets, &object.metadata, spec.template, spec.selector, restart);
+                let key = self.add_controller(Resource::StatefulSets, &object.metadata, spec.template, spec.selector, restart);
+                self.note_replicas(key, spec.replicas);
             }
             Object::DaemonSet(object) => {
                 let spec = object.spec.clone().unwrap_or_default();
@@ -155,7 +161,9 @@ impl SnapshotBuilder {
             }
             Object::ReplicaSet(object) => {
                 let spec = object.spec.clone().unwrap_or_default();
-                self.add_controller(Resource::ReplicaSets, &object.metadata, spec.template, spec.selector, Restart::Eviction);
+                let (metadata, selector) = (&object.metadata, spec.selector);
+                let key = self.add_controller(Resource::ReplicaSets, metadata, spec.template, selector, Restart::Eviction);
+                self.note_replicas(key, spec.replicas);
             }
             Object::Job(object) => {
                 let template = object.spec.clone().unwrap_or_default().template;
@@ -166,6 +174,7 @@ impl SnapshotBuilder {
                 let spec = object.spec.clone().unwrap_or_default();
                 let restart = if spec.paused { Restart::Paused } else { Restart::ArgoRollout };
                 let key = self.add_controller(Resource::Rollouts, &object.metadata, spec.template, spec.selector, restart);
+                self.note_replicas(key.clone(), spec.replicas);
                 if let (Some(key), Some(reference)) = (key, spec.workload_ref) {
                     let controller = self.controllers.get_mut(&key).expect("it was added on the line above");
                     controller.borrows_template_of = Some(reference);
@@ -211,6 +220,7 @@ impl SnapshotBuilder {
     /// Forgets all pods, for a list that has to begin again.
     pub fn forget_pods(&mut self) {
         self.pods.clear();
+        self.left_daemon_sets.clear();
     }
 
     /// The pod labels that injectors look at.
@@ -304,6 +314,7 @@ impl SnapshotBuilder {
     fn add_pod(&mut self, pod: &Pod) {
         let Some(metadata) = pod.metadata.as_ref() else { return };
         if !is_alive(pod) {
+            self.note_leaving(metadata);
             return;
         }
         let proxy = Proxy::of_pod(pod, &mut self.interner);
@@ -338,6 +349,14 @@ impl SnapshotBuilder {
         }
     }
 
+    /// How many pods a DaemonSet is to have is not in its specification: one that is being deleted is one that is missing.
+    fn note_leaving(&mut self, metadata: &Metadata) {
+        let daemon_set = metadata.controller().filter(|owner| owner.kind == "DaemonSet" && metadata.deletion_timestamp.is_some());
+        if let Some(owner) = daemon_set {
+            self.left_daemon_sets.insert(owner.uid.as_str().into());
+        }
+    }
+
     fn add_deployment(&mut self, deployment: &Deployment) {
         let (Some(metadata), Some(spec)) = (&deployment.metadata, &deployment.spec) else { return };
         let containers = spec.template.as_ref().and_then(|template| template.spec.as_ref()).map(|spec| &spec.containers);
@@ -353,7 +372,9 @@ impl SnapshotBuilder {
             self.istiods.insert((metadata.namespace.clone(), revision), istiod);
         }
         let restart = if spec.paused { Restart::Paused } else { Restart::Rollout };
-        self.add_controller(Resource::Deployments, &deployment.metadata, spec.template.clone(), spec.selector.clone(), restart);
+        let (template, selector) = (spec.template.clone(), spec.selector.clone());
+        let key = self.add_controller(Resource::Deployments, &deployment.metadata, template, selector, restart);
+        self.note_replicas(key, spec.replicas);
     }
 
     fn add_controller(
@@ -380,9 +401,17 @@ impl SnapshotBuilder {
             }),
             restart,
             owner: metadata.controller().cloned(),
+            wanted_pods: None,
         };
         self.controllers.insert(key.clone(), controller);
         Some(key)
+    }
+
+    /// How many pods a controller is to have: one, where its specification does not say (apps/v1 and Argo Rollouts alike).
+    fn note_replicas(&mut self, key: Option<(Resource, Arc<str>, Arc<str>)>, replicas: Option<i32>) {
+        if let Some(controller) = key.and_then(|key| self.controllers.get_mut(&key)) {
+            controller.wanted_pods = u32::try_from(replicas.unwrap_or(1)).ok();
+        }
     }
 
     fn add_validator(&mut self, configuration: &WebhookConfiguration) {

@@ -47,10 +47,13 @@ fn restart(verdict: &Verdict) -> Advice {
     let id = &verdict.workload;
     let (namespace, kind, name) = (&*id.namespace, id.kind.to_lowercase(), &*id.name);
     match &verdict.restart {
-        Restart::Rollout | Restart::Partitioned(_) => {
-            Command::kubectl("").namespace(namespace).words("rollout restart").value(kind).value(name).into()
-        }
-        Restart::OnDelete | Restart::Eviction | Restart::ArgoRollout | Restart::Operator(_) | Restart::EvictOwned(_) => {
+        Restart::Rollout => Command::kubectl("").namespace(namespace).words("rollout restart").value(kind).value(name).into(),
+        Restart::Partitioned(_)
+        | Restart::OnDelete
+        | Restart::Eviction
+        | Restart::ArgoRollout
+        | Restart::Operator(_)
+        | Restart::EvictOwned(_) => {
             let restart = Command::mesh_upgrade("restart").namespace(namespace);
             let restart = match &verdict.restart {
                 Restart::EvictOwned(_) => restart.words("--evict-owned"),
@@ -85,6 +88,7 @@ fn explain(reason: Reason) -> Advice {
     Advice::say(match reason {
         Reason::Forbidden => "--explain-rbac prints the rules that would grant the missing lists",
         Reason::NotInFile => "add the missing kinds to the input; the findings name the command",
+        Reason::NoPods => "see why its pods are not there; once they are, the same command tells what they run",
         Reason::ManyInjectors => "remove a label or tag so that one injector matches; --probe asks the API server",
         _ => "--probe asks the API server what a new pod would get",
     })

@@ -389,6 +389,7 @@ mod tests {
             proxies: vec![(Some(proxy), count)],
             pods: Vec::new(),
             uid: None,
+            wanted_pods: None,
             doubt: None,
         }
     }

@@ -34,6 +34,9 @@ impl SnapshotBuilder {
 
     pub(super) fn link_workloads(&mut self) {
         self.link_borrowed_templates();
+        for controller in self.controllers.values_mut().filter(|controller| controller.wanted_pods.is_none()) {
+            controller.wanted_pods = self.left_daemon_sets.contains(&controller.uid).then_some(1);
+        }
         let mut workloads: HashMap<WorkloadId, Workload> = HashMap::new();
         for (key, pods) in std::mem::take(&mut self.pods) {
             let workload = self.workload_of(&key, &pods);
@@ -230,6 +233,7 @@ impl SnapshotBuilder {
             gateway: template.label(labels::GATEWAY_NAME).filter(|_| is_made_by_istiod).map(str::to_owned),
             id,
             uid: known(&controller.uid),
+            wanted_pods: controller.wanted_pods,
             template,
             restart: controller.restart.clone(),
             proxies: Vec::new(),
@@ -252,6 +256,7 @@ fn owned_by_nobody(id: WorkloadId, pods: &OwnerPods, why: &str) -> Workload {
         gateway: pods.template.label(labels::GATEWAY_NAME).filter(|_| is_made_by_istiod).map(str::to_owned),
         template: pods.template.clone(),
         uid: None,
+        wanted_pods: None,
         restart: Restart::Unknown(why.to_owned()),
         proxies: Vec::new(),
         pods: Vec::new(),

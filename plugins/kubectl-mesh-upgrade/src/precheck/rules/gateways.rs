@@ -82,6 +82,7 @@ mod tests {
             proxies: vec![(Some(proxy), 2)],
             pods: Vec::new(),
             uid: None,
+            wanted_pods: None,
             doubt: None,
         }];
         facts.verdicts = mesh::verdict::verdicts(&facts.survey.snapshot, &std::collections::HashMap::new());

@@ -381,6 +381,7 @@ mod tests {
             proxies: vec![(Some(proxy()), 3)],
             pods: Vec::new(),
             uid: None,
+            wanted_pods: None,
             doubt: None,
         }
     }
