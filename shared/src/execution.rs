@@ -4,8 +4,9 @@
 use crate::advice::{Advice, Command};
 use crate::change::{Action, Change, without_server_fields};
 use crate::cluster::apply::{self, Persistence, carry_out, is_uncertain, put_back};
-use crate::cluster::probe::{Proof, proof_needs, prove};
+use crate::cluster::probe::{NO_PLACE, Proof, proof_needs, prove};
 use crate::cluster::read_back::{By, differences};
+use crate::cluster::review::{self, Intended, check_permitted};
 use crate::cluster::wait::{Look, Patience, Waited};
 use crate::cluster::{Scope, read, read_installation};
 use crate::health::repoint;
@@ -49,6 +50,7 @@ impl Execution<'_> {
         if self.writing.dry_run != DryRun::None {
             return self.dry_run(plan, session).await;
         }
+        check_permitted(&*session.connect().await?, plan.changes.iter().filter_map(Intended::of)).await?;
         let proves_before = self.prove_target(plan, session).await?;
         tell_proof(&proves_before, &mut session.terminal)?;
         session.ask(&question(plan), Consent::from_flag(self.writing.yes)).await?;
@@ -122,11 +124,12 @@ impl Execution<'_> {
         control_planes.next().map_or_else(|| "istio-system".to_owned(), |control_plane| control_plane.namespace.clone())
     }
 
-    /// Writes everything in its order. What fails is put back; an interruption leaves what was written, which is a state
-    /// from which the same command goes on.
+    /// Writes everything in its order. What fails is put back. Its changes are one change: an interruption ends the command before the
+    /// first of them or after the last.
     async fn write<'p>(&self, plan: &'p TagPlan, session: &mut Session) -> Result<Written<'p>, Stop> {
         let connection = session.connect().await?;
         let mut written = Written { plan, since: session.interruption.writes().mark(), changes: Vec::new() };
+        let _whole = session.interruption.writes().whole();
         for change in &plan.changes {
             session.if_interrupted(unfinished(plan, written.changes.len()));
             let change = after_earlier(change, &written.changes);
@@ -271,7 +274,7 @@ pub fn removal_needs(scope: &Scope, dry_run: DryRun) -> Needs {
     match dry_run {
         DryRun::Client => look,
         DryRun::Server => look.require(Some(namespace), written, &["create", "update", "delete"]),
-        DryRun::None => look.and(apply::needs(Some(namespace), written, &["create", "update", "delete"])),
+        DryRun::None => look.and(apply::needs(Some(namespace), written, &["create", "update", "delete"])).and(review::needs()),
     }
 }
 
@@ -357,6 +360,7 @@ fn check(proof: Proof, who: &str) -> Result<String, String> {
         Proof::Failed(why) => Err(format!("{who} does not inject: {why}")),
         Proof::Refused(why) => Err(format!("{who} refuses pods: {why}")),
         Proof::Untried(why) => Err(format!("whether {who} injects could not be proved: {why}")),
+        Proof::NoPlace => Err(format!("whether {who} injects could not be proved: {NO_PLACE}")),
     }
 }
 
@@ -372,16 +376,28 @@ fn tell_proof(proof: &Option<String>, terminal: &mut Terminal) -> Result<(), Sto
 }
 
 fn unproved(plan: &TagPlan) -> Refusal {
+    let count = plan.changes.len();
+    let stands =
+        plan.revision.as_ref().map_or_else(|| "is removed".to_owned(), |revision| format!("points to revision {revision}"));
     let reason =
-        format!("all {} objects of tag {} were written, and whether it works was not looked at", plan.changes.len(), plan.tag);
+        format!("tag {} {stands} in all its objects ({count} were written), and whether it works was not looked at", plan.tag);
     let advice = Advice::say("the same command looks at it; ").and_run(Command::mesh_tag("list")).and_say(" shows what there is");
     Refusal::new(reason, advice)
 }
 
 fn unfinished(plan: &TagPlan, written: usize) -> Refusal {
     let left = plan.changes[written..].iter().map(|change| format!("not yet: {} {}", change.action().as_str(), change.subject));
-    Refusal::new(format!("{written} of {} objects were written", plan.changes.len()), "the same command continues")
-        .with(left.collect())
+    let count = plan.changes.len();
+    if written == 0 {
+        return Refusal::new(format!("{written} of {count} objects were written"), "the same command continues")
+            .with(left.collect());
+    }
+    let whole = match &plan.revision {
+        Some(revision) => repoint(&plan.tag, revision),
+        None => Command::mesh_tag("remove").value(&plan.tag),
+    };
+    let reason = format!("{written} of {count} objects were written, so that tag {} is split", plan.tag);
+    Refusal::new(reason, Advice::run(whole).and_say(" writes the rest")).with(left.collect())
 }
 
 const fn past(action: Action) -> &'static str {

@@ -1,8 +1,8 @@
 //! SIGINT, SIGTERM and SIGHUP: one listener for the whole process, from its first moment to its last.
 //!
 //! A command that has written nothing ends at once. One that has ends between two writes: what is under way is finished,
-//! nothing more begins, and what was done is said. A second signal ends the process at once, with everything that it has
-//! started.
+//! nothing more begins, and what was done is said. Changes that are only right together, as those of a tag, are finished together.
+//! A second signal ends the process at once, with everything that it has started, and says what it leaves half-way.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use crate::child::{self, Group};
 use crate::cluster::connection::remove_private_files;
 use crate::terminal::exit::Exit;
+use crate::terminal::shown::visible;
 use crate::writes::Writes;
 
 /// How long a write that is under way is waited for. A webhook that the API server asks may take 30 seconds
@@ -86,6 +87,9 @@ impl Interruption {
         let is_first = !self.0.is_requested.swap(true, Ordering::SeqCst);
         let has_written = self.0.writes.end();
         if !is_first {
+            if has_written {
+                self.say_last_words();
+            }
             self.leave(Duration::ZERO);
         }
         if has_written {
@@ -98,6 +102,12 @@ impl Interruption {
             let _ = writeln!(io::stderr(), "interrupted: nothing was changed");
         }
         self.leave(child::GRACE);
+    }
+
+    /// Nothing but the process itself is left to say what it leaves half-way. Where nobody reads it, the exit code says the same.
+    fn say_last_words(&self) {
+        let words = self.0.writes.last_words();
+        let _ = words.iter().try_for_each(|line| writeln!(io::stderr(), "{}", visible(line)));
     }
 
     /// Ends the process once nothing has been under way for a while, and it is still there: it waits for somebody to take its

@@ -179,7 +179,8 @@ impl Session {
 
     /// What is to be said if the command is interrupted from here on, once it has written something.
     pub fn if_interrupted(&self, unfinished: Refusal) {
-        self.interruption.writes().if_interrupted(unfinished);
+        let advice = self.terminal.advisor.text(&unfinished.advice);
+        self.interruption.writes().if_interrupted_next(unfinished, advice);
     }
 
     /// Asks the user to agree before something is changed.

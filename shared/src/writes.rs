@@ -24,7 +24,11 @@ struct State {
     entries: Vec<Entry>,
     /// Whole pieces of work that are under way: several writes that are only right together.
     pieces: usize,
+    /// Those of which nothing was written yet: they are under way with the next write.
+    unbegun: usize,
     unfinished: Option<Refusal>,
+    /// The advice of what is unfinished, as a line.
+    advice: String,
 }
 
 /// What may be written now.
@@ -122,7 +126,10 @@ impl Writes {
             match state.phase {
                 Phase::Forbidden => return None,
                 Phase::Ending if state.pieces == 0 => None,
-                Phase::Allowed | Phase::Ending => Some(state.begin(what, Fate::UnderWay)),
+                Phase::Allowed | Phase::Ending => {
+                    state.pieces += std::mem::take(&mut state.unbegun);
+                    Some(state.begin(what, Fate::UnderWay))
+                }
             }
         };
         match place {
@@ -142,6 +149,12 @@ impl Writes {
     /// Begins several changes that are only right together: they are finished even after [`Writes::end`].
     pub fn piece(&self) -> Piece {
         self.state().pieces += 1;
+        Piece(self.clone())
+    }
+
+    /// As [`Writes::piece`], for changes of which none was begun: until the first one is, [`Writes::end`] ends them too.
+    pub fn whole(&self) -> Piece {
+        self.state().unbegun += 1;
         Piece(self.clone())
     }
 
@@ -199,7 +212,23 @@ impl Writes {
 
     /// What is to be said if the command is interrupted from here on: what was done, and what is left.
     pub fn if_interrupted(&self, unfinished: Refusal) {
-        self.state().unfinished = Some(unfinished);
+        self.if_interrupted_next(unfinished, String::new());
+    }
+
+    /// The same, with its advice as a line: where nothing but the process's last words can be said, no terminal words it.
+    pub fn if_interrupted_next(&self, unfinished: Refusal, advice: String) {
+        let mut state = self.state();
+        (state.unfinished, state.advice) = (Some(unfinished), advice);
+    }
+
+    /// What an interrupted command says when it ends at once, in the middle of what it does, a line each.
+    pub fn last_words(&self) -> Vec<String> {
+        let Refusal { reason, details, .. } = self.unfinished();
+        let advice = self.state().advice.clone();
+        let next = (!advice.is_empty() && self.is_something_changed()).then_some(advice);
+        let details = details.into_iter().map(|detail| format!("  {detail}"));
+        let next = next.map(|advice| format!("Next: {advice}"));
+        std::iter::once(format!("interrupted: {reason}")).chain(details).chain(next).collect()
     }
 
     /// What an interrupted command says.
@@ -279,7 +308,11 @@ impl Drop for Writing {
 impl Drop for Piece {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        state.pieces = state.pieces.saturating_sub(1);
+        if state.unbegun > 0 {
+            state.unbegun -= 1;
+        } else {
+            state.pieces = state.pieces.saturating_sub(1);
+        }
         drop(state);
         self.0.0.ended.notify_waiters();
     }
@@ -314,6 +347,42 @@ mod tests {
         first.done();
         assert!(writes.are_settled().now_or_never().is_some());
         assert_eq!(writes.lines(), ["done: changing a"]);
+    }
+
+    #[test]
+    fn a_whole_is_finished_after_the_end_once_it_was_begun() {
+        let writes = Writes::default();
+        writes.allow();
+        let whole = writes.whole();
+        let first = begun(&writes, "changing a");
+        writes.end();
+        first.done();
+        assert!(writes.are_settled().now_or_never().is_none());
+        begun(&writes, "changing b").done();
+        drop(whole);
+        assert!(writes.are_settled().now_or_never().is_some());
+        assert!(writes.begin("changing c").now_or_never().is_none());
+
+        let writes = Writes::default();
+        writes.allow();
+        let whole = writes.whole();
+        writes.end();
+        assert!(writes.begin("changing a").now_or_never().is_none(), "nothing of it was begun");
+        assert!(writes.are_settled().now_or_never().is_some());
+        drop(whole);
+        assert!(writes.begin("changing a").now_or_never().is_none());
+    }
+
+    #[test]
+    fn last_words_name_what_is_left_and_the_next_command() {
+        let writes = Writes::default();
+        writes.allow();
+        writes.if_interrupted_next(Refusal::new("tag x is split", ""), "kubectl mesh-tag set x".to_owned());
+        assert_eq!(writes.last_words(), ["interrupted: nothing was changed"]);
+        begun(&writes, "changing a").done();
+        drop(begun(&writes, "changing b"));
+        let told = ["interrupted: tag x is split", "  not known whether done: changing b", "Next: kubectl mesh-tag set x"];
+        assert_eq!(writes.last_words(), told);
     }
 
     #[test]

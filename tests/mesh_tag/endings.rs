@@ -56,8 +56,9 @@ fn completes(stage: &Stage<'_>, before: &Output) -> Result<()> {
     stage.is(1).with_context(|| before.transcript())
 }
 
+// The objects of a tag are one change: a tag that points to two revisions is worse than the old one and the new one.
 #[test]
-fn a_signal_at_any_write_ends_a_command_after_that_write_and_says_so() -> Result<()> {
+fn a_signal_at_any_write_ends_a_command_after_what_is_only_right_together_and_says_so() -> Result<()> {
     each(|stage, front| {
         for number in 0.. {
             stage.reset()?;
@@ -74,8 +75,13 @@ fn a_signal_at_any_write_ends_a_command_after_that_write_and_says_so() -> Result
             let output = held.ends_at_once()?;
             let told = || format!("write {number}: {}", output.transcript());
             ensure!(output.code == Some(130), "{}", told());
-            ensure!(hold.writes() == number + 1, "{} writes: {}", hold.writes(), told());
             ensure!(output.stderr.contains("interrupted: "), "{}", told());
+            if is_of_a_tag(stage.change) {
+                stage.is(1).with_context(told)?;
+                ensure!(output.stderr.contains("in all its objects"), "{}", told());
+            } else {
+                ensure!(hold.writes() == number + 1, "{} writes: {}", hold.writes(), told());
+            }
             completes(stage, &output)?;
         }
         Ok(())
@@ -105,6 +111,11 @@ fn a_signal_while_nobody_answers_ends_a_command_at_once() -> Result<()> {
     })
 }
 
+/// Whether it writes the objects of a tag, and not labels of namespaces one by one.
+fn is_of_a_tag(change: &Change) -> bool {
+    change.tag[0] != change.tag[1]
+}
+
 /// A move of a tag, which writes several objects.
 fn a_move() -> &'static Change {
     &CHANGES[1]
@@ -124,6 +135,29 @@ fn a_second_signal_ends_a_command_in_the_middle_of_a_write() -> Result<()> {
     held.running.signal(libc::SIGINT)?;
     let output = held.ends_at_once()?;
     ensure!(output.code == Some(130), "{}", output.transcript());
+    hold.let_go();
+    completes(&stage, &output)?;
+    stage.clear()
+}
+
+#[test]
+fn a_second_signal_between_the_objects_of_a_tag_says_that_it_is_split_and_what_repairs_it() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let front = Interceptor::before(cluster, |_| Fate::Pass)?;
+    let stage = Stage::beside_others(cluster, a_move())?;
+    stage.reset()?;
+    let hold = Hold::default();
+    let mut held = start(&stage, &front, hold.at_write(1))?;
+    ensure!(hold.has_come(&mut held.running)?, "it writes one object");
+    held.running.signal(libc::SIGINT)?;
+    thread::sleep(Duration::from_millis(200));
+    held.running.signal(libc::SIGINT)?;
+    let output = held.ends_at_once()?;
+    ensure!(output.code == Some(130), "{}", output.transcript());
+    let tag = stage.line(&["TAG"]).concat();
+    for told in [format!("so that tag {tag} is split"), format!("kubectl mesh-tag set {tag} --revision 1-28-2 --overwrite")] {
+        ensure!(output.stderr.contains(&told), "no {told:?}: {}", output.transcript());
+    }
     hold.let_go();
     completes(&stage, &output)?;
     stage.clear()

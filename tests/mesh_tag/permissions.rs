@@ -19,12 +19,14 @@ struct Case {
 
 /// What is only asked for where an answer got lost, or of a `default` tag, which none of these is. That a revision is ready
 /// is proved by a pod; the lists that say so too may be missing.
-const SPARE: [(&str, &[&str]); 5] = [
+const SPARE: [(&str, &[&str]); 6] = [
     ("services", &["get"]),
     ("configmaps", &["list"]),
     ("validatingwebhookconfigurations", &["get", "list", "create", "update", "delete"]),
     ("deployments", &["list"]),
     ("endpointslices", &["list"]),
+    // Everybody who is logged in may ask.
+    ("selfsubjectaccessreviews", &["create"]),
 ];
 
 const MADE: &[&str] = &["set", "TAG", "--revision", NEW, "--yes"];
@@ -200,4 +202,30 @@ fn without_any_one_rule_a_tag_does_not_go_back_or_away_by_half() -> Result<()> {
 #[test]
 fn without_any_one_rule_namespaces_are_not_labelled_by_half() -> Result<()> {
     without_each(&["attach", "detach"])
+}
+
+#[test]
+fn of_two_namespaces_none_is_labelled_without_the_right_to_label_both() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let admin = plugin("mesh-tag")?.on(cluster);
+    for name in ["half-may", "half-zeta"] {
+        cluster.namespace(name, Follows::Revision(OLD))?;
+    }
+    let words = ["mesh-tag", "attach", NEW, "half-may", "half-zeta", "--overwrite"];
+    let mut permissions = explained(&admin, &words)?;
+    for permission in permissions.iter_mut().filter(|(_, _, resource, verb)| resource == "namespaces" && verb == "patch") {
+        permission.0 = Some("half-may".to_owned());
+    }
+    let session = session_with("mesh-tag", cluster, "half", &permissions)?;
+    let refused = session.run(words)?;
+    ensure!(refused.code == Some(4), "{}", refused.transcript());
+    ensure!(refused.stderr.contains("forbidden: patch namespaces/half-zeta"), "{}", refused.transcript());
+    ensure!(!refused.stderr.contains("namespaces/half-may"), "{}", refused.transcript());
+    for name in ["half-may", "half-zeta"] {
+        let labels = cluster.api().get(&format!("/api/v1/namespaces/{name}"))?["metadata"]["labels"].clone();
+        ensure!(labels["istio.io/rev"] == OLD, "{labels}: {}", refused.transcript());
+    }
+    let allowed = session.run(["mesh-tag", "attach", NEW, "half-may", "--overwrite"])?;
+    ensure!(allowed.code == Some(0), "a Role in the namespace is enough: {}", allowed.transcript());
+    Ok(())
 }

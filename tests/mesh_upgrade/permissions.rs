@@ -98,6 +98,9 @@ fn who_has_the_printed_rules_is_refused_by_no_step() -> Result<()> {
     let started = running.finish()?;
     ensure!(started.code == Some(0), "{}", started.transcript());
     for words in flow {
+        if words[1] == "complete" {
+            nothing_is_removed_without_all_rules(&cluster, &printed, words)?;
+        }
         let output = session.run(words)?;
         ensure!(output.code == Some(0), "{}", output.transcript());
         ensure!(!output.stderr.contains("forbidden") && !output.stderr.contains("denied"), "{}", output.transcript());
@@ -121,6 +124,27 @@ fn who_has_the_printed_rules_is_refused_by_no_step() -> Result<()> {
     Ok(())
 }
 
+/// A removal that may not delete everything deletes nothing; one that may not try whether pods are injected would not see it stop.
+fn nothing_is_removed_without_all_rules(cluster: &Cluster, printed: &[Permission], words: &[&str]) -> Result<()> {
+    let webhook = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/istio-sidecar-injector-1-26-0";
+    let dry_run = [&words[..words.len() - 1], &["--dry-run"]].concat();
+    let untried = "whether pods are injected cannot be tried";
+    for (resource, verb, line, told) in [
+        ("pods", "create", words, untried),
+        ("pods", "create", &dry_run[..], untried),
+        ("clusterroles", "delete", words, "forbidden: delete clusterroles.rbac.authorization.k8s.io/"),
+    ] {
+        let rest: Vec<Permission> =
+            printed.iter().filter(|(_, _, other, its)| other != resource || its != verb).cloned().collect();
+        let account = format!("removes-without-{resource}{}", line[line.len() - 1].trim_start_matches('-'));
+        let refused = session_with("mesh-upgrade", cluster, &account, &rest)?.run(line)?;
+        ensure!(refused.code == Some(4), "without {verb} {resource}: {}", refused.transcript());
+        ensure!(refused.stderr.contains(told), "without {verb} {resource}: {}", refused.transcript());
+        ensure!(cluster.api().find(webhook)?.is_some(), "without {verb} {resource}: {}", refused.transcript());
+    }
+    Ok(())
+}
+
 #[test]
 fn a_restart_that_may_not_write_says_so_and_changes_nothing() -> Result<()> {
     let cluster = cluster()?;
@@ -135,17 +159,12 @@ fn a_restart_that_may_not_write_says_so_and_changes_nothing() -> Result<()> {
         ensure!(rest.len() < permissions.len(), "{verb} {resource} is among the rules");
         let account = format!("without-{shop}");
         let output = session_with("mesh-upgrade", &cluster, &account, &rest)?.run(words)?;
-        ensure!(matches!(output.code, Some(4 | 5)), "without {verb} {resource}: {}", output.transcript());
+        ensure!(output.code == Some(4), "without {verb} {resource}: {}", output.transcript());
         let told = format!("{}{}", output.stdout, output.stderr);
         ensure!(told.contains("forbidden") && told.contains(resource), "without {verb} {resource}: {}", output.transcript());
-        if resource == "deployments" {
-            let web = cluster.api().get(&format!("/apis/apps/v1/namespaces/{shop}/deployments/web"))?;
-            ensure!(
-                web["spec"]["template"]["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"].is_null(),
-                "{}",
-                output.transcript()
-            );
-        }
+        let web = cluster.api().get(&format!("/apis/apps/v1/namespaces/{shop}/deployments/web"))?;
+        let restarted = &web["spec"]["template"]["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"];
+        ensure!(restarted.is_null(), "without {verb} {resource}: {}", output.transcript());
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use support::{Cluster, Fate, Follows, Interceptor, Namespace, Output, Workload, plugin};
+use support::{Cluster, Fate, Follows, Interceptor, Namespace, Output, Workload, plugin, plugins};
 
 /// How long each pod takes to stop.
 const STOP: Duration = Duration::from_millis(3500);
@@ -165,4 +165,56 @@ fn an_eviction_that_is_done_and_misreported_is_looked_up_at_once() -> Result<()>
     ensure!(evictions.load(Ordering::SeqCst) == 2, "one for each pod: {}", output.transcript());
     ensure!(start.elapsed() < Duration::from_secs(60), "it took {:?}: {}", start.elapsed(), output.transcript());
     ensure_new(&told, "queue", 2, &output)
+}
+
+#[test]
+fn a_workload_whose_pods_are_all_being_deleted_is_not_current() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let gone = cluster.namespace("slow-gone", Follows::Revision("1-28-2"))?;
+    let workloads = [Workload::stateful_set("lone"), Workload::daemon_set("agent"), Workload::stateful_set("asleep").replicas(0)];
+    for workload in workloads {
+        gone.run(&slow(workload))?;
+    }
+    let pods = gone.pods()?;
+    for pod in &pods {
+        let name = pod["metadata"]["name"].as_str().context("a name")?;
+        cluster.api().delete(&format!("/api/v1/namespaces/slow-gone/pods/{name}"))?;
+    }
+    let session = plugins(&["mesh-proxyver", "mesh-upgrade"])?.on(cluster);
+    let report = session.run(["mesh-proxyver", "-n", "slow-gone", "-o", "json"])?;
+    for pod in &pods {
+        let_go(&gone, pod)?;
+    }
+    let items = report.json()?["items"].as_array().cloned().context("items")?;
+    let told: Vec<(&str, &str, &Value)> = items
+        .iter()
+        .filter_map(|item| Some((item["workload"]["name"].as_str()?, item["state"].as_str()?, &item["reasons"])))
+        .collect();
+    let no_pods = json!(["no-pods"]);
+    let expected = [("agent", "unknown", &no_pods), ("asleep", "current", &no_pods), ("lone", "unknown", &no_pods)];
+    ensure!(told == expected, "{told:?}: {}", report.transcript());
+    Ok(())
+}
+
+#[test]
+fn what_a_partition_keeps_is_not_for_kubectl_to_restart() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let kept = cluster.namespace("slow-kept", Follows::Revision("1-26-0"))?;
+    let partition = |number: u32| json!({"updateStrategy": {"rollingUpdate": {"partition": number}}});
+    kept.run(&Workload::stateful_set("part").replicas(2).spec(partition(1)))?;
+    cluster.namespace("slow-kept", Follows::Revision("1-28-2"))?;
+    let session = plugin("mesh-proxyver")?.on(cluster);
+    let restart = "kubectl mesh-upgrade restart -n slow-kept statefulset.apps/part";
+    for format in ["refs", "args"] {
+        let listed = session.run(["mesh-proxyver", "-n", "slow-kept", "--stale", "-o", format])?;
+        ensure!(listed.stdout.is_empty() && listed.stderr.contains(restart), "{}", listed.transcript());
+    }
+    let table = session.run(["mesh-proxyver", "-n", "slow-kept"])?;
+    ensure!(table.stderr.contains(&format!("Next: {restart}")), "{}", table.transcript());
+    // A partition that keeps no pod is none.
+    kept.run(&Workload::stateful_set("free").replicas(2).spec(partition(0)))?;
+    cluster.kubectl(["label", "namespace", "slow-kept", "istio.io/rev=1-26-0", "--overwrite"])?;
+    let listed = session.run(["mesh-proxyver", "-n", "slow-kept", "--stale", "-o", "refs"])?;
+    ensure!(listed.stdout.contains("\"name\":\"free\""), "{}", listed.transcript());
+    Ok(())
 }

@@ -60,9 +60,9 @@ pub struct Call {
 }
 
 impl Call {
-    /// Whether it may change something.
+    /// Whether it may change something. What is asked of the API server by a review is no object.
     pub fn is_write(&self) -> bool {
-        self.method != "GET" && !self.is_dry_run
+        self.method != "GET" && !self.is_dry_run && !self.target.contains("/selfsubjectaccessreviews")
     }
 }
 

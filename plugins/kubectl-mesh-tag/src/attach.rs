@@ -11,6 +11,7 @@ use mesh::cluster::failure::Failure;
 use mesh::cluster::raw::read_object;
 use mesh::cluster::read::installation_needs;
 use mesh::cluster::read_back::label_differences;
+use mesh::cluster::review::{self, Intended, check_permitted};
 use mesh::cluster::{List, Scope, Unobserved, read, read_installation};
 use mesh::execution;
 use mesh::installation::{Installation, label, name};
@@ -60,7 +61,7 @@ fn labelling_needs(args: &NamespacesArgs, typed: &Scope) -> Needs {
     match args.dry_run {
         DryRun::Client => finding,
         DryRun::Server => finding.and(execution::labelling_needs(&[])),
-        DryRun::None => finding.and(execution::labelling_needs(&places(args, typed))),
+        DryRun::None => finding.and(execution::labelling_needs(&places(args, typed))).and(review::needs()),
     }
 }
 
@@ -265,6 +266,11 @@ async fn relabel(
     what: &str,
 ) -> Result<Exit, Stop> {
     let connection = session.connect().await?;
+    if args.dry_run == DryRun::None {
+        let changed = changes.iter().filter(|change| !change.labels.is_empty());
+        let subject = |change: &Relabelling| Subject::new(Resource::Namespaces, None, name(&change.namespace));
+        check_permitted(&connection, changed.map(|change| Intended::with("patch", &subject(change)))).await?;
+    }
     let mut done = Vec::new();
     for (number, change) in changes.iter().enumerate() {
         let name = name(&change.namespace).to_owned();

@@ -13,7 +13,9 @@ use mesh::change::Change;
 use mesh::cluster::apply::{Persistence, carry_out};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
+use mesh::cluster::probe::NO_PLACE;
 use mesh::cluster::read_back::{By, differences};
+use mesh::cluster::review::{self, Intended, check_permitted};
 use mesh::cluster::{Scope, read_installation, users};
 use mesh::needs::Needs;
 use mesh::refusal::Refusal;
@@ -88,8 +90,9 @@ pub fn removal_needs(intent: Intent, scope: &Scope) -> Needs {
     let namespace = scope.control_plane_namespace();
     let reading = users::needs(scope).and(removal::reading_needs(namespace));
     match intent {
-        Intent::Read => reading,
-        Intent::Write => reading.and(removal::needs(namespace)).and(proof::needs(namespace)),
+        // Who only looks may leave it to others to remove it.
+        Intent::Read => reading.and(proof::needs(namespace).optional()),
+        Intent::Write => reading.and(removal::needs(namespace)).and(proof::needs(namespace)).and(review::needs()),
     }
 }
 
@@ -105,12 +108,13 @@ pub async fn run(session: &mut Session, args: &CompleteArgs) -> Result<Exit, Sto
     }
     check_release(session, &sight, &removal).await?;
     announce(args, &removal, &mut session.terminal)?;
+    let before = what_works(session, &sight, &removal).await?;
     if args.dry_run {
         return Ok(Exit::Done);
     }
+    check_permitted(&*session.connect().await?, removal.changes().iter().filter_map(Intended::of)).await?;
     let question = format!("Remove revision {} from namespace {}?", args.remove, sight.namespace());
     session.ask(&question, Consent::from_flag(args.yes)).await?;
-    let before = what_works(session, &sight).await?;
     // The cluster has gone on while it was looked at, shown and asked about: what is deleted is decided anew.
     let sight = Sight::look(session, &args.remove).await?;
     check_uses(&sight.users.uses, args, &session.terminal.advisor)?;
@@ -158,12 +162,18 @@ async fn check_release(session: &mut Session, sight: &Sight, removal: &Removal) 
 }
 
 /// What works before anything is deleted. Who may not try that cannot prove afterwards that nothing was lost.
-async fn what_works(session: &mut Session, sight: &Sight) -> Result<Works, Stop> {
+async fn what_works(session: &mut Session, sight: &Sight, removal: &Removal) -> Result<Works, Stop> {
     let connection = session.connect().await?;
     let works = proof::works(&connection, &sight.installation().snapshot, sight.namespace()).await?;
     if let Validation::Denied(why) = &works.validation {
         let reason = format!("whether configuration is validated cannot be tried, so nobody would see it stop: {why}");
         return Err(Refusal::new(reason, "--explain-rbac prints what this command needs").into());
+    }
+    let staying = works.denied.iter().filter(|(name, _)| !proof::is_to_go(name, removal.changes()));
+    let denied: Vec<String> = staying.map(|(name, why)| format!("mutatingwebhookconfigurations/{name}: {why}")).collect();
+    if !denied.is_empty() {
+        let reason = "whether pods are injected cannot be tried, so nobody would see it stop";
+        return Err(Refusal::new(reason, "--explain-rbac prints what this command needs").with(denied).into());
     }
     Ok(works)
 }
@@ -225,15 +235,19 @@ fn conclude(session: &mut Session, args: &CompleteArgs, before: &Works, loss: Lo
             return Err(Stop::Partly(Refusal::new(reason, Command::mesh_tag("list")).with(lost)));
         }
     }
-    let injected = if before.injectors.is_empty() { "pods were not injected before either" } else { "pods are still injected" };
+    let injected = match (before.injectors.is_empty(), before.untried.is_empty()) {
+        (false, _) => "pods are still injected",
+        (true, false) => "whether pods are injected could not be tried",
+        (true, true) => "pods were not injected before either",
+    };
     let validated = match before.validation {
         Validation::Works => "configuration is still validated",
         Validation::NotServed => "there is no configuration of Istio's to validate",
         _ => "configuration was not validated before either",
     };
     writeln!(session.terminal.err, "Revision {} is removed: {injected}, and {validated}.", args.remove)?;
-    for (configuration, why) in &before.untried {
-        let note = format!("mutatingwebhookconfigurations/{configuration} could not be tried: {why}");
+    for configuration in &before.untried {
+        let note = format!("mutatingwebhookconfigurations/{configuration} could not be tried: {NO_PLACE}");
         writeln!(session.terminal.err, "{} {note}", "note:".style(session.terminal.err_styles.warning))?;
     }
     if let Some(number) = args.abandon.filter(|number| *number > 0) {

@@ -20,6 +20,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use mesh::advice::Command;
 use mesh::cluster::connection::Connection;
+use mesh::cluster::review::check_permitted;
 use mesh::cluster::{Scope, Unobserved, read};
 use mesh::needs::Needs;
 use mesh::session::{Intent, Session};
@@ -198,6 +199,8 @@ pub async fn run(session: &mut Session, args: &RestartArgs) -> Result<Exit, Stop
         plural(waves.len() as u64, "wave", "waves"),
         passages(&waves)
     );
+    let items = waves.iter().flat_map(|wave| &wave.items);
+    check_permitted(&connection, items.flat_map(|item| engine::intended(&item.workload, &item.restart))).await?;
     session.ask(&question, Consent::from_flag(args.yes)).await?;
     tell_skew(&connection, &mut session.terminal)?;
     let engine = Engine::new(&connection, &selection.snapshot, args.limits());

@@ -12,6 +12,7 @@ use mesh::change::Subject;
 use mesh::cluster::apply::{Persistence, relabel, relabel_needs};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::read_back::label_differences;
+use mesh::cluster::review::{Intended, check_permitted};
 use mesh::cluster::users::{self, Leaving, Users};
 use mesh::cluster::{List, Pods, Scope, Unobserved, look, read};
 use mesh::execution::{self, Execution};
@@ -138,6 +139,7 @@ pub async fn run(session: &mut Session, args: &RollbackArgs) -> Result<Exit, Sto
     if args.dry_run {
         return Ok(Exit::Done);
     }
+    check_permitted(&connection, intended(&rollback, &runners)).await?;
     if !rollback.is_done() || !runners.restartable.is_empty() {
         session.ask(&format!("Go back from revision {from} to {}?", args.to), Consent::from_flag(args.yes)).await?;
     }
@@ -157,6 +159,14 @@ pub async fn run(session: &mut Session, args: &RollbackArgs) -> Result<Exit, Sto
         output: None,
     };
     complete::run(session, &removal).await
+}
+
+/// Everything that the way back writes.
+fn intended(rollback: &Rollback, runners: &Runners) -> Vec<Intended> {
+    let tags = rollback.tags.iter().flat_map(|plan| &plan.changes).filter_map(Intended::of);
+    let labels = rollback.namespaces.iter().chain(&rollback.gateways).map(|object| Intended::with("patch", &follower(object)));
+    let restarts = runners.restartable.iter().flat_map(|verdict| engine::intended(&verdict.workload, &verdict.restart));
+    tags.chain(labels).chain(restarts).collect()
 }
 
 /// The namespaces that follow a revision itself, whole.

@@ -22,6 +22,7 @@ pub mod read_back;
 mod replacement;
 pub mod replica_sets;
 mod request;
+pub mod review;
 mod save;
 mod scope;
 mod sight;

@@ -76,8 +76,10 @@ pub enum Proof {
     Failed(String),
     /// The injector does not answer, or not with anything that makes sense: why.
     Refused(String),
-    /// No pod could be tried: why.
+    /// No pod could be tried, since nobody lets us: why.
     Untried(String),
+    /// No pod can be tried: there is no namespace in which only this injector would be asked.
+    NoPlace,
 }
 
 /// Creates a pod as a dry run in the first of these places that takes one, and sees whether it gets a proxy of this revision.
@@ -85,7 +87,7 @@ pub enum Proof {
 /// # Errors
 /// When the API server cannot be reached.
 pub async fn prove(connection: &Connection, places: &[Place], revision: &str) -> Result<Proof, Failure> {
-    let mut untried = "no namespace was found in which only this injector would be asked".to_owned();
+    let mut untried = None;
     for place in places {
         let namespace = &place.namespace;
         let what = format!("asking for a pod in namespace {namespace} as a dry run");
@@ -93,7 +95,7 @@ pub async fn prove(connection: &Connection, places: &[Place], revision: &str) ->
             Ok(pod) => injection_of(&pod, &Template::default()),
             // A quota, a policy or a missing permission says nothing about the injector.
             Err(failure) if matches!(failure.cause, Cause::Forbidden | Cause::Refused(_) | Cause::NotFound) => {
-                untried = failure.to_string();
+                untried = Some(failure.to_string());
                 continue;
             }
             Err(failure) => match injection_of_failure(&failure) {
@@ -103,8 +105,11 @@ pub async fn prove(connection: &Connection, places: &[Place], revision: &str) ->
         };
         return Ok(proof(&injection, namespace, revision));
     }
-    Ok(Proof::Untried(untried))
+    Ok(untried.map_or(Proof::NoPlace, Proof::Untried))
 }
+
+/// Why nothing is proved where there is no place for a pod.
+pub const NO_PLACE: &str = "no namespace was found in which only this injector would be asked";
 
 /// Whether what a pod got in a namespace is a proxy of this revision, by the rule that compares all proxies.
 fn proof(injection: &Injection, namespace: &str, revision: &str) -> Proof {

@@ -7,7 +7,7 @@ use mesh::change::Change;
 use mesh::cluster::apply::{Persistence, post};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
-use mesh::cluster::probe::{Proof, proof_needs, prove};
+use mesh::cluster::probe::{NO_PLACE, Proof, proof_needs, prove};
 use mesh::cluster::wait::{Look, Patience, Waited};
 use mesh::injection::answering_revision;
 use mesh::injector::Injector;
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 const PLACE: &str = "default";
 
 /// Whether Istio's configuration is validated.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Validation {
     /// Good configuration is accepted, bad is refused.
     Works,
@@ -29,20 +29,23 @@ pub enum Validation {
     /// Good configuration is refused: why.
     RefusesGood(String),
     /// The kind is not served, so there is nothing to validate.
+    #[default]
     NotServed,
     /// It may not be tried: why.
     Denied(String),
 }
 
 /// What works, at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Works {
     /// Whether configuration is validated.
     pub validation: Validation,
     /// Webhook configurations whose injector answers.
     pub injectors: BTreeSet<String>,
-    /// Those of which that could not be tried: why, by their name.
-    pub untried: BTreeMap<String, String>,
+    /// Those of which nobody lets us try that: why, by their name.
+    pub denied: BTreeMap<String, String>,
+    /// Those that cannot be tried alone, since no namespace asks only them.
+    pub untried: BTreeSet<String>,
 }
 
 /// What the proof may ask for.
@@ -56,12 +59,12 @@ pub fn needs(namespace: &str) -> Needs {
 /// # Errors
 /// When the API server cannot be reached.
 pub async fn works(connection: &Connection, snapshot: &Snapshot, namespace: &str) -> Result<Works, Failure> {
-    let mut works =
-        Works { validation: validation(connection, namespace).await?, injectors: BTreeSet::new(), untried: BTreeMap::new() };
+    let mut works = Works { validation: validation(connection, namespace).await?, ..Works::default() };
     for injector in injectors(snapshot) {
         match try_injector(connection, snapshot, injector).await? {
             Proof::Injected(_) => drop(works.injectors.insert(injector.configuration.clone())),
-            Proof::Untried(why) => drop(works.untried.insert(injector.configuration.clone(), why)),
+            Proof::Untried(why) => drop(works.denied.insert(injector.configuration.clone(), why)),
+            Proof::NoPlace => drop(works.untried.insert(injector.configuration.clone())),
             Proof::Failed(_) | Proof::Refused(_) => {}
         }
     }
@@ -79,11 +82,8 @@ pub async fn lost(
     namespace: &str,
     gone: &[Change],
 ) -> Result<Vec<String>, Failure> {
-    let was_to_go = |name: &str| {
-        gone.iter().any(|change| change.subject.kind == "MutatingWebhookConfiguration" && change.subject.name == name)
-    };
     let mut lost = Vec::new();
-    for name in before.injectors.iter().filter(|name| !was_to_go(name)) {
+    for name in before.injectors.iter().filter(|name| !is_to_go(name, gone)) {
         let Some(injector) = injectors(snapshot).find(|injector| injector.configuration == *name) else {
             lost.push(format!("mutatingwebhookconfigurations/{name} answered before, and is not there now"));
             continue;
@@ -94,6 +94,7 @@ pub async fn lost(
                 Proof::Failed(why) => Look::NotYet(why),
                 Proof::Refused(why) => Look::NotYet(format!("pods are refused: {why}")),
                 Proof::Untried(why) => Look::NotYet(format!("it answered before, and cannot be tried now: {why}")),
+                Proof::NoPlace => Look::NotYet(format!("it answered before, and cannot be tried now: {NO_PLACE}")),
             })
         };
         if let Waited::TimedOut(why) = Patience::learning().wait(look).await? {
@@ -115,6 +116,11 @@ pub async fn lost(
         }
     }
     Ok(lost)
+}
+
+/// Whether a webhook configuration is among the objects that go.
+pub fn is_to_go(name: &str, gone: &[Change]) -> bool {
+    gone.iter().any(|change| change.subject.kind == "MutatingWebhookConfiguration" && change.subject.name == name)
 }
 
 async fn try_injector(connection: &Connection, snapshot: &Snapshot, injector: &Injector) -> Result<Proof, Failure> {

@@ -6,10 +6,10 @@ use mesh::finding::Code;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{StreamExt, iter};
-use mesh::cluster::apply::{Persistence, post};
 use mesh::cluster::connection::Connection;
 use mesh::cluster::discovery::{ServedLists, served_lists};
 use mesh::cluster::failure::Failure;
+use mesh::cluster::review::{AT_ONCE, is_allowed};
 use mesh::cluster::{Scope, read, users};
 use mesh::execution;
 use mesh::finding::{Finding, Severity};
@@ -18,7 +18,6 @@ use mesh::platform::{Step, Way};
 use mesh::session::Intent;
 use mesh::terminal::writing::DryRun;
 use mesh::uses::inventory::is_mesh_group;
-use serde_json::{Value, json};
 
 use super::facts::{Facts, error, finding};
 use crate::complete::removal_needs;
@@ -26,9 +25,6 @@ use crate::program::needs::uninstall_needs;
 use crate::restart::engine;
 use crate::rollback::way_back_needs;
 use crate::{start, survey};
-
-/// So many reviews are under way at once.
-const AT_ONCE: usize = 8;
 
 /// What [`findings`] may ask for.
 pub fn needs() -> Needs {
@@ -122,7 +118,7 @@ pub async fn findings(connection: &Connection, facts: &Facts, served: &ServedLis
     let (served, mut found) = by_group(served, &steps);
     let questions = questions(&steps, &served);
     let asked = iter(questions.keys().cloned().map(|permission| async move {
-        let answer = ask(connection, &permission).await;
+        let answer = is_allowed(connection, &permission, None).await;
         (permission, answer)
     }));
     let answers: Vec<(Permission, Result<bool, Failure>)> = asked.buffer_unordered(AT_ONCE).collect().await;
@@ -201,29 +197,6 @@ fn asked_about(on: &GroupResource, served: &Served) -> Vec<GroupResource> {
         return resources.iter().map(|resource| GroupResource { resource: resource.clone(), ..on.clone() }).collect();
     }
     resources.contains(&on.resource).then(|| on.clone()).into_iter().collect()
-}
-
-async fn ask(connection: &Connection, permission: &Permission) -> Result<bool, Failure> {
-    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-    let what = format!("asking whether {} {} is allowed", permission.verb, permission.on.resource);
-    let answer = post(connection, path, &review(permission), &what, Persistence::Question).await?;
-    Ok(answer["status"]["allowed"] == true)
-}
-
-fn review(permission: &Permission) -> Value {
-    let resource = permission.on.resource.as_str();
-    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-    json!({
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": {
-            "group": permission.on.group,
-            "resource": resource,
-            "subresource": subresource,
-            "verb": permission.verb,
-            "namespace": permission.namespace.clone().unwrap_or_default(),
-        }},
-    })
 }
 
 /// One finding for all verbs on a resource in a place that matter as much. Without what is required a step cannot be taken;
@@ -347,11 +320,5 @@ mod tests {
         let questions = questions(&[("complete", needs)], &served);
         let asked: Vec<&str> = questions.keys().map(|permission| permission.on.resource.as_str()).collect();
         assert_eq!(asked, ["deployments", "gateways", "sidecars"]);
-    }
-
-    #[test]
-    fn a_subresource_is_asked_about_as_one() {
-        let attributes = &review(&permission(("", "pods/eviction"), "create"))["spec"]["resourceAttributes"];
-        assert_eq!((&attributes["resource"], &attributes["subresource"]), (&json!("pods"), &json!("eviction")));
     }
 }

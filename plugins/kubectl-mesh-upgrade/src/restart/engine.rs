@@ -12,6 +12,7 @@ use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
 use mesh::cluster::probe::{self, probe};
 use mesh::cluster::raw::read_object;
+use mesh::cluster::review::{self, Intended};
 use mesh::needs::Needs;
 use mesh::object::Resource;
 use mesh::operator::{OPERATORS, Operator};
@@ -77,6 +78,7 @@ pub fn needs(namespace: Option<&str>) -> Needs {
         .require(namespace, [Resource::ReplicaSets], &["list"])
         .require(namespace, [Resource::Pods], &["list"])
         .and(eviction::needs(namespace))
+        .and(review::needs())
         .and(reason::needs(namespace))
 }
 
@@ -393,6 +395,16 @@ impl From<Failure> for End {
     fn from(failure: Failure) -> End {
         End::Failure(failure)
     }
+}
+
+/// What a restart of this workload writes, and the dry run of a pod before it.
+pub fn intended(workload: &WorkloadId, restart: &Restart) -> impl Iterator<Item = Intended> {
+    let written = if restart.is_by_eviction() {
+        Some(Intended::evictions(&workload.namespace))
+    } else {
+        subject(workload).map(|subject| Intended::with("patch", &subject))
+    };
+    written.into_iter().chain([Intended::dry_run_pod(&workload.namespace)])
 }
 
 pub(super) fn subject(workload: &WorkloadId) -> Option<Subject> {

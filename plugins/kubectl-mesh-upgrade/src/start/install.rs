@@ -8,7 +8,7 @@ use mesh::change::{Action, Subject};
 use mesh::cluster::apply::Persistence;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
-use mesh::cluster::probe::{Proof, prove};
+use mesh::cluster::probe::{NO_PLACE, Proof, prove};
 use mesh::cluster::raw::read_object;
 use mesh::cluster::wait::{Look, Patience, Waited};
 use mesh::cluster::{List, Unobserved, read};
@@ -184,6 +184,7 @@ impl Installation<'_> {
                 Proof::Failed(why) | Proof::Refused(why) | Proof::Untried(why) => {
                     Look::NotYet(format!("revision {}: not proved to inject: {why}", self.revision))
                 }
+                Proof::NoPlace => Look::NotYet(format!("revision {}: not proved to inject: {NO_PLACE}", self.revision)),
             })
         };
         let namespace = self.wait(look).await?;
