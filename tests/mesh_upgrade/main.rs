@@ -22,3 +22,4 @@ mod start_interruption;
 mod status;
 mod targets;
 mod trouble;
+mod waves;

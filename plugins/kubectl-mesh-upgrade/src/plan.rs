@@ -76,6 +76,7 @@ pub async fn run(session: &mut Session, args: &PlanArgs) -> Result<Exit, Stop> {
     let count: usize = selection.waves.iter().map(|wave| wave.items.len()).sum();
     let waves = plural(selection.waves.len() as u64, "wave", "waves");
     writeln!(session.terminal.err, "{} in {waves}.", plural(count as u64, "workload", "workloads"))?;
+    selection.tell_waves(&mut session.terminal)?;
     if count > 0 {
         let next = Command::mesh_upgrade("restart --plan FILE");
         session.tell_next(next)?;

@@ -4,6 +4,7 @@ mod dry_run;
 pub mod engine;
 pub mod event;
 mod eviction;
+mod gate;
 mod live;
 mod looks;
 mod pods;
@@ -33,6 +34,7 @@ use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use mesh::verdict::{Verdict, verdicts};
 use mesh::workload::WorkloadId;
+use owo_colors::OwoColorize;
 
 use crate::downgrade::{self, Downgrades, Older, passages, tell_unknown};
 use crate::plan::{self, Plan, cluster_id};
@@ -68,7 +70,7 @@ pub struct RestartArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub pause: u64,
 
-    /// Run a command between waves; unless it ends with 0, nothing more is restarted
+    /// Run a command of sh between waves; unless it ends with 0, nothing more is restarted
     #[arg(long, value_name = "COMMAND")]
     pub gate: Option<String>,
 
@@ -150,9 +152,10 @@ pub async fn run(session: &mut Session, args: &RestartArgs) -> Result<Exit, Stop
     // A plan that makes no sense is told before the cluster is asked for anything.
     let plan = args.plan.as_deref().map(Plan::read).transpose()?;
     let connection = session.connect_for(Intent::from_flag(args.dry_run)).await?;
-    if args.gate.is_some() {
-        // A gate that could not ask the same cluster is refused before anything is restarted.
+    if let Some(gate) = &args.gate {
+        // A gate that could not ask the same cluster, or could not be run, is refused before anything is restarted.
         connection.private_kubeconfig()?;
+        gate::check(gate, &connection.interruption).await?;
     }
     let selection = match &plan {
         Some(plan) => planned(session, plan, &connection, Older::from(&args.selection.downgrade)).await?,
@@ -183,10 +186,15 @@ pub async fn run(session: &mut Session, args: &RestartArgs) -> Result<Exit, Stop
         return Ok(Exit::Done);
     }
     let total = selection.waves.iter().map(|wave| wave.number).max().unwrap_or_default();
-    let waves = chosen(selection.waves, args.wave, total)?;
+    let waves = chosen(selection.waves.clone(), args.wave, total)?;
     let mut events = Events::new(args.output);
     for wave in &waves {
         events.planned(wave, total, &mut session.terminal)?;
+    }
+    selection.tell_waves(&mut session.terminal)?;
+    if args.gate.is_some() && waves.len() < 2 {
+        let warning = "warning:".style(session.terminal.err_styles.warning);
+        writeln!(session.terminal.err, "{warning} the gate is not run: it runs between waves, and there is only one wave.")?;
     }
     if args.dry_run {
         return refusal.map_or(Ok(Exit::Done), |refusal| Err(refusal.into()));
@@ -242,7 +250,7 @@ async fn planned(session: &mut Session, plan: &Plan, connection: &Connection, ol
         }
         left.waves.retain(|wave| !wave.items.is_empty());
     }
-    Ok(Selection { snapshot, others: Vec::new(), downgrades, waves: left.waves })
+    Ok(Selection { snapshot, others: Vec::new(), downgrades, waves: left.waves, in_no_wave: 0 })
 }
 
 /// All waves, or the one that was asked for.

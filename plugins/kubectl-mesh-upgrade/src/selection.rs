@@ -18,11 +18,12 @@ use mesh::terminal::Terminal;
 use mesh::terminal::stop::Stop;
 use mesh::verdict::{Verdict, verdicts};
 use mesh::workload::WorkloadId;
+use owo_colors::OwoColorize;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::downgrade::{self, DowngradeArgs, Downgrades, Older};
-use crate::waves::{Item, Wave, Waving, waves};
+use crate::waves::{Item, Shares, Wave, Waving, tell_gateways, waves};
 
 /// What selects workloads, and makes waves of them.
 #[derive(Args, Clone, Debug)]
@@ -55,9 +56,9 @@ pub struct SelectionArgs {
     #[arg(long)]
     pub evict_owned: bool,
 
-    /// Waves of so many percent of the workloads, such as 10,50,100; without it a wave is a namespace
-    #[arg(long, value_name = "PERCENT", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=100))]
-    pub percent: Vec<u8>,
+    /// Waves up to these shares of the workloads that are restarted, rounded up, such as 10,50,100; without it a wave is a namespace. Gateways come last, in a wave of their own
+    #[arg(long, value_name = "PERCENT", value_parser = Shares::from_str)]
+    pub percent: Option<Shares>,
 
     /// What becomes of workloads that would go to an older version.
     #[command(flatten)]
@@ -78,6 +79,25 @@ pub struct Selection {
     pub downgrades: Option<Downgrades>,
     /// What is restarted.
     pub waves: Vec<Wave>,
+    /// How many workloads would be restarted if a wave held them.
+    pub in_no_wave: usize,
+}
+
+impl Selection {
+    /// Says what the waves leave out, and that gateways come last.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn tell_waves(&self, terminal: &mut Terminal) -> Result<(), Stop> {
+        tell_gateways(&self.waves, terminal)?;
+        if self.in_no_wave > 0 {
+            let all = self.in_no_wave + self.waves.iter().map(|wave| wave.items.len()).sum::<usize>();
+            let are = if self.in_no_wave == 1 { "is" } else { "are" };
+            let warning = "warning:".style(terminal.err_styles.warning);
+            writeln!(terminal.err, "{warning} {} of {all} workloads {are} in no wave: add 100 to --percent.", self.in_no_wave)?;
+        }
+        Ok(())
+    }
 }
 
 impl SelectionArgs {
@@ -129,9 +149,11 @@ impl SelectionArgs {
         let downgrades = Downgrades::find(connection, &scope, &snapshot, &items).await?;
         let items = items.iter().map(|verdict| (Item::new(verdict), self.value_of_label(&snapshot, &verdict.workload)));
         let is_allowed = Older::from(&self.downgrade) == Older::Allowed;
-        let items = items.filter(|(item, _)| is_allowed || !item.goes_back());
-        let waves = waves(items.collect(), &self.waving());
-        Ok(Selection { snapshot, others, downgrades, waves })
+        let items: Vec<_> = items.filter(|(item, _)| is_allowed || !item.goes_back()).collect();
+        let count = items.len();
+        let waves = waves(items, &self.waving());
+        let in_no_wave = count - waves.iter().map(|wave| wave.items.len()).sum::<usize>();
+        Ok(Selection { snapshot, others, downgrades, waves, in_no_wave })
     }
 
     /// The command `verb` with this selection, as it was typed.
@@ -156,8 +178,8 @@ impl SelectionArgs {
         if self.evict_owned {
             command = command.words("--evict-owned");
         }
-        if !self.percent.is_empty() {
-            command = command.flag("--percent", self.percent.iter().map(u8::to_string).collect::<Vec<_>>().join(","));
+        if let Some(shares) = &self.percent {
+            command = command.flag("--percent", shares.to_string());
         }
         if let Some(key) = &self.by_label {
             command = command.flag("--by-label", key);
@@ -193,10 +215,10 @@ impl SelectionArgs {
     }
 
     fn waving(&self) -> Waving {
-        match (&self.by_label, &self.percent[..]) {
+        match (&self.by_label, &self.percent) {
             (Some(key), _) => Waving::Label(key.clone()),
-            (None, []) => Waving::Namespace,
-            (None, shares) => Waving::Percent(shares.to_vec()),
+            (None, None) => Waving::Namespace,
+            (None, Some(shares)) => Waving::Shares(shares.clone()),
         }
     }
 

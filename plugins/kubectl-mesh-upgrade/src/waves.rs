@@ -1,8 +1,13 @@
 //! Waves: which workloads are restarted together, and in which order.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use mesh::course::{Course, Passage};
+use mesh::proxy::ProxyType;
+use mesh::terminal::Terminal;
+use mesh::terminal::stop::Stop;
 use mesh::verdict::{Verdict, Wanted};
 use mesh::workload::{Restart, WorkloadId};
 
@@ -13,6 +18,8 @@ pub struct Item {
     pub workload: WorkloadId,
     /// Its uid: one that was deleted and made anew is another one, and nobody has looked at it.
     pub uid: Option<Arc<str>>,
+    /// What sort of proxy it has.
+    pub proxy_type: ProxyType,
     /// How.
     pub restart: Restart,
     /// What its new pods are to run; `None` for no proxy.
@@ -27,10 +34,16 @@ impl Item {
         Item {
             workload: verdict.workload.clone(),
             uid: verdict.uid.clone(),
+            proxy_type: verdict.proxy_type,
             restart: verdict.restart.clone(),
             wanted: verdict.wanted.clone(),
             passage: verdict.passage.clone(),
         }
+    }
+
+    /// Whether its pods are a gateway, through which the traffic of many others comes.
+    pub const fn is_gateway(&self) -> bool {
+        matches!(self.proxy_type, ProxyType::Gateway | ProxyType::GatewayApi)
     }
 
     /// Whether its proxies go to an older version.
@@ -61,59 +74,101 @@ pub struct Wave {
     pub items: Vec<Item>,
 }
 
-/// How waves are made.
+/// How waves are made. Gateways come last, in waves of their own: what is behind them has proved itself by then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Waving {
     /// A wave a namespace, by name.
     Namespace,
-    /// Up to these shares of all workloads, by a stable hash of each: the same workload is always in the same wave.
-    Percent(Vec<u8>),
-    /// A wave a value of this label, numbers as numbers; those without it come last.
+    /// Up to these shares of all workloads, each rounded up, in the order of their namespaces and names.
+    Shares(Shares),
+    /// A wave a value of this label, numbers as numbers; those without it come last. A gateway with the label has the place
+    /// that the label gives it.
     Label(String),
 }
 
+/// Shares of the workloads in percent, each larger than the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shares(Vec<u8>);
+
+impl FromStr for Shares {
+    type Err = String;
+
+    /// Reads `25,50,100` or `25%,50%,100%`.
+    fn from_str(text: &str) -> Result<Shares, String> {
+        let share = |word: &str| {
+            let number = word.trim();
+            let number = number.strip_suffix('%').unwrap_or(number);
+            let share = number.parse().ok().filter(|share| (1..=100).contains(share));
+            share.ok_or_else(|| format!("{word:?} is not a whole number from 1 to 100"))
+        };
+        let shares = text.split(',').map(share).collect::<Result<Vec<u8>, String>>()?;
+        if shares.is_sorted_by(|one, next| one < next) {
+            return Ok(Shares(shares));
+        }
+        let mut sorted = shares;
+        sorted.sort_unstable();
+        sorted.dedup();
+        Err(format!("each share includes those before it, so each has to be larger than the one before: {}", Shares(sorted)))
+    }
+}
+
+impl fmt::Display for Shares {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shares: Vec<String> = self.0.iter().map(u8::to_string).collect();
+        formatter.write_str(&shares.join(","))
+    }
+}
+
 /// Makes the waves of workloads, each with its value of the label in question. Empty ones are left out, and the numbers have
-/// no gaps.
+/// no gaps. Only shares that end below 100 leave workloads out.
 pub fn waves(mut items: Vec<(Item, Option<String>)>, waving: &Waving) -> Vec<Wave> {
-    items.sort_by(|(one, _), (other, _)| one.workload.cmp(&other.workload));
+    let is_last = |(item, value): &(Item, Option<String>)| item.is_gateway() && value.is_none();
+    items.sort_by(|one, other| (is_last(one), &one.0.workload).cmp(&(is_last(other), &other.0.workload)));
     let mut waves: Vec<(String, Vec<Item>)> = Vec::new();
+    let mut add = |name: String, item: Item| match waves.last_mut() {
+        Some((last, wave)) if *last == name => wave.push(item),
+        _ => waves.push((name, vec![item])),
+    };
     match waving {
         Waving::Namespace => {
             for (item, _) in items {
-                match waves.last_mut() {
-                    Some((name, wave)) if **name == *item.workload.namespace => wave.push(item),
-                    _ => waves.push((item.workload.namespace.to_string(), vec![item])),
-                }
+                add(if item.is_gateway() { "gateways".to_owned() } else { item.workload.namespace.to_string() }, item);
             }
         }
-        Waving::Percent(shares) => {
-            let mut shares = shares.clone();
-            shares.sort_unstable();
-            shares.dedup();
-            // Whatever was asked for, nothing is forgotten.
-            if shares.last() != Some(&100) {
-                shares.push(100);
-            }
-            waves.extend(shares.iter().map(|share| (format!("{share}%"), Vec::new())));
-            for (item, _) in items {
-                let place = percentile(&item.workload);
-                let wave = shares.iter().position(|share| place < u32::from(*share)).unwrap_or(shares.len() - 1);
-                waves[wave].1.push(item);
+        Waving::Shares(Shares(shares)) => {
+            let count = items.len();
+            for (place, (item, _)) in items.into_iter().enumerate() {
+                let Some(share) = shares.iter().find(|share| place < (count * usize::from(**share)).div_ceil(100)) else { break };
+                add(if item.is_gateway() { format!("{share}%, gateways") } else { format!("{share}%") }, item);
             }
         }
         Waving::Label(key) => {
-            items.sort_by_key(|(_, value)| rank(value.as_deref()));
+            items.sort_by_key(|(item, value)| (rank(value.as_deref()), item.is_gateway() && value.is_none()));
             for (item, value) in items {
-                let name = value.map_or_else(|| format!("without {key}"), |value| format!("{key}={value}"));
-                match waves.last_mut() {
-                    Some((last, wave)) if *last == name => wave.push(item),
-                    _ => waves.push((name, vec![item])),
-                }
+                let name = match value {
+                    Some(value) => format!("{key}={value}"),
+                    None if item.is_gateway() => format!("gateways without {key}"),
+                    None => format!("without {key}"),
+                };
+                add(name, item);
             }
         }
     }
-    let filled = waves.into_iter().filter(|(_, items)| !items.is_empty());
-    filled.enumerate().map(|(place, (name, items))| Wave { number: place + 1, name, items }).collect()
+    waves.into_iter().enumerate().map(|(place, (name, items))| Wave { number: place + 1, name, items }).collect()
+}
+
+/// Says that gateways are restarted last, where that is so.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn tell_gateways(waves: &[Wave], terminal: &mut Terminal) -> Result<(), Stop> {
+    let is_of_gateways = |wave: &Wave| wave.items.iter().all(Item::is_gateway);
+    let gateways = waves.iter().rev().take_while(|wave| is_of_gateways(wave)).count();
+    if gateways > 0 && gateways < waves.len() {
+        let label = "--by-label or an edited plan changes that";
+        writeln!(terminal.err, "Gateways are restarted last, in a wave of their own; {label}.")?;
+    }
+    Ok(())
 }
 
 /// By number where the value is one, then by text; what has no value is last.
@@ -123,13 +178,6 @@ fn rank(value: Option<&str>) -> (u8, u64, String) {
         Some((value, Err(_))) => (1, 0, value.to_owned()),
         None => (2, 0, String::new()),
     }
-}
-
-/// 0 to 99, by FNV-1a of the workload's name: the same on every machine and in every version.
-fn percentile(workload: &WorkloadId) -> u32 {
-    let text = workload.to_string();
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    u32::try_from(hash % 100).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -143,7 +191,28 @@ mod tests {
             kind: "Deployment".into(),
             name: name.into(),
         };
-        (Item { workload, uid: None, restart: Restart::Rollout, wanted: None, passage: Passage::default() }, None)
+        let item = Item {
+            workload,
+            uid: None,
+            proxy_type: ProxyType::Sidecar,
+            restart: Restart::Rollout,
+            wanted: None,
+            passage: Passage::default(),
+        };
+        (item, None)
+    }
+
+    fn gateway(namespace: &str, name: &str) -> (Item, Option<String>) {
+        let (item, value) = item(namespace, name);
+        (Item { proxy_type: ProxyType::Gateway, ..item }, value)
+    }
+
+    fn told(waves: &[Wave]) -> Vec<(&str, usize)> {
+        waves.iter().map(|wave| (wave.name.as_str(), wave.items.len())).collect()
+    }
+
+    fn shares(text: &str) -> Waving {
+        Waving::Shares(text.parse().unwrap())
     }
 
     #[test]
@@ -154,14 +223,48 @@ mod tests {
     }
 
     #[test]
-    fn shares_hold_every_workload_once_and_the_same_ones_each_time() {
-        let items: Vec<_> = (0..1000).map(|number| item("shop", &format!("web-{number}"))).collect();
-        let by_percent = |shares: &[u8]| waves(items.clone(), &Waving::Percent(shares.to_vec()));
-        let first = by_percent(&[10, 50]);
-        assert_eq!(first.iter().map(|wave| wave.name.as_str()).collect::<Vec<_>>(), ["10%", "50%", "100%"]);
-        assert_eq!(first.iter().map(|wave| wave.items.len()).sum::<usize>(), 1000);
-        assert!((70..=130).contains(&first[0].items.len()), "{}", first[0].items.len());
-        assert_eq!(by_percent(&[50, 10, 100])[0], first[0]);
+    fn a_share_is_counted_in_workloads_and_rounded_up() {
+        let of = |count: usize, text: &str| -> Vec<usize> {
+            // By name, whatever the order in which they were found.
+            let items = (0..count).rev().map(|number| item("shop", &format!("web-{number:03}"))).collect();
+            let waves = waves(items, &shares(text));
+            let names: Vec<&str> = waves.iter().flat_map(|wave| &wave.items).map(|item| &*item.workload.name).collect();
+            assert!(names.is_sorted(), "{names:?}");
+            waves.iter().map(|wave| wave.items.len()).collect()
+        };
+        assert_eq!(of(12, "25,50,100"), [3, 3, 6]);
+        assert_eq!(of(3, "10,100"), [1, 2]);
+        assert_eq!(of(4, "50,100"), [2, 2]);
+        assert_eq!(of(11, "10%,50%,100%"), [2, 4, 5]);
+        assert_eq!(of(1000, "10,50"), [100, 400], "what is in no wave is left out");
+        assert_eq!(of(6, "50"), [3]);
+        assert_eq!(of(1, "10,20,100"), [1], "no wave is empty");
+    }
+
+    #[test]
+    fn shares_are_whole_percents_that_grow() {
+        let parsed = |text: &str| text.parse::<Shares>().map(|shares| shares.to_string());
+        assert_eq!(parsed("25%, 50,100%").as_deref(), Ok("25,50,100"));
+        for wrong in ["0", "101", "10.5", "%", "", "10,,20", "-1", "10%%", "+5x"] {
+            assert!(parsed(wrong).is_err_and(|why| why.ends_with("is not a whole number from 1 to 100")), "{wrong}");
+        }
+        for unsorted in ["50,10,100", "10,10,50,100,100"] {
+            assert!(parsed(unsorted).is_err_and(|why| why.contains("larger than the one before: 10,50,100")), "{unsorted}");
+        }
+    }
+
+    #[test]
+    fn gateways_come_last_whatever_their_namespace_and_name() {
+        let items =
+            || vec![gateway("edge", "in"), item("shop", "web"), gateway("shop", "a"), item("zoo", "web"), item("zoo", "gateway")];
+        assert_eq!(told(&waves(items(), &Waving::Namespace)), [("shop", 1), ("zoo", 2), ("gateways", 2)]);
+        assert_eq!(told(&waves(items(), &shares("20,100"))), [("20%", 1), ("100%", 2), ("100%, gateways", 2)]);
+        assert_eq!(told(&waves(items(), &shares("60"))), [("60%", 3)]);
+        let labelled = |(item, _): (Item, Option<String>), value: &str| (item, Some(value.to_owned()));
+        let by_label =
+            vec![gateway("edge", "in"), labelled(gateway("edge", "b"), "1"), item("shop", "web"), labelled(item("a", "b"), "2")];
+        let expected = [("ring=1", 1), ("ring=2", 1), ("without ring", 1), ("gateways without ring", 1)];
+        assert_eq!(told(&waves(by_label, &Waving::Label("ring".to_owned()))), expected);
     }
 
     #[test]

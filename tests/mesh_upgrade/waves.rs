@@ -1,0 +1,50 @@
+//! Waves and gates: what is restarted together, in which order, and what may end it between two of them.
+
+use anyhow::{Result, ensure};
+use support::{Cluster, Follows, Output, Workload, plugin};
+
+#[test]
+fn shares_are_counted_gateways_come_last_and_a_gate_is_looked_at_before_anything_is_restarted() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let shop = cluster.namespace("waves-shop", Follows::Revision("1-26-0"))?;
+    // Its name comes first, and nothing but its proxy says that it is a gateway.
+    shop.run(&Workload::deployment("aaa").injected_gateway())?;
+    for name in ["web-1", "web-2", "web-3"] {
+        shop.run(&Workload::deployment(name))?;
+    }
+    cluster.namespace("waves-shop", Follows::Revision("1-28-2"))?;
+    let session = plugin("mesh-upgrade")?.on(cluster);
+    let restart =
+        |flags: &[&str]| -> Result<Output> { session.run(["mesh-upgrade", "restart", "-n", "waves-shop"].iter().chain(flags)) };
+    let tells = |output: &Output, code: i32, told: &[&str]| -> Result<()> {
+        let all = format!("{}{}", output.stdout, output.stderr);
+        let missing: Vec<&&str> = told.iter().filter(|told| !all.contains(**told)).collect();
+        ensure!(output.code == Some(code) && missing.is_empty(), "{missing:?} in {}", output.transcript());
+        Ok(())
+    };
+
+    let plain = restart(&["--dry-run"])?;
+    tells(&plain, 0, &["wave 1 of 2: waves-shop (3 workloads)", "Gateways are restarted last, in a wave of their own"])?;
+    ensure!(plain.stdout.contains("wave 2 of 2: gateways (1 workload)\n  deployment.apps/aaa"), "{}", plain.transcript());
+    let half = restart(&["--dry-run", "--percent", "25%,50"])?;
+    let told = ["wave 1 of 2: 25% (1 workload)", "wave 2 of 2: 50% (1 workload)", "2 of 4 workloads are in no wave: add 100"];
+    tells(&half, 0, &told)?;
+    tells(&restart(&["--dry-run", "--percent", "50,10"])?, 2, &["larger than the one before: 10,50"])?;
+
+    for gate in ["./nonexistent", "sleep 1; no-such-program --fast", "if true"] {
+        // Nobody is asked: what cannot be run is an error before the question.
+        let refused = restart(&["--percent", "10,100", "--gate", gate])?;
+        tells(&refused, 1, &["cannot be run", "nothing was restarted"])?;
+        ensure!(!refused.stderr.contains("Restart 4 workloads"), "{}", refused.transcript());
+    }
+    tells(&restart(&["--dry-run", "--wave", "1", "--gate", "true"])?, 0, &["the gate is not run"])?;
+
+    let done = restart(&["--percent", "10,100", "--gate", "echo $MESH_WAVE >> gates", "--yes"])?;
+    tells(
+        &done,
+        0,
+        &["wave 1 of 3: 10% (1 workload)", "wave 2 of 3: 100% (2 workloads)", "wave 3 of 3: 100%, gateways (1 workload)"],
+    )?;
+    ensure!(std::fs::read_to_string(session.home().join("gates"))? == "1\n2\n", "{}", done.transcript());
+    Ok(())
+}
