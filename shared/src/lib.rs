@@ -22,6 +22,7 @@ pub mod cluster;
 pub mod comparison;
 pub mod control_plane;
 pub mod course;
+pub mod direction;
 pub mod execution;
 pub mod finding;
 pub mod following;

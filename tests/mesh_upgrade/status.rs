@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use support::{Cluster, Fate, Follows, Interceptor, IstioVersion, Options, Revision, Session, Workload, plugin};
+use support::{Cluster, Fate, Follows, Interceptor, IstioVersion, Options, Revision, Session, Workload, plugin, plugins};
 
 /// A mesh in mid-upgrade: one namespace is there, one waits for a restart, one for its tag and one for its label.
 fn in_mid_upgrade() -> Result<Cluster> {
@@ -76,16 +76,107 @@ fn it_says_how_far_what_is_left_and_what_comes_next() -> Result<()> {
     assert_eq!(next()?, "kubectl mesh-tag set prod-stable --revision 1-28-2 --from 1-26-0");
     cluster.set_tag("prod-stable", &Revision::of(IstioVersion::V1_28_2))?;
     restart("tagged")?;
-    assert_eq!(next()?, "kubectl mesh-tag attach 1-28-2 edge");
+    // A tag that points there is preferred, and a label that is there is replaced.
+    assert_eq!(next()?, "kubectl mesh-tag attach prod-canary edge --overwrite");
     follow(&cluster, "edge", "1-28-2")?;
     restart("edge")?;
     assert_eq!(next()?, "kubectl mesh-upgrade complete --remove 1-26-0");
     let found = session.run(["mesh-upgrade", "status", "--exit-code"])?;
     assert_eq!(found.code, Some(3), "{}", found.transcript());
+    assert!(found.stdout.contains("Left\n  revision 1-26-0 is still installed\n"), "{}", found.transcript());
+    assert!(found.stdout.starts_with("Upgrading 1-26-0 -> 1-28-2, 100 %\n"), "{}", found.transcript());
     uninstall(&cluster, &Revision::of(IstioVersion::V1_26_0))?;
     let done = session.run(["mesh-upgrade", "status", "--exit-code"])?;
     assert_eq!(done.code, Some(0), "{}", done.transcript());
+    assert!(done.stdout.starts_with("No upgrade in progress: 1-28-2 is the only revision\n"), "{}", done.transcript());
+    assert_eq!(document(&session)?["revisions"][0]["role"], "only");
     assert_eq!(next()?, "kubectl mesh-upgrade targets");
+    Ok(())
+}
+
+#[test]
+fn it_knows_which_way_the_mesh_goes_and_what_turned_back_on_the_way() -> Result<()> {
+    let cluster = Cluster::start(&Options::default())?;
+    for version in [IstioVersion::V1_26_0, IstioVersion::V1_28_2] {
+        cluster.install(&Revision::of(version))?;
+    }
+    let session = plugins(&["mesh-upgrade", "mesh-tag"])?.on(&cluster).time_limit(Duration::from_secs(120));
+    let succeed = |words: &[&str]| -> Result<()> {
+        let output = session.run(words)?;
+        anyhow::ensure!(output.code == Some(0), "{}", output.transcript());
+        Ok(())
+    };
+    let page = || -> Result<String> { Ok(session.run(["mesh-upgrade", "status"])?.stdout) };
+    succeed(&["mesh-tag", "set", "prod", "--revision", "1-26-0", "--yes"])?;
+    let shop = cluster.namespace("shop", Follows::Revision("prod"))?;
+    shop.run(&Workload::deployment("web"))?;
+    assert!(page()?.starts_with("Upgrading 1-26-0 -> 1-28-2, 0 %\n"), "{}", page()?);
+    succeed(&["mesh-tag", "set", "prod", "--revision", "1-28-2", "--from", "1-26-0", "--yes"])?;
+    succeed(&["mesh-upgrade", "restart", "-n", "shop", "--yes"])?;
+
+    // Somebody's tool puts back one label of what is there already; another namespace has nothing in it.
+    let pay = cluster.namespace("pay", Follows::Revision("1-28-2"))?;
+    pay.run(&Workload::stateful_set("queue").replicas(2))?;
+    cluster.kubectl(["label", "namespace", "pay", "istio.io/rev=1-26-0", "--overwrite"])?;
+    cluster.namespace("idle", Follows::Revision("1-26-0"))?;
+    let status = document(&session)?;
+    assert_eq!((&status["direction"]["way"], &status["to"]), (&json!("up"), &json!("1-28-2")), "{status:#}");
+    assert_eq!(shares(&status), [[json!("pay"), json!(2), json!(2)], [json!("shop"), json!(1), json!(1)]], "{status:#}");
+    let left = &status["left"][0];
+    assert_eq!((&left["why"], &left["proxies"]), (&json!("went-back"), &json!(2)), "{status:#}");
+    let cure = "kubectl mesh-tag attach prod pay --overwrite";
+    assert_eq!((&left["advice"], &status["next"]), (&json!(cure), &json!(cure)), "{status:#}");
+    let told = page()?;
+    for text in [
+        "Upgrading 1-26-0 -> 1-28-2, 100 %\n",
+        "would go back with a restart: namespace pay selects 1-26-0 (label istio.io/rev=1-26-0, last written by kubectl-label at ",
+        "1 namespace without proxies selects 1-26-0: idle",
+        "kubectl mesh-tag attach prod idle --overwrite",
+    ] {
+        assert!(told.contains(text), "no {text:?} in {told}");
+    }
+    succeed(&["mesh-tag", "attach", "prod", "pay", "--overwrite"])?;
+    assert_eq!(document(&session)?["next"], "kubectl mesh-tag attach prod idle --overwrite");
+
+    // Pods that are not ready are not there yet; one without a node never comes.
+    shop.create(&Workload::deployment("late").never_ready())?;
+    shop.create(&Workload::deployment("lost").pod_spec(json!({"nodeSelector": {"no": "node"}})))?;
+    let is_seen = || -> Result<Option<Value>> {
+        let status = document(&session)?;
+        let whys: Vec<&Value> = status["left"].as_array().into_iter().flatten().map(|left| &left["why"]).collect();
+        Ok((whys == ["rolling-out", "stuck"]).then(|| status.clone()))
+    };
+    let status = cluster.wait("both pods", Duration::from_secs(60), is_seen)?;
+    assert_eq!(shares(&status)[1], [json!("shop"), json!(3), json!(1)], "{status:#}");
+    assert_eq!(status["summary"]["notReady"], 2, "{status:#}");
+    let told = page()?;
+    assert!(told.contains("stuck: pods do not get ready: no node: ") && told.contains(" (since "), "{told}");
+    assert!(told.contains("rolling out: pods are not ready yet (since "), "{told}");
+    for name in ["late", "lost"] {
+        shop.delete(&Workload::deployment(name))?;
+    }
+
+    // The way back is known while it is gone, and afterwards.
+    succeed(&["mesh-tag", "undo", "prod", "--yes"])?;
+    let status = document(&session)?;
+    assert_eq!((&status["direction"]["way"], &status["to"]), (&json!("back"), &json!("1-26-0")), "{status:#}");
+    assert_eq!(status["next"], "kubectl mesh-upgrade rollback --to 1-26-0", "{status:#}");
+    assert!(page()?.starts_with("Rolling back to 1-26-0, 0 %\n"), "{}", page()?);
+    succeed(&["mesh-upgrade", "rollback", "--to", "1-26-0", "--yes"])?;
+    let status = document(&session)?;
+    assert_eq!(status["next"], "kubectl mesh-upgrade complete --remove 1-28-2", "{status:#}");
+    assert_eq!(status["stillInstalled"], json!(["1-28-2"]), "{status:#}");
+    assert!(page()?.starts_with("Rolling back to 1-26-0, 100 %\n"), "{}", page()?);
+
+    // Where everything follows the older revision by labels that were written later, nothing tells the way: both are shown.
+    succeed(&["mesh-tag", "attach", "1-26-0", "shop", "pay", "--overwrite"])?;
+    succeed(&["mesh-tag", "remove", "prod", "--yes"])?;
+    let both = session.run(["mesh-upgrade", "status"])?;
+    assert!(both.stdout.starts_with("Direction unknown: 1-26-0 and 1-28-2 are here"), "{}", both.transcript());
+    let next = "Next: kubectl mesh-tag attach 1-28-2 pay shop --overwrite goes on to 1-28-2; \
+                kubectl mesh-upgrade complete --remove 1-28-2 stays on 1-26-0";
+    assert!(both.stderr.contains(next), "{}", both.transcript());
+    assert_eq!(document(&session)?["ways"][1]["direction"], "back");
     Ok(())
 }
 

@@ -8,6 +8,9 @@ mod page;
 mod prom;
 
 use clap::{Args, ValueEnum};
+use mesh::advice::Part;
+use mesh::cluster::authorship::{self, read_authorship};
+use mesh::cluster::readiness::Unready;
 use mesh::cluster::{Scope, watch};
 use mesh::finding::Severity;
 use mesh::following::{self, Followed, Round};
@@ -23,8 +26,8 @@ use mesh::terminal::{Audience, Terminal};
 use owo_colors::OwoColorize;
 
 use crate::output::{write_json, write_yaml};
-use crate::status::model::{NoSuchRevision, Status, status};
-use crate::survey::{self, Survey, scope, survey};
+use crate::status::model::{NoSuchRevision, Seen, Status, status};
+use crate::survey::{self, Survey, scope, survey_of_pods};
 
 /// Arguments of `status`.
 #[derive(Args, Clone, Debug)]
@@ -75,7 +78,7 @@ pub enum Output {
 /// What it may ask for.
 pub fn needs(args: &StatusArgs, typed: &Scope) -> Needs {
     let scope = typed.within(args.namespace.as_deref());
-    let needs = survey::needs(&scope);
+    let needs = survey::needs(&scope).and(authorship::needs(&scope));
     if args.watch { needs.and(watch::needs(&scope)) } else { needs }
 }
 
@@ -88,19 +91,33 @@ pub async fn run(session: &mut Session, args: &StatusArgs) -> Result<Exit, Stop>
     if args.watch {
         return follow(session, args).await;
     }
-    let survey = survey(session, args.namespace.as_deref()).await?;
-    let status = decide(&survey, args)?;
+    let (survey, status) = look(session, args).await?;
     print(session, &survey, &status, args)?;
     session.terminal.flush()?;
     tell(session, &survey, &status, args)?;
     Ok(if args.exit_code && status.has_left() { Exit::Found } else { Exit::Done })
 }
 
-fn decide(survey: &Survey, args: &StatusArgs) -> Result<Status, Stop> {
-    status(&survey.snapshot, &survey.revisions, args.to.as_deref()).map_err(|NoSuchRevision { name, here }| {
+/// Looks once, and decides.
+async fn look(session: &mut Session, args: &StatusArgs) -> Result<(Survey, Status), Stop> {
+    let connection = session.connect().await?;
+    let unready = Unready::default();
+    let scope = scope(session, args.namespace.as_deref());
+    let (survey, authorship) =
+        futures::join!(survey_of_pods(session, args.namespace.as_deref(), &unready), read_authorship(&connection, &scope));
+    let (survey, authorship) = (survey?, authorship?);
+    let seen = Seen {
+        snapshot: &survey.snapshot,
+        revisions: &survey.revisions,
+        authorship: &authorship,
+        unready: &unready,
+        now: survey.now,
+    };
+    let status = status(seen, args.to.as_deref()).map_err(|NoSuchRevision { name, here }| {
         let here = if here.is_empty() { "none".to_owned() } else { here.join(", ") };
         Stop::Message(format!("there is no revision {name}; here are: {here}"))
-    })
+    })?;
+    Ok((survey, status))
 }
 
 fn print(session: &mut Session, survey: &Survey, status: &Status, args: &StatusArgs) -> Result<(), Stop> {
@@ -134,7 +151,7 @@ fn tell(session: &mut Session, survey: &Survey, status: &Status, args: &StatusAr
         let place = if args.namespace.is_some() { " in this namespace; -A looks in all" } else { "" };
         writeln!(session.terminal.err, "No mesh here: there is no control plane and no proxy{place}.")?;
     }
-    if let Some(next) = status.next_command(args.namespace.as_deref()) {
+    if let Some(next) = status.next(args.namespace.as_deref()) {
         session.tell_next(next)?;
     }
     Ok(())
@@ -147,8 +164,7 @@ async fn follow(session: &mut Session, args: &StatusArgs) -> Result<Exit, Stop> 
     let scope = scope(session, args.namespace.as_deref());
     let mut shown: Option<Vec<String>> = None;
     following::follow(session, &[Followed { connection: &connection, scope: &scope }], async |session, round| {
-        let survey = survey(session, args.namespace.as_deref()).await?;
-        let status = decide(&survey, args)?;
+        let (survey, status) = look(session, args).await?;
         show_page(session, args, &survey, &status, round, &mut shown)
     })
     .await
@@ -205,10 +221,13 @@ fn foot(session: &Session, survey: &Survey, status: &Status, args: &StatusArgs) 
         let count = plural(faults as u64, "thing is", "things are");
         format!("{} {count} wrong besides: without -w they are told", "error:".style(styles.error))
     });
-    let next = status.next_command(args.namespace.as_deref());
+    let next = status.next(args.namespace.as_deref());
     let width = session.terminal.width;
     let lead = format!("{} ", "Next:".style(styles.hint));
-    let next = next.map(|next| page::wrapped_command(&lead, &session.terminal.advisor.words(&next), width));
+    let next = next.map(|next| match next.parts() {
+        [Part::Command(command)] => page::wrapped_command(&lead, &session.terminal.advisor.words(command), width),
+        _ => page::wrapped(&format!("{lead}{}", session.terminal.advisor.text(&next)), "      ", width),
+    });
     let mut lines: Vec<String> = faults.into_iter().flat_map(|text| page::wrapped(&text, "      ", width)).collect();
     lines.extend(next.into_iter().flatten());
     if !lines.is_empty() {

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use mesh::cluster::connection::Connection;
-use mesh::cluster::{Begin, List, Observer, Scope, read};
+use mesh::cluster::{Begin, List, Observer, Scope, Unobserved, read};
 use mesh::installation::{label, name, namespace};
 use mesh::labels;
 use mesh::needs::Needs;
-use mesh::object::{Object, Resource};
+use mesh::object::{Encoded, Object, Resource};
 use mesh::session::Session;
 use mesh::snapshot::{Detail, Snapshot, UnreadCause};
 use mesh::terminal::Terminal;
@@ -40,10 +40,23 @@ pub struct Survey {
 /// # Errors
 /// When pods cannot be listed or the API server cannot be reached; see [`read()`].
 pub async fn survey(session: &mut Session, namespace: Option<&str>) -> Result<Survey, Stop> {
+    look(session, namespace, Detail::Workloads, &Unobserved).await
+}
+
+/// As [`survey`], with the name of every pod; an observer sees every object on its way in.
+///
+/// # Errors
+/// As [`survey`].
+pub async fn survey_of_pods(session: &mut Session, namespace: Option<&str>, observer: &impl Observer) -> Result<Survey, Stop> {
+    look(session, namespace, Detail::Pods, observer).await
+}
+
+async fn look(session: &mut Session, namespace: Option<&str>, detail: Detail, observer: &impl Observer) -> Result<Survey, Stop> {
     let connection = session.connect().await?;
     let progress = Progress::start(session.terminal.err_audience, "objects");
     let counter = Counter::new(&progress);
-    let snapshot = read(&connection, &scope(session, namespace), Detail::Workloads, &counter).await?;
+    let both = Both { counter: &counter, observer };
+    let snapshot = read(&connection, &scope(session, namespace), detail, &both).await?;
     progress.clear();
     tell_warnings(&connection, &mut session.terminal);
     let istiods: Vec<Value> = counter.istiods.into_inner().into_values().collect();
@@ -116,5 +129,32 @@ impl Observer for Counter<'_> {
     fn restart(&self, list: &List, _begin: Begin) {
         self.progress.restart();
         self.istiods.borrow_mut().retain(|(namespace, _), _| !list.covers(Resource::Deployments, namespace));
+    }
+}
+
+/// Lets somebody else see too what is counted.
+struct Both<'a, O> {
+    counter: &'a Counter<'a>,
+    observer: &'a O,
+}
+
+impl<O: Observer> Observer for Both<'_, O> {
+    fn object(&self, object: &Object) {
+        self.counter.object(object);
+        self.observer.object(object);
+    }
+
+    fn encoded(&self, object: &Object, encoded: Encoded<'_>) {
+        self.observer.encoded(object, encoded);
+    }
+
+    fn whole(&self, resource: Resource, json: &str) {
+        self.counter.whole(resource, json);
+        self.observer.whole(resource, json);
+    }
+
+    fn restart(&self, list: &List, begin: Begin) {
+        self.counter.restart(list, begin);
+        self.observer.restart(list, begin);
     }
 }

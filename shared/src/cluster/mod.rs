@@ -19,6 +19,7 @@ pub(crate) mod protobuf;
 pub mod raw;
 pub mod read;
 pub mod read_back;
+pub mod readiness;
 mod replacement;
 pub mod replica_sets;
 mod request;

@@ -1,12 +1,20 @@
 //! What a status says: pure decisions over a snapshot and its verdicts.
 
-use mesh::advice::Command;
-use std::collections::{BTreeMap, HashMap};
+use mesh::advice::{Advice, Command, Part};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+use mesh::authorship::Authorship;
+use mesh::cluster::readiness::{NotReady, Unready};
+use mesh::course::Course;
+use mesh::direction::{Direction, Station};
+use mesh::finding::Severity;
+use mesh::health;
 use mesh::labels;
 use mesh::object::Lookup;
 use mesh::proxy::{Proxy, ProxyType};
+use mesh::regression;
 use mesh::snapshot::Snapshot;
 use mesh::state::{Reason, State};
 use mesh::verdict::{Verdict, verdicts};
@@ -14,10 +22,18 @@ use mesh::verdict::{Verdict, verdicts};
 use crate::revisions::Revision;
 
 /// How far an upgrade is.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Status {
     /// The revision that everything moves to; `None` where no revision is here.
     pub to: Option<String>,
+    /// Which way the mesh goes.
+    pub direction: Direction,
+    /// The revision that was installed and answers nobody yet, and why.
+    pub unfinished: Option<(String, String)>,
+    /// What is no part of an upgrade that is left, and worth knowing.
+    pub besides: Vec<Beside>,
+    /// The tag that points to `to` and that namespaces best follow.
+    pub target_tag: Option<String>,
     /// Namespaces with proxies, sorted.
     pub namespaces: Vec<Share>,
     /// Workloads that are not there yet, sorted.
@@ -39,8 +55,11 @@ pub struct Share {
     pub namespace: Arc<str>,
     /// Running proxies.
     pub proxies: u32,
-    /// Those that run the revision that everything moves to, and nothing older of it.
+    /// Those that run the revision that everything moves to, and nothing older of it, in a pod that is ready; whatever their
+    /// namespace selects now.
     pub migrated: u32,
+    /// Those that run it in a pod that is not ready.
+    pub not_ready: u32,
     /// Proxies by revision; the empty name counts those that name none.
     pub by_revision: BTreeMap<String, u32>,
 }
@@ -50,10 +69,29 @@ pub struct Share {
 pub struct Left {
     /// The verdict on it.
     pub verdict: Verdict,
-    /// How many of its proxies are not there yet.
+    /// How many of its proxies are not there yet, or would not stay.
     pub proxies: u32,
     /// Why.
     pub why: Why,
+    /// Its pods that are not ready.
+    pub not_ready: Vec<NotReady>,
+    /// The Gateway that istiod makes it for.
+    gateway: Option<String>,
+}
+
+/// Something that is no workload on its way, and has its place all the same.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Beside {
+    /// The stable code in documents.
+    pub code: &'static str,
+    /// In words.
+    pub words: String,
+    /// What it is about: workloads, namespaces, tags.
+    pub subjects: Vec<String>,
+    /// What deals with it.
+    pub command: Option<Command>,
+    /// Whether the old revision cannot be removed before.
+    pub holds_back: bool,
 }
 
 /// Why a workload is not there yet. Declared from the most to the least urgent.
@@ -61,6 +99,20 @@ pub struct Left {
 pub enum Why {
     /// A restart brings it there, and its own control plane is gone.
     Orphaned,
+    /// It runs the revision in pods that do not get ready.
+    Stuck {
+        /// What one of them waits for.
+        reason: String,
+    },
+    /// It is there, and a restart would take it back: its namespace, its tag or its own label selects something else now.
+    WentBack {
+        /// The cause, with who wrote it.
+        words: String,
+        /// What keeps it there.
+        cure: Advice,
+    },
+    /// It runs the revision in pods that are not ready yet.
+    RollingOut,
     /// A restart changes it.
     Stale,
     /// What a restart would bring cannot be said.
@@ -100,6 +152,9 @@ impl Why {
     pub fn code(&self) -> &'static str {
         match self {
             Why::Orphaned => "orphaned",
+            Why::Stuck { .. } => "stuck",
+            Why::WentBack { .. } => "went-back",
+            Why::RollingOut => "rolling-out",
             Why::Stale => "stale",
             Why::Unknown(_) => "unknown",
             Why::Blocked(_) => "blocked",
@@ -116,6 +171,9 @@ impl Why {
     pub fn words(&self) -> String {
         match self {
             Why::Orphaned => "orphaned: a restart brings the wanted proxy, and its own control plane is gone".to_owned(),
+            Why::Stuck { reason } => format!("stuck: pods do not get ready: {reason}"),
+            Why::WentBack { words, .. } => format!("would go back with a restart: {words}"),
+            Why::RollingOut => "rolling out: pods are not ready yet".to_owned(),
             Why::Stale => "stale: a restart brings the wanted proxy".to_owned(),
             Why::Unknown(reason) => format!("unknown ({reason})"),
             Why::Blocked(reason) => format!("blocked ({reason}): nobody can bring a new pod safely"),
@@ -138,11 +196,29 @@ pub struct NoSuchRevision {
     pub here: Vec<String>,
 }
 
+/// What a status is decided from.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// What runs, and what selects it.
+    pub snapshot: &'a Snapshot,
+    /// The revisions, the oldest version first.
+    pub revisions: &'a [Revision],
+    /// Who wrote the labels.
+    pub authorship: &'a Authorship,
+    /// The pods that are not ready.
+    pub unready: &'a Unready,
+    /// The moment of the look.
+    pub now: Timestamp,
+}
+
 /// Decides. `to` is the revision that everything moves to, where the user names it.
 ///
 /// # Errors
 /// When that revision has no control plane here.
-pub fn status(snapshot: &Snapshot, revisions: &[Revision], to: Option<&str>) -> Result<Status, NoSuchRevision> {
+pub fn status(seen: Seen<'_>, to: Option<&str>) -> Result<Status, NoSuchRevision> {
+    let Seen { snapshot, revisions, authorship, .. } = seen;
+    let verdicts = verdicts(snapshot, &HashMap::new());
+    let direction = Direction::of(snapshot, authorship, &verdicts, &stations(revisions));
     let installed = || revisions.iter().filter(|revision| revision.control_plane.is_some());
     let to = match to {
         Some(name) if installed().any(|revision| revision.name == name) => Some(name.to_owned()),
@@ -150,32 +226,105 @@ pub fn status(snapshot: &Snapshot, revisions: &[Revision], to: Option<&str>) -> 
             let here = installed().map(|revision| revision.name.clone()).collect();
             return Err(NoSuchRevision { name: name.to_owned(), here });
         }
-        None => newest(revisions).map(|revision| revision.name.clone()),
+        None => match &direction {
+            Direction::Back(course) => Some(course.older.clone()),
+            _ => newest(revisions).map(|revision| revision.name.clone()),
+        },
     };
     let (others, newer) = around(revisions, to.as_deref());
     let mut status = Status {
+        target_tag: to.as_deref().and_then(|to| snapshot.tag_for(to)).map(str::to_owned),
+        unfinished: unfinished(snapshot, revisions, &direction),
         to,
-        namespaces: Vec::new(),
-        left: Vec::new(),
-        workloads: Vec::new(),
+        direction,
         others,
         newer,
         is_incomplete: !snapshot.unread.is_empty(),
+        ..Status::default()
     };
-    for verdict in verdicts(snapshot, &HashMap::new()) {
-        // ztunnel is one DaemonSet for all revisions, so it moves with none; a workload that has no proxy yet has nothing to move.
-        if verdict.proxy_type == ProxyType::Ztunnel || verdict.proxy_count() == 0 {
+    let mut without_proxy = Vec::new();
+    for verdict in verdicts {
+        // ztunnel is one DaemonSet for all revisions, so it moves with none.
+        if verdict.proxy_type == ProxyType::Ztunnel {
             continue;
         }
-        let migrated = status.count(&verdict);
-        let proxies = verdict.proxy_count() - migrated;
-        if proxies > 0 {
-            let why = why(snapshot, &verdict);
-            status.left.push(Left { verdict: verdict.clone(), proxies, why });
+        if verdict.running.iter().any(|running| running.state == State::Missing) {
+            without_proxy.push(format!("{} -n {}", verdict.workload.qualified_name(), verdict.workload.namespace));
+        }
+        // A workload that has no proxy yet has nothing to move.
+        if verdict.proxy_count() == 0 {
+            continue;
+        }
+        let counted = status.count(&verdict, seen.unready);
+        let away = verdict.proxy_count() - counted.there;
+        let leaving = if status.goes_back() { 0 } else { counted.leaving };
+        if away + leaving > 0 {
+            let why = status.why(seen, &verdict, &counted);
+            let gateway = gateway_of(snapshot, &verdict);
+            status.left.push(Left {
+                verdict: verdict.clone(),
+                proxies: away + leaving,
+                why,
+                not_ready: counted.not_ready,
+                gateway,
+            });
         }
         status.workloads.push(verdict);
     }
+    status.besides = status.besides(snapshot, without_proxy);
     Ok(status)
+}
+
+/// The revisions, as far as a direction is decided from them.
+fn stations(revisions: &[Revision]) -> Vec<Station> {
+    let station = |revision: &Revision| Station {
+        name: revision.name.clone(),
+        version: revision.version().or_else(|| revision.newest_proxy()).cloned(),
+        created: revision.control_plane.as_ref().and_then(|plane| plane.created),
+        is_ready: revision.is_ready(),
+    };
+    revisions.iter().filter(|revision| revision.control_plane.is_some() || revision.proxies > 0).map(station).collect()
+}
+
+/// The newest revision that is installed, where nothing uses it yet and its own injector would serve nobody: its start is not at its
+/// end.
+fn unfinished(snapshot: &Snapshot, revisions: &[Revision], direction: &Direction) -> Option<(String, String)> {
+    if matches!(direction, Direction::Back(_)) {
+        return None;
+    }
+    let last = revisions.iter().rfind(|revision| revision.control_plane.is_some()).filter(|last| last.proxies == 0)?;
+    let has_other = revisions.iter().any(|revision| revision.name != last.name);
+    if !has_other || snapshot.unread(mesh::object::Resource::MutatingWebhookConfigurations, "").is_some() {
+        return None;
+    }
+    let name = || last.name.clone();
+    if last.readiness_word() == "no" {
+        return Some((name(), "its control plane has no ready pod".to_owned()));
+    }
+    let mut own =
+        snapshot.injectors.iter().filter(|injector| injector.tag.is_none() && injector.revision.as_ref() == Some(&last.name));
+    let Some(injector) = own.next() else { return Some((name(), "it has no injector of its own yet".to_owned())) };
+    let subject = format!("mutatingwebhookconfigurations/{}", injector.configuration);
+    let fault =
+        health::findings(snapshot).into_iter().find(|finding| finding.severity == Severity::Error && finding.subject == subject);
+    fault.map(|fault| (name(), fault.message))
+}
+
+/// The Gateway that istiod makes a workload for.
+fn gateway_of(snapshot: &Snapshot, verdict: &Verdict) -> Option<String> {
+    let place = snapshot.workloads.binary_search_by(|workload| workload.id.cmp(&verdict.workload)).ok()?;
+    snapshot.workloads[place].gateway.clone()
+}
+
+/// How the proxies of a workload stand to the revision that everything moves to.
+#[derive(Debug, Default)]
+struct Counted {
+    /// They run it, in pods that are ready.
+    there: u32,
+    /// Those of them, ready or not, that a restart would take to another revision.
+    leaving: u32,
+    /// The pods that run it and are not ready.
+    not_ready: Vec<NotReady>,
 }
 
 /// The newest revision that answers; of equal versions the one that was created last. Where none answers, the newest.
@@ -229,31 +378,159 @@ fn why(snapshot: &Snapshot, verdict: &Verdict) -> Why {
 }
 
 impl Status {
-    /// Counts a workload's proxies into its namespace's share, and says how many are there already.
-    fn count(&mut self, verdict: &Verdict) -> u32 {
+    /// Counts a workload's proxies into its namespace's share, and says how they stand.
+    fn count(&mut self, verdict: &Verdict, unready: &Unready) -> Counted {
         let namespace = &verdict.workload.namespace;
         // Verdicts come sorted by namespace, so a new one is always the last.
         if self.namespaces.last().is_none_or(|last| last.namespace != *namespace) {
             self.namespaces.push(Share { namespace: Arc::clone(namespace), ..Share::default() });
         }
         let share = self.namespaces.last_mut().expect("one was pushed above");
-        let mut migrated = 0;
-        for running in &verdict.running {
+        let mut counted = Counted::default();
+        let wanted = verdict.wanted.as_ref().and_then(|wanted| wanted.revision.as_deref());
+        let stays = wanted.is_none() || wanted == self.to.as_deref();
+        for (place, running) in verdict.running.iter().enumerate() {
             let Some(proxy) = &running.proxy else { continue };
             share.proxies += running.count;
             *share.by_revision.entry(proxy.revision.as_deref().unwrap_or_default().to_owned()).or_default() += running.count;
-            if is_there(proxy, running.differs, self.to.as_deref()) {
-                migrated += running.count;
+            // An older version of the same revision is not there yet.
+            if !is_of(proxy, self.to.as_deref()) || (running.differs && stays) {
+                continue;
+            }
+            let pods = verdict.pods.iter().filter(|(_, of)| *of == place);
+            let not_ready: Vec<NotReady> = pods.filter_map(|(pod, _)| unready.of(namespace, pod)).collect();
+            let ready = running.count.saturating_sub(u32::try_from(not_ready.len()).unwrap_or(u32::MAX));
+            counted.there += ready;
+            share.not_ready += running.count - ready;
+            counted.not_ready.extend(not_ready);
+            if running.differs {
+                counted.leaving += ready;
             }
         }
-        share.migrated += migrated;
-        migrated
+        counted.not_ready.sort();
+        share.migrated += counted.there;
+        counted
+    }
+
+    /// Whether everything moves to an older revision than the newest.
+    fn goes_back(&self) -> bool {
+        match self.direction.course() {
+            Some(course) => self.to.as_deref().is_some_and(|to| to != course.newer && self.newer.contains(&course.newer)),
+            None => false,
+        }
+    }
+
+    /// Why some of a workload's proxies are not there, or would not stay.
+    fn why(&self, seen: Seen<'_>, verdict: &Verdict, counted: &Counted) -> Why {
+        if verdict.state == State::Orphaned {
+            return Why::Orphaned;
+        }
+        if let Some(stuck) = counted.not_ready.iter().find(|pod| pod.is_stuck(seen.now)) {
+            return Why::Stuck { reason: stuck.reason.clone().unwrap_or_else(|| "for more than ten minutes".to_owned()) };
+        }
+        let is_back = counted.leaving > 0 || verdict.passage.course == Course::Downgrade;
+        if verdict.state.is_stale() && is_back && !self.goes_back() {
+            let cause = regression::cause(seen.snapshot, seen.authorship, verdict);
+            return Why::WentBack {
+                words: cause.words(seen.authorship),
+                cure: cause.cure(seen.snapshot, self.to.as_deref().filter(|_| counted.leaving > 0)),
+            };
+        }
+        if !counted.not_ready.is_empty() {
+            return Why::RollingOut;
+        }
+        why(seen.snapshot, verdict)
+    }
+
+    /// What has its place besides the workloads on their way.
+    fn besides(&self, snapshot: &Snapshot, without_proxy: Vec<String>) -> Vec<Beside> {
+        let mut besides = Vec::new();
+        let Some(to) = self.to.as_deref() else { return besides };
+        if !without_proxy.is_empty() {
+            let count = mesh::terminal::words::plural(without_proxy.len() as u64, "workload has", "workloads have");
+            besides.push(Beside {
+                code: "missing",
+                words: format!("{count} no proxy, and new pods get one"),
+                subjects: without_proxy,
+                command: Some(Command::mesh_upgrade("restart -A --state missing")),
+                holds_back: false,
+            });
+        }
+        let has_proxies = |name: &str| self.namespaces.iter().any(|share| &*share.namespace == name);
+        let mut empty: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
+        for (name, labels) in snapshot.namespaces.iter().filter(|(name, _)| !has_proxies(name)) {
+            let Some(value) = labels.value(labels::REVISION).filter(|_| labels.value(labels::INJECTION).is_none()) else {
+                continue;
+            };
+            let revision = snapshot.revision_of_tag(value).unwrap_or(value);
+            empty.entry((value, revision)).or_default().push(name.to_string());
+        }
+        for ((value, revision), names) in empty {
+            let count = mesh::terminal::words::plural(
+                names.len() as u64,
+                "namespace without proxies selects",
+                "namespaces without proxies select",
+            );
+            // A tag moves with all that follow it.
+            let is_elsewhere = revision != to && value == revision && snapshot.control_planes_of(revision).next().is_some();
+            let which = if value == revision { value.to_owned() } else { format!("{value}, which is {revision}") };
+            besides.push(Beside {
+                code: "empty-namespace",
+                words: format!("{count} {which}: {}", names.join(", ")),
+                command: (is_elsewhere && names.len() <= 5)
+                    .then(|| self.attach(to).values(names.iter().cloned()).words("--overwrite")),
+                subjects: names.into_iter().map(|name| format!("namespaces/{name}")).collect(),
+                holds_back: is_elsewhere,
+            });
+        }
+        besides
+    }
+
+    fn attach(&self, to: &str) -> Command {
+        Command::mesh_tag("attach").value(self.target_tag.as_deref().unwrap_or(to))
+    }
+
+    /// The first line: which way the mesh goes, and how far it is.
+    pub fn headline(&self) -> String {
+        let total = self.total();
+        let share = if total.proxies == 0 {
+            "no proxy runs".to_owned()
+        } else {
+            format!("{} %", u64::from(total.migrated) * 100 / u64::from(total.proxies))
+        };
+        match &self.direction {
+            Direction::Nowhere => "No upgrade in progress: there is no control plane".to_owned(),
+            _ if self.unfinished.is_some() => {
+                let (revision, why) = self.unfinished.clone().unwrap_or_default();
+                format!("Starting {revision}, which is not finished: {why}")
+            }
+            Direction::Only(revision) => format!("No upgrade in progress: {revision} is the only revision"),
+            Direction::InPlace(revision) => format!("Upgrading {revision} in place, {share}"),
+            Direction::Up(course) => format!("Upgrading {} -> {}, {share}", course.older, course.newer),
+            Direction::Back(course) => format!("Rolling back to {}, {share}", course.older),
+            Direction::Unknown(course) => {
+                format!(
+                    "Direction unknown: {} and {} are here, and it cannot be said which way the mesh goes",
+                    course.older, course.newer
+                )
+            }
+        }
+    }
+
+    /// Revisions that are installed besides the one that everything moves to.
+    pub fn still_installed(&self) -> Vec<&str> {
+        let others = if self.goes_back() { &self.newer } else { &self.others };
+        others.iter().map(String::as_str).collect()
     }
 
     /// What a revision is in this upgrade: `new`, `old`, `newer`, or `gone` where it has no control plane.
     pub fn role(&self, revision: &Revision) -> &'static str {
         match &self.to {
             _ if revision.control_plane.is_none() => "gone",
+            _ if matches!(&self.direction, Direction::Only(only) if *only == revision.name) => "only",
+            // What is older stays the older one, whichever way the mesh goes.
+            Some(to) if *to == revision.name && self.goes_back() => "old",
+            _ if self.goes_back() && self.direction.course().is_some_and(|course| course.newer == revision.name) => "new",
             Some(to) if *to == revision.name => "new",
             _ if self.newer.contains(&revision.name) => "newer",
             _ => "old",
@@ -271,6 +548,7 @@ impl Status {
         for share in &self.namespaces {
             total.proxies += share.proxies;
             total.migrated += share.migrated;
+            total.not_ready += share.not_ready;
             for (revision, count) in &share.by_revision {
                 *total.by_revision.entry(revision.clone()).or_default() += count;
             }
@@ -297,16 +575,40 @@ impl Status {
             None => command.words("-A"),
         };
         let listed = |state: State| placed(Command::mesh_proxyver("")).flag("--state", state.as_str());
+        let restart = || {
+            let restart = placed(Command::mesh_upgrade("restart"));
+            let goes_back = self.left.iter().any(|left| matches!(left.why, Why::WentBack { .. }));
+            if goes_back { restart.words("--skip-downgrades") } else { restart }
+        };
+        if self.goes_back() && matches!(why, Why::Stale | Why::Tag { .. } | Why::Label { .. } | Why::Injection { .. }) {
+            return Some(Command::mesh_upgrade("rollback").flag("--to", to));
+        }
         Some(match why {
-            Why::Orphaned | Why::Stale => placed(Command::mesh_upgrade("restart")),
+            Why::Orphaned | Why::Stale => restart(),
+            Why::WentBack { cure, .. } => {
+                return cure.parts().iter().find_map(|part| match part {
+                    Part::Command(command) => Some(command.clone()),
+                    Part::Text(_) => None,
+                });
+            }
+            Why::Stuck { .. } => {
+                let first = self.left.iter().find(|left| left.why == *why)?;
+                let pod = first.not_ready.iter().find(|pod| pod.reason.is_some()).or(first.not_ready.first())?;
+                Command::kubectl("").namespace(&first.verdict.workload.namespace).words("describe pod").value(&*pod.pod)
+            }
+            Why::RollingOut => match namespace {
+                Some(namespace) => Command::mesh_upgrade("status -w").namespace(namespace),
+                None => Command::mesh_upgrade("status -w"),
+            },
             Why::Tag { tag, revision } => Command::mesh_tag("set").value(tag).flag("--revision", to).flag("--from", revision),
             Why::Label { .. } | Why::Injection { .. } => {
-                let mut namespaces: Vec<&str> =
+                let namespaces: BTreeSet<&str> =
                     self.left.iter().filter(|left| left.why == *why).map(|left| &*left.verdict.workload.namespace).collect();
-                namespaces.dedup();
-                let attach = Command::mesh_tag("attach").value(to);
                 // So many names make a command that nobody reads.
-                if namespaces.len() > 5 { attach.words("NAMESPACE …") } else { attach.values(namespaces) }
+                let attach = self.attach(to);
+                let attach = if namespaces.len() > 5 { attach.words("NAMESPACE …") } else { attach.values(namespaces) };
+                // A label that is there is not replaced unasked.
+                if matches!(why, Why::Label { .. }) { attach.words("--overwrite") } else { attach }
             }
             Why::OwnLabel { .. } => {
                 let first = self.left.iter().find(|left| left.why == *why)?;
@@ -319,11 +621,42 @@ impl Status {
         })
     }
 
-    /// The one command that goes on from here.
+    /// What comes next: the one command that goes on from here; where it is not known which way that is, both ways.
+    pub fn next(&self, namespace: Option<&str>) -> Option<Advice> {
+        let Direction::Unknown(course) = &self.direction else { return self.next_command(namespace).map(Advice::run) };
+        let goal =
+            if course.is_newer_used { format!(" goes back to {}", course.older) } else { format!(" stays on {}", course.older) };
+        let back = Advice::run(self.way_back(course)).and_say(goal);
+        let up = if self.goes_back() { None } else { self.next_command(namespace) };
+        Some(match up {
+            Some(up) => Advice::run(up).and_say(format!(" goes on to {}; ", course.newer)).and(back),
+            None => back,
+        })
+    }
+
+    /// The way back from the newer revision: nothing has to go back that nothing uses.
+    pub fn way_back(&self, course: &mesh::direction::Course) -> Command {
+        if course.is_newer_used || self.is_incomplete {
+            Command::mesh_upgrade("rollback").flag("--to", &course.older)
+        } else {
+            Command::mesh_upgrade("complete").flag("--remove", &course.newer)
+        }
+    }
+
+    /// The one command that goes on from here, in the direction in which everything moves.
     pub fn next_command(&self, namespace: Option<&str>) -> Option<Command> {
-        self.to.as_ref()?;
+        let to = self.to.as_ref()?;
+        if let Some((revision, _)) = self.unfinished.as_ref().filter(|(revision, _)| revision == to) {
+            return Some(Command::mesh_upgrade("start").flag("--revision", revision).words("-f MANIFESTS"));
+        }
         if let Some(why) = self.groups().into_keys().next() {
             return self.command(why, namespace);
+        }
+        if let Some(beside) = self.besides.iter().find(|beside| beside.holds_back).filter(|_| !self.goes_back()) {
+            return beside.command.clone();
+        }
+        if let Some(course) = self.direction.course().filter(|_| self.goes_back() && !self.is_incomplete && namespace.is_none()) {
+            return Some(self.way_back(course));
         }
         match self.others.first() {
             // What could not be read may use another revision, or be one.
@@ -345,16 +678,20 @@ fn relabel(left: &Left, to: &str) -> Command {
     let label = labels::REVISION;
     let kubectl = Command::kubectl("").namespace(&id.namespace);
     if left.verdict.proxy_type.is_made_by_istiod() {
-        let gateway = kubectl.words("label gateways.gateway.networking.k8s.io GATEWAY");
+        let gateway = kubectl.words("label gateways.gateway.networking.k8s.io");
+        let gateway = match &left.gateway {
+            Some(name) => gateway.value(&**name),
+            None => gateway.words("GATEWAY"),
+        };
         return gateway.value(format!("{label}={to}")).words("--overwrite");
     }
     let patch = serde_json::json!({"spec": {"template": {"metadata": {"labels": {label: to}}}}});
     kubectl.words("patch").value(id.qualified_name()).words("--type merge").flag("-p", patch.to_string())
 }
 
-/// Whether a proxy is where everything moves to: of that revision, and what a new pod would have too.
-fn is_there(proxy: &Proxy, differs: bool, to: Option<&str>) -> bool {
-    proxy.revision.is_some() && proxy.revision.as_deref() == to && !differs
+/// Whether a proxy is of a revision.
+fn is_of(proxy: &Proxy, revision: Option<&str>) -> bool {
+    proxy.revision.is_some() && proxy.revision.as_deref() == revision
 }
 
 #[cfg(test)]
@@ -368,6 +705,13 @@ mod tests {
 
     use super::*;
     use crate::revisions::sample as revision;
+
+    /// A status of which nobody knows who wrote the labels, and where all pods are ready.
+    fn status(snapshot: &Snapshot, revisions: &[Revision], to: Option<&str>) -> Result<Status, NoSuchRevision> {
+        let (authorship, unready) = (Authorship::default(), Unready::default());
+        let now = "2026-07-15T12:00:00Z".parse().unwrap();
+        super::status(Seen { snapshot, revisions, authorship: &authorship, unready: &unready, now }, to)
+    }
 
     const IMAGE: &str = "docker.io/istio/proxyv2:1.26.0";
 
@@ -421,7 +765,7 @@ mod tests {
         let revisions = [revision("1-26-0", "1.26.0", 3), revision("1-28-2", "1.28.2", 2)];
         let status = status(&snapshot(workloads), &revisions, None).unwrap();
         let by_revision = [("1-26-0".to_owned(), 3), ("1-28-2".to_owned(), 2)].into();
-        assert_eq!(status.namespaces, [Share { namespace: "shop".into(), proxies: 5, migrated: 2, by_revision }]);
+        assert_eq!(status.namespaces, [Share { namespace: "shop".into(), proxies: 5, migrated: 2, not_ready: 0, by_revision }]);
         assert_eq!(status.left.len(), 1);
         assert_eq!((status.left[0].proxies, &status.left[0].why), (3, &Why::Pinned));
         assert_eq!(status.groups().into_values().collect::<Vec<_>>(), [(1, 3)]);
@@ -463,7 +807,7 @@ mod tests {
             command(Why::Tag { tag: "prod".to_owned(), revision: revision() }),
             "kubectl mesh-tag set prod --revision 1-28-2 --from 1-26-0"
         );
-        assert_eq!(command(Why::Label { revision: revision() }), "kubectl mesh-tag attach 1-28-2 shop");
+        assert_eq!(command(Why::Label { revision: revision() }), "kubectl mesh-tag attach 1-28-2 shop --overwrite");
         assert_eq!(command(Why::Injection { revision: revision() }), "kubectl mesh-tag attach 1-28-2 shop");
         assert_eq!(
             command(Why::OwnLabel { revision: revision() }),

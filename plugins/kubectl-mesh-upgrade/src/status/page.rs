@@ -15,6 +15,7 @@ use crate::output::or_none;
 use crate::revisions::Revision;
 use crate::support::Releases;
 use crate::survey::Survey;
+use mesh::direction::Direction;
 
 /// How wide a page is where nobody knows: no wider than a terminal always was.
 const USUAL_WIDTH: u16 = 80;
@@ -35,19 +36,53 @@ pub struct Look {
 
 /// The lines of the page. `namespace` is the one that was asked for, all when `None`.
 pub fn lines(survey: &Survey, status: &Status, advisor: &Advisor, namespace: Option<&str>, look: Look) -> Vec<String> {
-    let mut lines = revisions(survey, status, look);
+    let mut lines = headline(status, look);
+    if survey.revisions.is_empty() {
+        return lines;
+    }
+    lines.push(String::new());
+    lines.extend(revisions(survey, status, look));
     if !status.namespaces.is_empty() {
         lines.push(String::new());
         lines.extend(bars(status, look));
     }
-    if !status.left.is_empty() {
+    let left = left(survey, status, advisor, look, namespace);
+    if !left.is_empty() {
         lines.push(String::new());
-        lines.extend(left(status, advisor, look, namespace));
+        lines.extend(left);
+    }
+    if !status.besides.is_empty() {
+        lines.push(String::new());
+        lines.extend(besides(status, advisor, look));
     }
     let about_certificates = certificate_lines(survey, look);
     if !about_certificates.is_empty() {
         lines.push(String::new());
         lines.extend(about_certificates);
+    }
+    lines
+}
+
+/// Which way the mesh goes; where that is not known, what says one thing and what another.
+fn headline(status: &Status, look: Look) -> Vec<String> {
+    let mut lines = wrapped(&status.headline().style(look.styles.heading).to_string(), "  ", look.width);
+    if let Direction::Unknown(course) = &status.direction {
+        lines.extend(course.evidence.iter().flat_map(|evidence| wrapped(&format!("  {evidence}"), "    ", look.width)));
+    }
+    lines
+}
+
+/// What is no workload on its way.
+fn besides(status: &Status, advisor: &Advisor, look: Look) -> Vec<String> {
+    let mut lines = vec!["Besides".style(look.styles.heading).to_string()];
+    for beside in &status.besides {
+        lines.extend(wrapped(&format!("  {}", beside.words), "    ", look.width));
+        if look.is_wide {
+            lines.extend(beside.subjects.iter().map(|subject| format!("    {subject}")));
+        }
+        if let Some(command) = &beside.command {
+            lines.extend(wrapped_command("    ", &advisor.words(command), look.width));
+        }
     }
     lines
 }
@@ -120,7 +155,11 @@ fn bars(status: &Status, look: Look) -> Vec<String> {
 
 fn heading(status: &Status, look: Look) -> String {
     let to = status.to.as_deref().unwrap_or("no revision");
-    let text = format!("Proxies on {to}");
+    let not_ready = match status.total().not_ready {
+        0 => String::new(),
+        number => format!(" ({number} more in pods that are not ready)"),
+    };
+    let text = format!("Proxies on {to}{not_ready}");
     shortened(&text, usize::from(look.width.unwrap_or(USUAL_WIDTH))).style(look.styles.heading).to_string()
 }
 
@@ -142,7 +181,11 @@ fn bar(share: &Share, width: usize, styles: Styles) -> String {
 }
 
 /// What is left, by cause: how much, why, and the command that deals with it.
-fn left(status: &Status, advisor: &Advisor, look: Look, namespace: Option<&str>) -> Vec<String> {
+fn left(survey: &Survey, status: &Status, advisor: &Advisor, look: Look, namespace: Option<&str>) -> Vec<String> {
+    let installed = status.still_installed();
+    if status.left.is_empty() && installed.is_empty() {
+        return Vec::new();
+    }
     let mut lines = vec!["Left".style(look.styles.heading).to_string()];
     for (why, (workloads, proxies)) in status.groups() {
         let amount = format!(
@@ -150,7 +193,8 @@ fn left(status: &Status, advisor: &Advisor, look: Look, namespace: Option<&str>)
             plural(u64::from(proxies), "proxy", "proxies"),
             plural(workloads as u64, "workload", "workloads")
         );
-        let text = format!("  {}: {}", amount.style(style_of(why, look.styles)), why.words());
+        let since = since(survey, status, why).map_or_else(String::new, |since| format!(" (since {since})"));
+        let text = format!("  {}: {}{since}", amount.style(style_of(why, look.styles)), why.words());
         lines.extend(wrapped(&text, "    ", look.width));
         if look.is_wide {
             for left in status.left.iter().filter(|left| left.why == *why) {
@@ -162,12 +206,22 @@ fn left(status: &Status, advisor: &Advisor, look: Look, namespace: Option<&str>)
             lines.extend(wrapped_command("    ", &advisor.words(&command), look.width));
         }
     }
+    lines.extend(installed.into_iter().map(|revision| format!("  revision {revision} is still installed")));
     lines
+}
+
+/// How long the first pod of a group has not been ready.
+fn since(survey: &Survey, status: &Status, why: &Why) -> Option<String> {
+    let pods = status.left.iter().filter(|left| left.why == *why).flat_map(|left| &left.not_ready);
+    let first = pods.filter_map(|pod| pod.since).min()?;
+    Some(human_duration(survey.now.duration_since(first).max(jiff::SignedDuration::ZERO)))
 }
 
 fn style_of(why: &Why, styles: Styles) -> Style {
     match why {
         Why::Orphaned => styles.orphaned,
+        Why::Stuck { .. } | Why::WentBack { .. } => styles.error,
+        Why::RollingOut => styles.stale,
         Why::Stale | Why::Tag { .. } | Why::Label { .. } | Why::OwnLabel { .. } | Why::Injection { .. } => styles.stale,
         Why::Unknown(_) => styles.unknown,
         Why::Blocked(_) => styles.blocked,
@@ -321,19 +375,11 @@ mod tests {
     use super::*;
 
     fn share(namespace: &str, migrated: u32, proxies: u32) -> Share {
-        Share { namespace: namespace.into(), proxies, migrated, by_revision: BTreeMap::new() }
+        Share { namespace: namespace.into(), proxies, migrated, not_ready: 0, by_revision: BTreeMap::new() }
     }
 
     fn status(namespaces: Vec<Share>) -> Status {
-        Status {
-            to: Some("1-28-2".to_owned()),
-            namespaces,
-            left: Vec::new(),
-            workloads: Vec::new(),
-            others: Vec::new(),
-            newer: Vec::new(),
-            is_incomplete: false,
-        }
+        Status { to: Some("1-28-2".to_owned()), namespaces, ..Status::default() }
     }
 
     fn look(width: u16) -> Look {
