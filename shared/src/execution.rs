@@ -1,6 +1,8 @@
 //! Carrying out the plan of a tag: proof, question, writes, a look at what was written, proof again; and putting everything back
 //! when one of them fails.
 
+use std::cmp::Ordering;
+
 use crate::advice::{Advice, Command};
 use crate::change::{Action, Change, without_server_fields};
 use crate::cluster::apply::{self, Persistence, carry_out, is_uncertain, put_back};
@@ -18,6 +20,7 @@ use crate::outcome::missing;
 use crate::proof::places;
 use crate::refusal::Refusal;
 use crate::session::Session;
+use crate::snapshot::Snapshot;
 use crate::tag::TagPlan;
 use crate::terminal::Terminal;
 use crate::terminal::document::write_objects;
@@ -53,7 +56,7 @@ impl Execution<'_> {
         check_permitted(&*session.connect().await?, plan.changes.iter().filter_map(Intended::of)).await?;
         let proves_before = self.prove_target(plan, session).await?;
         tell_proof(&proves_before, &mut session.terminal)?;
-        session.ask(&question(plan), Consent::from_flag(self.writing.yes)).await?;
+        session.ask(&question(plan, &self.installation.snapshot), Consent::from_flag(self.writing.yes)).await?;
         let written = self.write(plan, session).await?;
         if let Err(stop) = self.verify(&written, session).await {
             // What is being deleted cannot be put back.
@@ -344,12 +347,21 @@ fn notes(plan: &TagPlan, terminal: &mut Terminal) -> Result<(), Stop> {
     Ok(())
 }
 
-fn question(plan: &TagPlan) -> String {
+fn question(plan: &TagPlan, snapshot: &Snapshot) -> String {
     match (&plan.revision, &plan.previous) {
         (None, _) => format!("Remove tag {}?", plan.tag),
         (Some(revision), None) => format!("Make tag {} for revision {revision}?", plan.tag),
         (Some(revision), Some(previous)) if previous == revision => format!("Mend tag {} of revision {revision}?", plan.tag),
-        (Some(revision), Some(previous)) => format!("Move tag {} from revision {previous} to {revision}?", plan.tag),
+        (Some(revision), Some(previous)) => {
+            let version = |revision: &str| snapshot.control_planes_of(revision).find_map(|control_plane| control_plane.version());
+            let back = match (version(previous), version(revision)) {
+                (Some(from), Some(to)) if to.order(&from) == Some(Ordering::Less) => {
+                    format!(", back to an older version ({from} -> {to})")
+                }
+                _ => String::new(),
+            };
+            format!("Move tag {} from revision {previous} to {revision}{back}?", plan.tag)
+        }
     }
 }
 

@@ -48,6 +48,7 @@ pub mod proxy;
 pub mod refusal;
 pub mod regression;
 pub mod session;
+pub mod skew;
 pub mod snapshot;
 pub mod state;
 pub mod tag;

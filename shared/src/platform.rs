@@ -48,7 +48,7 @@ pub trait Platform: fmt::Debug {
     /// istio.io, "Canary Upgrades": jumping across two minor versions is supported by revisions, while an upgrade in
     /// place goes one at a time.
     fn minors_at_once(&self) -> u32 {
-        2
+        crate::skew::MINORS_AT_ONCE
     }
 }
 

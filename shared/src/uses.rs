@@ -21,6 +21,7 @@ use crate::advice::Advice;
 use crate::injector::{Injector, Target};
 use crate::installation::Installation;
 use crate::snapshot::Snapshot;
+use crate::terminal::words::plural;
 use crate::uses::address::Addresses;
 use crate::uses::callers::Callers;
 use crate::uses::clients::UnseenClients;
@@ -96,6 +97,21 @@ pub enum UseKind {
 }
 
 impl UseKind {
+    /// Its place in a summary: what runs comes first.
+    const fn rank(self) -> u8 {
+        match self {
+            UseKind::Proxies(_) => 0,
+            UseKind::Template => 1,
+            UseKind::Namespace => 2,
+            UseKind::Tag => 3,
+            UseKind::Validator => 4,
+            UseKind::Caller => 5,
+            UseKind::Gateway => 6,
+            UseKind::Configuration => 7,
+            UseKind::VirtualMachine => 8,
+        }
+    }
+
     /// The word in documents.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -130,13 +146,31 @@ impl Uses {
         self.found.iter().map(count).sum()
     }
 
-    /// How many uses there are of each kind, for a summary.
-    pub fn by_kind(&self) -> BTreeMap<&'static str, usize> {
-        let mut kinds = BTreeMap::new();
+    /// How much uses it, each called what it is: `4 proxies (3 workloads) and 1 namespace`.
+    pub fn summary(&self) -> String {
+        let mut kinds: BTreeMap<u8, (UseKind, u64)> = BTreeMap::new();
         for found in &self.found {
-            *kinds.entry(found.kind.as_str()).or_insert(0) += 1;
+            kinds.entry(found.kind.rank()).or_insert((found.kind, 0)).1 += 1;
         }
-        kinds
+        let part = |(kind, count): (UseKind, u64)| match kind {
+            UseKind::Proxies(_) => {
+                let workloads = plural(count, "workload", "workloads");
+                format!("{} ({workloads})", plural(u64::from(self.proxies()), "proxy", "proxies"))
+            }
+            UseKind::Template => plural(count, "pod template", "pod templates"),
+            UseKind::Namespace => plural(count, "namespace", "namespaces"),
+            UseKind::Tag => plural(count, "tag", "tags"),
+            UseKind::Validator => plural(count, "validator", "validators"),
+            UseKind::Caller => plural(count, "caller of its Service", "callers of its Service"),
+            UseKind::Gateway => plural(count, "Gateway", "Gateways"),
+            UseKind::Configuration => plural(count, "configuration object", "configuration objects"),
+            UseKind::VirtualMachine => plural(count, "virtual machine", "virtual machines"),
+        };
+        let mut parts: Vec<String> = kinds.into_values().map(part).collect();
+        match parts.pop() {
+            Some(last) if !parts.is_empty() => format!("{} and {last}", parts.join(", ")),
+            last => last.unwrap_or_default(),
+        }
     }
 }
 

@@ -169,6 +169,10 @@ pub struct SetArgs {
     #[arg(long)]
     pub overwrite: bool,
 
+    /// What of precheck does not count.
+    #[command(flatten)]
+    pub ignored: mesh::skew::IgnoredArgs,
+
     /// How it is written.
     #[command(flatten)]
     pub writing: WritingArgs,
@@ -228,6 +232,10 @@ pub struct GenerateArgs {
 pub struct AttachArgs {
     /// The tag or revision that they are to follow
     pub target: String,
+
+    /// What of precheck does not count.
+    #[command(flatten)]
+    pub ignored: mesh::skew::IgnoredArgs,
 
     /// How they are chosen and written.
     #[command(flatten)]

@@ -24,7 +24,7 @@ use mesh::refusal::Refusal;
 use mesh::session::Session;
 use mesh::snapshot::Detail;
 use mesh::state::State;
-use mesh::tag::{GatewayRevisions, check_answers, unread_of_gateways};
+use mesh::tag::{self, GatewayRevisions, check_answers, unread_of_gateways};
 use mesh::terminal::exit::Exit;
 use mesh::terminal::findings;
 use mesh::terminal::stop::Stop;
@@ -34,6 +34,7 @@ use mesh::verdict::verdicts;
 use serde_json::Value;
 
 use crate::args::{AttachArgs, DetachArgs, NamespacesArgs};
+use crate::set::{ASKED, too_far};
 
 /// So many namespaces are looked at one by one; more are read with all others.
 const ONE_BY_ONE: usize = 8;
@@ -73,6 +74,7 @@ fn places(args: &NamespacesArgs, typed: &Scope) -> Vec<Scope> {
 
 /// Lets namespaces follow a tag or revision.
 pub async fn attach(session: &mut Session, args: &AttachArgs) -> Result<Exit, Stop> {
+    let ignored = args.ignored.of(&ASKED)?;
     let connection = session.connect_for(args.namespaces.dry_run.into()).await?;
     let installation = read_installation(&connection, session.istio_namespace()).await?;
     let namespaces = find_namespaces(&connection, &args.namespaces).await?;
@@ -80,6 +82,17 @@ pub async fn attach(session: &mut Session, args: &AttachArgs) -> Result<Exit, St
     check_target(&installation, &args.target, &namespaces)?;
     let changes = changes(namespaces, &wanted);
     check_lasting(&changes)?;
+    let snapshot = &installation.snapshot;
+    let far = changes.iter().filter(|change| !change.labels.is_empty()).filter_map(|change| {
+        let of = |value: &str| snapshot.revision_of_tag(value).unwrap_or(value).to_owned();
+        let followed = match label(&change.namespace, labels::INJECTION) {
+            Some("enabled") => tag::DEFAULT,
+            _ => label(&change.namespace, labels::REVISION)?,
+        };
+        let why = too_far(snapshot, &of(followed), &of(&args.target))?;
+        Some((format!("namespaces/{}", name(&change.namespace)), why))
+    });
+    ignored.check("nothing was changed", far.collect())?;
     check_owners(&changes)?;
     if !args.namespaces.overwrite {
         check_free(&changes, &args.target)?;

@@ -4,9 +4,12 @@ use mesh::cluster::connection::Connection;
 use mesh::cluster::users::{self, Leaving, Users};
 use mesh::cluster::{Pods, Scope, Unobserved, look};
 use mesh::execution::{self, Execution};
+use mesh::finding::Code;
 use mesh::installation::Installation;
 use mesh::needs::Needs;
 use mesh::session::{Session, VERSION};
+use mesh::skew::{MINORS_AT_ONCE, TooFar, step};
+use mesh::snapshot::Snapshot;
 use mesh::tag::{RemoveRequest, SetRequest, plan_remove, plan_set, plan_undo, removed_tag, undo_removes};
 use mesh::terminal::exit::Exit;
 use mesh::terminal::stop::Stop;
@@ -16,6 +19,15 @@ use mesh::uses::clients::check_attendance;
 use owo_colors::OwoColorize;
 
 use crate::args::{RemoveArgs, SetArgs, UndoArgs};
+
+/// The findings of precheck that a tag or a label asks about.
+pub const ASKED: [Code; 2] = [Code::SkewMajor, Code::SkewTooFar];
+
+/// Why whoever follows one revision is not to follow another at once. A way back is the user's own: it names its revision.
+pub fn too_far(snapshot: &Snapshot, from: &str, to: &str) -> Option<TooFar> {
+    let version = |revision: &str| snapshot.control_planes_of(revision).find_map(|control_plane| control_plane.version());
+    step(&version(from)?, &version(to)?, MINORS_AT_ONCE).err().filter(|why| why.code != Code::Downgrade)
+}
 
 /// What `set` may ask for.
 pub fn needs(writing: &WritingArgs, typed: &Scope) -> Needs {
@@ -34,6 +46,7 @@ pub fn remove_needs(writing: &WritingArgs, typed: &Scope) -> Needs {
 
 /// Makes or moves a tag.
 pub async fn set(session: &mut Session, args: &SetArgs) -> Result<Exit, Stop> {
+    let ignored = args.ignored.of(&ASKED)?;
     let connection = session.connect_for(args.writing.dry_run.into()).await?;
     let sight = look(&connection, session.istio_namespace(), Pods::All).await?;
     let time = now();
@@ -48,6 +61,9 @@ pub async fn set(session: &mut Session, args: &SetArgs) -> Result<Exit, Stop> {
         version: VERSION,
     };
     let plan = plan_set(&sight.installation, &sight.census, &request)?;
+    let snapshot = &sight.installation.snapshot;
+    let far = plan.previous.as_deref().and_then(|from| too_far(snapshot, from, &args.revision));
+    ignored.check("nothing was changed", far.map(|why| (format!("tag {}", args.tag), why)).into_iter().collect())?;
     let execution = Execution { writing: &args.writing, installation: &sight.installation };
     execution.run(&plan, session).await
 }

@@ -113,7 +113,12 @@ pub async fn run(session: &mut Session, args: &CompleteArgs) -> Result<Exit, Sto
         return Ok(Exit::Done);
     }
     check_permitted(&*session.connect().await?, removal.changes().iter().filter_map(Intended::of)).await?;
-    let question = format!("Remove revision {} from namespace {}?", args.remove, sight.namespace());
+    let question = format!(
+        "Remove revision {} from namespace {}? This cannot be undone: there is no rollback to {} afterwards.",
+        args.remove,
+        sight.namespace(),
+        args.remove
+    );
     session.ask(&question, Consent::from_flag(args.yes)).await?;
     // The cluster has gone on while it was looked at, shown and asked about: what is deleted is decided anew.
     let sight = Sight::look(session, &args.remove).await?;

@@ -2,6 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use mesh::advice::{Advice, Command};
+use mesh::cluster::connection::Connection;
+use mesh::cluster::failure::Failure;
+use mesh::cluster::{Found, GroupVersionResource, List};
+use mesh::needs::Needs;
+use mesh::terminal::words::plural;
 use mesh::version::Version;
 use serde_json::Value;
 
@@ -18,6 +24,50 @@ pub fn version_of(object: &Value) -> Option<Version> {
 
 fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     object["metadata"]["labels"][key].as_str()
+}
+
+/// The version of a definition that is here, where that is of a newer minor release than `other`.
+pub fn newer_than(here: &Value, other: Option<&Version>) -> Option<Version> {
+    version_of(here).filter(|here| other.is_some_and(|other| here.line() > other.line()))
+}
+
+/// The kind of definitions.
+const DEFINITIONS: (&str, &str, &str) = ("apiextensions.k8s.io", "v1", "customresourcedefinitions");
+
+/// What [`definitions_stay`] may ask for.
+pub fn definitions_needs() -> Needs {
+    Needs::default().prefer(None, [(DEFINITIONS.0, DEFINITIONS.2)], &["list"])
+}
+
+/// What a way back to a version leaves: definitions are shared by all revisions, and stay where the newest one has brought them.
+///
+/// # Errors
+/// When the API server cannot be reached.
+pub async fn definitions_stay(connection: &Connection, to: Option<&Version>) -> Result<Option<String>, Failure> {
+    let kind = GroupVersionResource::from(DEFINITIONS);
+    let items = match Found::of(List::of(kind).metadata(connection).await)? {
+        Found::Items(items) => items,
+        Found::Unread(why) => {
+            return Ok(Some(format!("which version the CustomResourceDefinitions stay at is unknown: {why}")));
+        }
+    };
+    let is_istios = |object: &&Value| object["metadata"]["name"].as_str().is_some_and(|name| name.ends_with(".istio.io"));
+    let mut versions: Vec<Version> = items.iter().filter(is_istios).filter_map(|object| newer_than(object, to)).collect();
+    versions.sort();
+    let Some(newest) = versions.last() else { return Ok(None) };
+    let count = plural(versions.len() as u64, "CustomResourceDefinition stays", "CustomResourceDefinitions stay");
+    Ok(Some(format!("{count} at {newest}: all revisions share them, and they are never taken back")))
+}
+
+/// How a revision is rendered without definitions, in the ways in which it is installed. Seen with istioctl 1.28.2: without its
+/// component `base` no CustomResourceDefinition is rendered.
+pub fn leave_definitions_out() -> Advice {
+    let render = Command::istioctl("manifest generate --set components.base.enabled=false").local();
+    Advice::say("leave the CustomResourceDefinitions out: with istioctl ")
+        .and_run(render)
+        .and_say(" and the other settings; with helm ")
+        .and_run(Command::helm("template").local())
+        .and_say(" of the chart istiod alone")
 }
 
 /// Why a definition must not replace one that is here; `None` when it may.

@@ -108,11 +108,13 @@ fn verdict(session: &mut Session, facts: &Facts, findings: &[Finding]) -> Result
     let count = |severity: Severity| findings.iter().filter(|finding| finding.severity == severity).count() as u64;
     let (errors, warnings, notes) = (count(Severity::Error), count(Severity::Warning), count(Severity::Info));
     let target = &facts.target;
+    let way = match &target.from {
+        Some(from) => format!("From {from} to {}", target.description()),
+        None => format!("To {}, with no other revision here to come from", target.description()),
+    };
     writeln!(
         session.terminal.err,
-        "From {} to {}: {}, {}, {}.",
-        target.from.as_deref().unwrap_or("nothing"),
-        target.description(),
+        "{way}: {}, {}, {}.",
         plural(errors, "error", "errors"),
         plural(warnings, "warning", "warnings"),
         plural(notes, "note", "notes"),

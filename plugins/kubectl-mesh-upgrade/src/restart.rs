@@ -23,8 +23,10 @@ use mesh::advice::Command;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::review::check_permitted;
 use mesh::cluster::{Scope, Unobserved, read};
+use mesh::finding::Code;
 use mesh::needs::Needs;
 use mesh::session::{Intent, Session};
+use mesh::skew::{IgnoredArgs, MINORS_AT_ONCE, TooFar, step};
 use mesh::snapshot::Detail;
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
@@ -57,6 +59,10 @@ pub struct RestartArgs {
         conflicts_with_all = ["subjects", "namespace", "all_namespaces", "selector", "filename", "states", "percent", "by_label"]
     )]
     pub plan: Option<PathBuf>,
+
+    /// What of precheck does not count.
+    #[command(flatten)]
+    pub ignored: IgnoredArgs,
 
     /// Only this wave, counted from 1
     #[arg(long, value_name = "N")]
@@ -149,6 +155,7 @@ pub fn needs(args: &RestartArgs, typed: &Scope) -> Result<Needs, Stop> {
 
 /// Runs it.
 pub async fn run(session: &mut Session, args: &RestartArgs) -> Result<Exit, Stop> {
+    let ignored = args.ignored.of(&[Code::SkewMajor, Code::SkewTooFar])?;
     // A plan that makes no sense is told before the cluster is asked for anything.
     let plan = args.plan.as_deref().map(Plan::read).transpose()?;
     let connection = session.connect_for(Intent::from_flag(args.dry_run)).await?;
@@ -185,6 +192,9 @@ pub async fn run(session: &mut Session, args: &RestartArgs) -> Result<Exit, Stop
         writeln!(session.terminal.err, "Nothing to restart: {nothing}.")?;
         return Ok(Exit::Done);
     }
+    if refusal.is_none() {
+        ignored.check("nothing was restarted", too_far(&selection.waves))?;
+    }
     let total = selection.waves.iter().map(|wave| wave.number).max().unwrap_or_default();
     let waves = chosen(selection.waves.clone(), args.wave, total)?;
     let mut events = Events::new(args.output);
@@ -213,6 +223,18 @@ pub async fn run(session: &mut Session, args: &RestartArgs) -> Result<Exit, Stop
     tell_skew(&connection, &mut session.terminal)?;
     let engine = Engine::new(&connection, &selection.snapshot, args.limits());
     engine.run(&waves, &mut events, &mut session.terminal).await
+}
+
+/// The workloads whose proxies would go further at once than precheck allows.
+fn too_far(waves: &[Wave]) -> Vec<(String, TooFar)> {
+    let mut found = Vec::new();
+    for item in waves.iter().flat_map(|wave| &wave.items) {
+        let Some(to) = item.passage.to.as_ref().and_then(|stand| stand.version.as_ref()) else { continue };
+        let from = item.passage.from.iter().flatten().filter_map(|stand| stand.version.as_ref());
+        let why = from.filter_map(|from| step(from, to, MINORS_AT_ONCE).err()).find(|why| why.code != Code::Downgrade);
+        found.extend(why.map(|why| (format!("{} -n {}", item.workload.qualified_name(), item.workload.namespace), why)));
+    }
+    found
 }
 
 /// A clock that is wrong here is no danger, since the API server's is used; but it is worth knowing.

@@ -38,10 +38,12 @@ use owo_colors::OwoColorize;
 use serde_json::Value;
 
 use crate::complete::{self, CompleteArgs};
+use crate::definition::{definitions_needs, definitions_stay};
 use crate::downgrade::Older;
 use crate::restart::engine::{self, Engine, Limits};
 use crate::restart::event::Events;
 use crate::restart::{LimitArgs, Output};
+use crate::revisions::Revision;
 use crate::rollback::plan::{Rollback, Runners, Start, check_target, other_revision, runners};
 use crate::survey::{self, scope, survey};
 use crate::waves::{Item, Waving, waves};
@@ -102,7 +104,7 @@ pub fn needs(args: &RollbackArgs, typed: &Scope) -> Needs {
 /// What going back may ask for: tags, labels and restarts.
 pub fn way_back_needs(intent: Intent, scope: &Scope) -> Needs {
     // Going back to the install without a revision removes the tag `default`.
-    let reading = survey::needs(scope).and(read::look_needs(scope)).and(users::needs(scope).optional());
+    let reading = survey::needs(scope).and(read::look_needs(scope)).and(users::needs(scope).optional()).and(definitions_needs());
     match intent {
         Intent::Read => reading,
         Intent::Write => reading
@@ -136,6 +138,10 @@ pub async fn run(session: &mut Session, args: &RollbackArgs) -> Result<Exit, Sto
     let start = Start { from: &from, now: &now, default_users: default_users.as_ref() };
     let rollback = Rollback::new(&sight, namespaces, args, &start)?;
     announce(&rollback, &runners, &mut session.terminal)?;
+    let to_version = survey.revisions.iter().find(|revision| revision.name == args.to).and_then(Revision::version);
+    if let Some(stay) = definitions_stay(&connection, to_version).await? {
+        writeln!(session.terminal.err, "  {} {stay}", "left:".style(session.terminal.err_styles.warning))?;
+    }
     if args.dry_run {
         return Ok(Exit::Done);
     }

@@ -18,9 +18,11 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use mesh::change::{Action, Change, Subject};
+use mesh::cluster::connection::Connection;
 use mesh::cluster::raw::read_object;
 use mesh::cluster::{Scope, read_installation};
 use mesh::control_plane::revision_suffix;
+use mesh::finding::Code;
 use mesh::injector::Injector;
 use mesh::manifest::{Manifest, manifests};
 use mesh::needs::Needs;
@@ -28,6 +30,7 @@ use mesh::object::{Resource, WebhookConfiguration};
 use mesh::platform::{Step, Way};
 use mesh::refusal::Refusal;
 use mesh::session::{Intent, Session};
+use mesh::skew::{Ignored, IgnoredArgs, TooFar, step};
 use mesh::tag::{GatewayRevisions, unread_of_gateways};
 use mesh::terminal::exit::Exit;
 use mesh::terminal::question::Consent;
@@ -36,6 +39,7 @@ use mesh::terminal::words::plural;
 use mesh::terminal::writing::DryRun;
 use mesh::version::Version;
 
+use crate::definition::{leave_definitions_out, newer_than};
 use crate::program::Program;
 use crate::program::arguments::Arguments;
 use crate::revisions::Revision;
@@ -71,6 +75,10 @@ pub struct StartArgs {
     /// Arguments of that program, such as: install -y --set revision=1-28-2
     #[arg(last = true, value_name = "ARGS")]
     pub arguments: Vec<String>,
+
+    /// What of precheck does not count.
+    #[command(flatten)]
+    pub ignored: IgnoredArgs,
 
     /// Carry edits of the running revision's mesh configuration over
     #[arg(long)]
@@ -161,6 +169,7 @@ pub async fn run(session: &mut Session, args: &StartArgs) -> Result<Exit, Stop> 
     if let Some(why) = why_no_revision(revision) {
         return Err(Stop::Usage(format!("{revision:?} cannot be the name of a new revision: {why}")));
     }
+    let ignored = args.ignored.of(&ASKED)?;
     // A program that would be led elsewhere is refused before anything is asked for.
     let arguments = args.with.map(|program| Arguments::parse(program, &args.arguments)).transpose().map_err(Stop::Usage)?;
     let installer = match (args.with, arguments) {
@@ -206,6 +215,11 @@ pub async fn run(session: &mut Session, args: &StartArgs) -> Result<Exit, Stop> 
         None => plan(&connection, &contents, revision).await?,
     };
     obstacles.extend(plan.obstacles.iter().cloned());
+    let mut newer = plan.newer_definitions.clone();
+    if args.with.is_some() {
+        newer = newer_definitions(&connection, &contents).await?;
+    }
+    forbidden(running, &contents, &newer, args.with.is_some(), &ignored, &mut obstacles);
     for (key, line) in &lines {
         events.mesh_configuration(key, line, &mut session.terminal)?;
     }
@@ -306,6 +320,62 @@ fn with_way_back(stop: Stop, back: &WayBack, unnamed: &[Change]) -> Stop {
         }
         other => other,
     }
+}
+
+/// The findings of precheck that a start asks about.
+const ASKED: [Code; 4] = [Code::CrdNewer, Code::Downgrade, Code::SkewMajor, Code::SkewTooFar];
+
+/// The definitions among the manifests that are here of a newer release: a program would take them back.
+async fn newer_definitions(connection: &Connection, contents: &Contents) -> Result<Vec<(String, Version)>, Stop> {
+    let mut newer = Vec::new();
+    for object in contents.objects.iter().filter(|object| object["kind"] == "CustomResourceDefinition") {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let subject = Subject {
+            api_version: "apiextensions.k8s.io/v1".to_owned(),
+            kind: "CustomResourceDefinition".to_owned(),
+            plural: "customresourcedefinitions".to_owned(),
+            namespace: None,
+            name: name.to_owned(),
+        };
+        let here = read_object(connection, &subject).await?;
+        let version = here.as_ref().and_then(|here| newer_than(here, contents.version.as_ref()));
+        newer.extend(version.map(|version| (subject.to_string(), version)));
+    }
+    Ok(newer)
+}
+
+/// What precheck forbids of this step. What is ignored by name is no obstacle; but a program never takes definitions back.
+fn forbidden(
+    running: Option<&Revision>,
+    contents: &Contents,
+    newer: &[(String, Version)],
+    by_program: bool,
+    ignored: &Ignored,
+    obstacles: &mut Vec<Obstacle>,
+) {
+    let ignoring = |code: Code| Advice::say(format!("the same command with --ignore-precheck {code} goes on all the same"));
+    if let (Some(old), Some(to)) = (running, &contents.version)
+        && let (Some(from), Some(plane)) = (old.version(), &old.control_plane)
+        && let Err(TooFar { code, message }) = step(from, to, plane.platform.minors_at_once())
+        && !ignored.contains(code)
+    {
+        obstacles.push(Obstacle::new(code.as_str(), format!("revision {} runs: {message}", old.name), ignoring(code)));
+    }
+    let Some(newest) = newer.iter().map(|(_, version)| version).max() else { return };
+    if ignored.contains(Code::CrdNewer) && !by_program {
+        return;
+    }
+    let count = plural(newer.len() as u64, "CustomResourceDefinition here is", "CustomResourceDefinitions here are");
+    let reason = format!("{count} newer than these, the newest of Istio {newest}: they are shared, and never taken back");
+    let advice = leave_definitions_out();
+    let advice = if by_program {
+        advice
+    } else {
+        advice
+            .and_say("; ")
+            .and(Advice::say(format!("or --ignore-precheck {} leaves those that are here as they are", Code::CrdNewer)))
+    };
+    obstacles.push(Obstacle::new(Code::CrdNewer.as_str(), reason, advice));
 }
 
 /// The manifests: those given, or those that the program would install.

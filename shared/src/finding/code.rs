@@ -34,6 +34,7 @@ codes! {
     ConfigOfNobody = "config-of-nobody",
     ConfigOfOneRevision = "config-of-one-revision",
     ControlPlaneNotReady = "control-plane-not-ready",
+    CrdNewer = "crd-newer",
     CrdOlder = "crd-older",
     CrdStoredVersion = "crd-stored-version",
     CrdVersionNotServed = "crd-version-not-served",

@@ -25,6 +25,7 @@ use crate::object::{Resource, StringMap, WebhookConfiguration};
 use crate::outcome::ending;
 use crate::owner::{Owner, owner_of};
 use crate::refusal::Refusal;
+use crate::terminal::words::nearest;
 use crate::uses::{Use, UseKind, Uses};
 use crate::version::Version;
 
@@ -1065,17 +1066,6 @@ fn no_such_revision(installation: &Installation, revision: &str) -> Refusal {
         );
     }
     Refusal::not_found(format!("there is no revision {revision}{}", nearest(revision, &revisions)), Command::mesh_tag("list"))
-}
-
-/// The name that was probably meant, and all that there are.
-fn nearest(typed: &str, names: &[&str]) -> String {
-    let similar = names.iter().map(|name| (strsim::jaro_winkler(typed, name), name)).filter(|(similarity, _)| *similarity > 0.8);
-    let best = similar.max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, name)| name);
-    match (best, names) {
-        (Some(best), _) => format!("; did you mean {best}?"),
-        (None, []) => String::new(),
-        (None, names) => format!("; there are {}", names.join(", ")),
-    }
 }
 
 #[cfg(test)]

@@ -52,6 +52,17 @@ fn two_units(large: i64, large_unit: &str, small: i64, small_unit: &str) -> Stri
     if small == 0 { format!("{large}{large_unit}") } else { format!("{large}{large_unit}{small}{small_unit}") }
 }
 
+/// The name that was probably meant, else all that there are: `; did you mean prod?`. Empty where there is none.
+pub fn nearest(typed: &str, names: &[&str]) -> String {
+    let similar = names.iter().map(|name| (strsim::jaro_winkler(typed, name), name)).filter(|(similarity, _)| *similarity > 0.8);
+    let best = similar.max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, name)| name);
+    match (best, names) {
+        (Some(best), _) => format!("; did you mean {best}?"),
+        (None, []) => String::new(),
+        (None, names) => format!("; there are {}", names.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

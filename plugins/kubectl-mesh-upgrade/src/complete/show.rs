@@ -7,6 +7,7 @@ use mesh::terminal::Terminal;
 use mesh::terminal::advisor::Advisor;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::uses::lines;
+use mesh::terminal::words::plural;
 use mesh::uses::{Use, UseKind, Uses};
 use serde_json::{Value, json};
 
@@ -39,12 +40,13 @@ pub fn check_uses(uses: &Uses, args: &CompleteArgs, advisor: &Advisor) -> Result
     details.extend(unknown);
     let reason = match (args.abandon, uses.proxies()) {
         (Some(number), count) if !proxies.is_empty() && !is_abandoned => {
-            format!("{number} proxies were to be abandoned, and {count} run revision {revision}")
+            let workloads = plural(proxies.len() as u64, "workload", "workloads");
+            let count = plural(u64::from(count), "proxy runs", "proxies run");
+            format!("--abandon {number} does not match: {count} revision {revision} ({workloads})")
         }
         _ if uses.found.is_empty() => format!("whether revision {revision} is used is not known"),
         _ => {
-            let kinds: Vec<String> = uses.by_kind().into_iter().map(|(kind, count)| format!("{count} × {kind}")).collect();
-            format!("revision {revision} is used: {}", kinds.join(", "))
+            format!("revision {revision} is used by {}", uses.summary())
         }
     };
     let advice = if others.is_empty() && uses.unknown.is_empty() {

@@ -16,7 +16,7 @@ use mesh::version::Version;
 use serde_json::{Map, Value};
 
 use super::contents::{Contents, Obstacle, described, label};
-use crate::definition::why_not_replace;
+use crate::definition::{leave_definitions_out, newer_than, why_not_replace};
 
 /// So many objects are read at once.
 const AT_ONCE: usize = 4;
@@ -103,6 +103,8 @@ pub struct Plan {
     pub left_out: Vec<(String, Advice)>,
     /// What is in the way.
     pub obstacles: Vec<Obstacle>,
+    /// Definitions that are here of a newer release, each with its version: they are left as they are.
+    pub newer_definitions: Vec<(String, Version)>,
 }
 
 /// Makes the plan. Nothing is written.
@@ -130,6 +132,14 @@ pub async fn plan(connection: &Connection, contents: &Contents, revision: &str) 
         }
         if before.is_some() && is_shared(object) {
             plan.left_out.push((subject.to_string(), "it is here already, and shared by all revisions".into()));
+            continue;
+        }
+        if let Some(here) = before.as_ref().filter(|_| turn == Turn::Definition)
+            && let Some(version) = newer_than(here, contents.version.as_ref())
+        {
+            plan.left_out
+                .push((subject.to_string(), Advice::say(format!("it is here already, of Istio {version}, which is newer"))));
+            plan.newer_definitions.push((subject.to_string(), version));
             continue;
         }
         let body = body(object, before.as_ref(), contents);
@@ -326,9 +336,7 @@ fn in_the_way(step: &Step, revision: &str, version: Option<&Version>) -> Option<
     }
     if step.turn == Turn::Definition {
         let why = why_not_replace(live, &step.body, version)?;
-        let advice = Advice::say("leave the CustomResourceDefinitions out: render the chart istiod alone with ")
-            .and_run(Command::helm("template").local());
-        return Some(Obstacle::new(subject, why, advice));
+        return Some(Obstacle::new(subject, why, leave_definitions_out()));
     }
     if is_own(live, revision) {
         return None;

@@ -5,7 +5,7 @@ use mesh::finding::{Code, Finding};
 use mesh::version::Version;
 use serde_json::Value;
 
-use crate::definition::version_of;
+use crate::definition::{leave_definitions_out, newer_than, version_of};
 use crate::precheck::facts::{Facts, List, error, info, subject, warning};
 
 /// A definition that istiod reads.
@@ -141,6 +141,25 @@ pub fn age(facts: &Facts) -> Vec<Finding> {
     vec![warning(Code::CrdOlder, "customresourcedefinitions", message, advice)]
 }
 
+/// Definitions are never taken back: fields and versions that a newer release knows would be lost from every object that is written
+/// afterwards. So a revision of an older release comes without them, and `start` refuses it with them.
+pub fn newer(facts: &Facts) -> Vec<Finding> {
+    let Some(istio) = &facts.target.version else { return Vec::new() };
+    let versions = here(facts).filter(|(definition, _)| definition.name.ends_with(".istio.io"));
+    let versions = versions.filter_map(|(_, object)| newer_than(object, Some(istio)));
+    let mut versions: Vec<Version> = versions.collect();
+    versions.sort();
+    let Some(newest) = versions.last() else { return Vec::new() };
+    let subject = "customresourcedefinitions";
+    let message = format!(
+        "{} of Istio are newer than {istio}, the newest of {newest}: they are shared, and never taken back",
+        versions.len()
+    );
+    // What runs beside them already has come to terms with them.
+    let make = if facts.target.is_installed { warning } else { error };
+    vec![make(Code::CrdNewer, subject, message, leave_definitions_out())]
+}
+
 /// Gateway API objects that istiod would take no notice of, since their definition is too old for it.
 pub fn ignored_gateway_api(facts: &Facts) -> Vec<Finding> {
     let Some(istio) = &facts.target.version else { return Vec::new() };
@@ -244,6 +263,27 @@ mod tests {
             old["metadata"]["labels"] = labels;
             assert_eq!(brief(&age(&with(old.clone()))), []);
         }
+    }
+
+    #[test]
+    fn definitions_of_a_newer_istio_forbid_a_start_and_are_told_once() {
+        let newer_definition = |name: &str| {
+            let mut object = definition(name, &[("v1", true, true)], &["v1"]);
+            object["metadata"]["labels"] = json!({"operator.istio.io/version": "1.31.0"});
+            object
+        };
+        let both = [NAME, "sidecars.networking.istio.io"].map(newer_definition).to_vec();
+        let mut facts = sample([(List::CustomResourceDefinitions, both)]);
+        facts.target.is_installed = false;
+        let found = newer(&facts);
+        assert_eq!(brief(&found), [("crd-newer", Error)]);
+        assert!(found[0].message.starts_with("2 of Istio are newer than 1.28.2, the newest of 1.31.0"), "{}", found[0].message);
+        let advice = mesh::terminal::advisor::Advisor::default().text(&found[0].advice);
+        assert!(advice.contains("--set components.base.enabled=false") && advice.contains("helm template"), "{advice}");
+        facts.target.is_installed = true;
+        assert_eq!(brief(&newer(&facts)), [("crd-newer", Warning)]);
+        facts.target.version = "1.31.2".parse().ok();
+        assert_eq!(brief(&newer(&facts)), []);
     }
 
     #[test]

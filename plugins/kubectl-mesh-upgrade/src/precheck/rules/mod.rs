@@ -31,6 +31,7 @@ pub fn all(facts: &Facts) -> Vec<Finding> {
         definitions::served,
         definitions::stored,
         definitions::age,
+        definitions::newer,
         definitions::ignored_gateway_api,
         definitions::operators,
         webhooks::health,

@@ -127,7 +127,12 @@ pub fn default_validator(facts: &Facts) -> Vec<Finding> {
         }
         None if facts.unread().all(|(list, _)| list != List::ValidatingWebhookConfigurations) => {
             let message = "there is none: configuration without a revision's label is not validated";
-            let advice = Advice::run(default_to(facts)).and_say(" makes it");
+            // It comes with the tag `default`, which has an effect of its own; and only a revision that is here can be pointed to.
+            let revision = facts.target.from.as_deref().filter(|_| !facts.target.is_installed);
+            let set =
+                revision.map_or_else(|| default_to(facts), |from| Command::mesh_tag("set default").flag("--revision", from));
+            let advice = Advice::run(set)
+                .and_say(" makes it; that tag also answers for every namespace with istio-injection=enabled: look at them first");
             let subject = format!("validatingwebhookconfigurations/{DEFAULT}");
             findings.push(warning(Code::ValidatorMissing, subject, message, advice));
         }

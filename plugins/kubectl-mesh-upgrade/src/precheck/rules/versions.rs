@@ -3,6 +3,7 @@
 use mesh::advice::{Advice, Command};
 use mesh::finding::{Code, Finding};
 use mesh::labels;
+use mesh::skew::{MINORS_AT_ONCE, TooFar, step};
 
 use crate::precheck::facts::{Facts, error, info, warning};
 use crate::revisions::Revision;
@@ -53,26 +54,29 @@ pub fn minors(facts: &Facts) -> Vec<Finding> {
         };
     };
     let subject = facts.target.description();
-    let at_once = from.control_plane.as_ref().map_or(2, |plane| i64::from(plane.platform.minors_at_once()));
-    match to.minors_ahead_of(version) {
-        None => vec![error(Code::SkewMajor, subject, format!("{to} is another major version than {version}"), "")],
-        Some(ahead) if ahead < 0 || (ahead == 0 && to < version) => {
-            let message = format!("{to} is older than {version}, which runs: this is no upgrade");
-            let advice = Command::mesh_upgrade("rollback").flag("--to", facts.target.revision_name());
-            vec![error(Code::Downgrade, subject, message, advice)]
+    let at_once = from.control_plane.as_ref().map_or(MINORS_AT_ONCE, |plane| plane.platform.minors_at_once());
+    let Err(TooFar { code, message }) = step(version, to, at_once) else {
+        if to.minors_ahead_of(version) != Some(2) {
+            return Vec::new();
         }
-        Some(ahead) if ahead > at_once => {
+        let message = format!("two minor versions above {version}: the proxies are two behind until they are restarted");
+        return vec![warning(Code::SkewTwo, subject, message, "restart soon after each namespace or tag has moved")];
+    };
+    let advice = match code {
+        // Only what is here can be gone back to.
+        Code::Downgrade if facts.target.is_installed => {
+            Command::mesh_upgrade("rollback").flag("--to", facts.target.revision_name()).into()
+        }
+        Code::Downgrade => {
+            Advice::run(Command::mesh_upgrade("targets")).and_say(" shows what may come next: an older version is none of it")
+        }
+        Code::SkewTooFar => {
             let (major, minor) = version.line();
-            let message = format!("{ahead} minor versions above {version}: at most {at_once} at once");
-            let advice = Command::mesh_upgrade("precheck").flag("--to", format!("{major}.{}", minor + at_once as u32));
-            vec![error(Code::SkewTooFar, subject, message, advice)]
+            Command::mesh_upgrade("precheck").flag("--to", format!("{major}.{}", minor + at_once)).into()
         }
-        Some(2) => {
-            let message = format!("two minor versions above {version}: the proxies are two behind until they are restarted");
-            vec![warning(Code::SkewTwo, subject, message, "restart soon after each namespace or tag has moved")]
-        }
-        _ => Vec::new(),
-    }
+        _ => Advice::none(),
+    };
+    vec![error(code, subject, message, advice)]
 }
 
 /// What an upgrade in place costs that a revision of its own does not.
