@@ -137,7 +137,7 @@ fn requests(cluster: &Cluster, namespaces: &[String]) -> Result<f64> {
     command.args(["restart", "-n", name, "--yes", "--server", interceptor.address()]).stdin(Stdio::null()).stdout(Stdio::piped());
     let output = command.env("KUBECONFIG", cluster.folder().join("none")).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let restarted = String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.ends_with(": restarted")).count();
+    let restarted = String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.contains(": restarted, ")).count();
     let of_one = |request: &&String| request.contains("/deployments/") || request.contains("/pods");
     let requests = interceptor.requests();
     let counted = requests.iter().filter(of_one).count();

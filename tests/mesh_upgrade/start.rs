@@ -176,5 +176,34 @@ fn what_would_disturb_the_mesh_is_refused_by_name_and_changes_nothing() -> Resul
         }
     }
     unchanged(&before, &Dump::of(&cluster)?)?;
+    what_precheck_forbids_is_refused(&cluster, &canary)
+}
+
+/// Definitions that are newer, and too many minor versions at once: a refusal by the finding's code, which alone goes on all the same.
+fn what_precheck_forbids_is_refused(cluster: &Cluster, canary: &str) -> Result<()> {
+    cluster.kubectl(["label", "customresourcedefinitions", "--all", "operator.istio.io/version=1.31.0", "--overwrite"])?;
+    let istiod = "discovery=docker.io/istio/pilot:1.24.0";
+    cluster.kubectl(["-n", "istio-system", "set", "image", "deployment/istiod-1-26-0", istiod])?;
+    let (session, file) = session_with(cluster, canary)?;
+    let start =
+        |flags: &[&str]| session.run(["mesh-upgrade", "start", "--revision", NEW, "-f", &file, "--dry-run"].iter().chain(flags));
+    let refused = start(&[])?;
+    assert_eq!(refused.code, Some(4), "{}", refused.transcript());
+    for told in [
+        "skew-too-far: revision 1-26-0 runs: 4 minor versions above 1.24.0: at most 2 at once",
+        "crd-newer: 14 CustomResourceDefinitions here are newer than these, the newest of Istio 1.31.0",
+        "istioctl manifest generate --set components.base.enabled=false",
+    ] {
+        assert_eq!(refused.stderr.matches(told).count(), 1, "{told:?} in {}", refused.transcript());
+    }
+    let half = start(&["--ignore-precheck", "crd-newer"])?;
+    assert!(half.code == Some(4) && !half.stderr.contains("crd-newer"), "{}", half.transcript());
+    let ignored = start(&["--ignore-precheck", "crd-newer,skew-too-far"])?;
+    assert_eq!(ignored.code, Some(0), "{}", ignored.transcript());
+    assert!(!ignored.stdout.contains("update    customresourcedefinitions"), "{}", ignored.transcript());
+    let mistyped = start(&["--ignore-precheck", "skew-to-far"])?;
+    assert!(mistyped.code == Some(2) && mistyped.stderr.contains("did you mean skew-too-far?"), "{}", mistyped.transcript());
+    let precheck = session.run(["mesh-upgrade", "precheck", "--to", NEW])?;
+    assert!(precheck.code == Some(4) && precheck.stderr.contains("(crd-newer)"), "{}", precheck.transcript());
     Ok(())
 }

@@ -139,6 +139,8 @@ pub fn needs(args: &StartArgs, typed: &Scope) -> Result<Needs, Stop> {
                 Program::Helm => release_namespace(&arguments, typed.namespace.as_deref().unwrap_or_default()),
             };
             let installing = program.install_needs(&namespace, intent);
+            // Whether it would take definitions back.
+            let installing = installing.require(None, [("apiextensions.k8s.io", "customresourcedefinitions")], &["get"]);
             match intent {
                 Intent::Read => installing.and(needs::rendered_needs(&namespace, &["get"])),
                 Intent::Write if args.accept_default_tag => installing.and(needs::proof_needs(&namespace)).and(note_needs()),
