@@ -18,7 +18,7 @@ use super::facts::{Facts, error};
 
 /// Everything that the rules find.
 pub fn all(facts: &Facts) -> Vec<Finding> {
-    let rules: [fn(&Facts) -> Vec<Finding>; 38] = [
+    let rules: [fn(&Facts) -> Vec<Finding>; 39] = [
         unread,
         versions::target,
         versions::minors,
