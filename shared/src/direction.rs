@@ -410,6 +410,7 @@ mod tests {
                     gateway: None,
                     proxies: vec![(Some(proxy), 2)],
                     pods: Vec::new(),
+                    wanted_pods: None,
                     doubt: None,
                 });
             }
