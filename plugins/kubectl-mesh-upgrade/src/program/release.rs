@@ -141,9 +141,10 @@ impl Release {
         } else {
             // An upgrade looks at the live object's annotation, a removal at that in the release (pkg/kube/client.go and
             // pkg/action/resource_policy.go of helm.sh/helm).
-            let keep = kept.iter().fold(Advice::say("first mark what others use, so that Helm keeps those objects: "), |keep, name| {
-                keep.and_run(Command::kubectl("annotate").object(name).words("helm.sh/resource-policy=keep")).and_say("; ")
-            });
+            let keep =
+                kept.iter().fold(Advice::say("first mark what others use, so that Helm keeps those objects: "), |keep, name| {
+                    keep.and_run(Command::kubectl("annotate").object(name).words("helm.sh/resource-policy=keep")).and_say("; ")
+                });
             keep.and_say(format!("then {advice}"))
         };
         Err(Refusal::new(reason, advice).with(others))
