@@ -115,6 +115,37 @@ fn a_workload_that_was_made_anew_is_not_touched() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_pod_whose_owner_is_gone_is_not_evicted_or_is_reported() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let on_delete = json!({"updateStrategy": {"type": "OnDelete"}});
+    let front = Interceptor::before(cluster, |_| Fate::Pass)?;
+    // The owner leaves its pods behind just before the eviction, or just after it.
+    for (name, code, told) in [
+        ("identity-before", 0, "left alone: statefulset.apps/db -n identity-before: it is not there any more"),
+        ("identity-after", 5, "pod db-0 was evicted, and then: it is not there any more"),
+    ] {
+        let namespace = stale(cluster, name, &[Workload::stateful_set("db").spec(on_delete.clone())])?;
+        let pods_before = pods(&namespace, "db")?;
+        let (is_evicting, is_done) = (AtomicBool::new(false), AtomicBool::new(false));
+        let interceptor = front.beside(move |call| {
+            let is_eviction = call.target.contains("/eviction");
+            let is_time = if code == 0 { is_eviction } else { is_evicting.load(Ordering::SeqCst) };
+            if is_time && !is_done.swap(true, Ordering::SeqCst) {
+                let orphaned = cluster.kubectl(["delete", "statefulset/db", "-n", name, "--cascade=orphan"]);
+                assert!(orphaned.is_ok(), "{orphaned:?}");
+            }
+            is_evicting.fetch_or(is_eviction, Ordering::SeqCst);
+            Fate::Pass
+        })?;
+        let output = plugin("mesh-upgrade")?.through(&interceptor)?.run(["mesh-upgrade", "restart", "-n", name, "--yes"])?;
+        ensure!(output.code == Some(code), "{}", output.transcript());
+        ensure!(output.stderr.contains(told), "{}", output.transcript());
+        ensure!(code != 0 || pods(&namespace, "db")? == pods_before, "nobody makes it anew: {}", output.transcript());
+    }
+    Ok(())
+}
+
 /// A policy of the API server that rewrites the proxy's image in pods of a namespace, as a mirror's webhook does.
 fn rewrite(cluster: &Cluster, namespace: &str, image: &str) -> Result<()> {
     let expression = format!(

@@ -194,11 +194,12 @@ pub async fn as_if_forced(connection: &Connection, subject: &Subject, object: &V
     write.send(connection, Persistence::DryRun, Repetition::Harmless).await
 }
 
-/// Evicts a pod as it was read: a newer one of its name is not meant. A lost answer is looked up: the eviction has happened when that
-/// pod is being deleted or is gone.
+/// Evicts a pod as it was read, and in no other state: one that has lost its owner since is nobody's, and would be gone for ever. A lost
+/// answer is looked up: the eviction has happened when that pod is being deleted or is gone.
 ///
 /// # Errors
-/// [`Cause::DisruptionBudget`] while a budget does not allow it, [`Cause::NotFound`] and [`Cause::Conflict`] when it is gone already.
+/// [`Cause::DisruptionBudget`] while a budget does not allow it, [`Cause::NotFound`] when it is gone already, and [`Cause::Conflict`] when
+/// it has changed, or is another one.
 pub async fn evict(connection: &Connection, pod: &Value) -> Result<(), Failure> {
     let metadata = &pod["metadata"];
     let (namespace, name) = (metadata["namespace"].as_str(), metadata["name"].as_str().unwrap_or_default());
@@ -206,7 +207,8 @@ pub async fn evict(connection: &Connection, pod: &Value) -> Result<(), Failure> 
     let body = json!({
         "apiVersion": "policy/v1", "kind": "Eviction",
         "metadata": {"name": name, "namespace": namespace},
-        "deleteOptions": {"preconditions": {"uid": metadata["uid"]}},
+        // Both are kept to (`EvictionREST`, k8s.io/kubernetes/pkg/registry/core/pod/storage/eviction.go).
+        "deleteOptions": Deletion::of(pod).options(Persistence::Stored),
     });
     let is_leaving = |found: Option<&Value>| {
         found.is_none_or(|found| found["metadata"]["uid"] != metadata["uid"] || !found["metadata"]["deletionTimestamp"].is_null())

@@ -296,7 +296,8 @@ impl<'a> Engine<'a> {
                 return Err(End::replaced());
             }
             if let Some(ending) = ending(&object) {
-                return fails(format!("it {ending}: nobody makes new pods for it"));
+                let why = format!("it {ending}: nobody makes new pods for it");
+                return Err(End::Outcome(Outcome::Skipped(why)));
             }
             if let Some(mark) = change.as_ref().and_then(|change| change.mark.as_deref())
                 && mark_of(&object) != Some(mark)
@@ -384,6 +385,16 @@ impl End {
     pub(super) fn replaced() -> End {
         let why = "it was deleted and made anew meanwhile: nobody has looked at the new one, so it is left alone";
         End::Outcome(Outcome::Failed(why.to_owned()))
+    }
+
+    /// A pod was evicted, and no new one has come for it: that is a failure, whatever has become of its workload.
+    pub(super) fn after_eviction_of(self, pod: &str) -> End {
+        match self {
+            End::Outcome(Outcome::Skipped(why) | Outcome::Failed(why)) => {
+                End::Outcome(Outcome::Failed(format!("pod {pod} was evicted, and then: {why}")))
+            }
+            other => other,
+        }
     }
 
     pub(super) fn gone() -> End {

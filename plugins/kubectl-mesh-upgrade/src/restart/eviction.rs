@@ -18,15 +18,27 @@ pub fn needs(namespace: Option<&str>) -> Needs {
     Needs::default().require(namespace, [("", "pods/eviction")], &["create"]).require(namespace, [Resource::Pods], &["get"])
 }
 
-/// Evicts a pod, waiting for its budget until `deadline`. A pod that is gone already is as good as evicted.
+/// What has become of an eviction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eviction {
+    /// The pod goes.
+    Done,
+    /// It is gone already: somebody else has deleted it.
+    Gone,
+    /// It has changed since it was read, and was left alone.
+    Changed,
+}
+
+/// Evicts a pod as it was read, waiting for its budget until `deadline`.
 ///
 /// # Errors
 /// Also when the budget has not allowed it in time.
-pub async fn evict(connection: &Connection, pod: &Value, deadline: tokio::time::Instant) -> Result<(), Failure> {
+pub async fn evict(connection: &Connection, pod: &Value, deadline: tokio::time::Instant) -> Result<Eviction, Failure> {
     loop {
         match apply::evict(connection, pod).await {
-            Ok(()) => return Ok(()),
-            Err(failure) if matches!(failure.cause, Cause::NotFound | Cause::Conflict(_)) => return Ok(()),
+            Ok(()) => return Ok(Eviction::Done),
+            Err(failure) if failure.cause == Cause::NotFound => return Ok(Eviction::Gone),
+            Err(failure) if matches!(failure.cause, Cause::Conflict(_)) => return Ok(Eviction::Changed),
             Err(failure)
                 if matches!(failure.cause, Cause::DisruptionBudget(_)) && tokio::time::Instant::now() + PAUSE < deadline =>
             {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::engine::{Change, End, Engine, Rollout};
 use super::event::Outcome;
-use super::eviction::evict;
+use super::eviction::{Eviction, evict};
 use super::looks::LOOK;
 use super::pods::{OwnPod, Standing};
 use super::rollout::RESTARTED_AT;
@@ -81,12 +81,23 @@ impl Engine<'_> {
             }
             let is_next = |pod: &&OwnPod| old.contains(pod.uid()) && pod.difference().is_some() && !evicted.contains(pod.uid());
             let Some(next) = pods.iter().find(is_next) else { return Ok(()) };
-            let uid = next.uid().to_owned();
-            evicted.insert(uid.clone());
-            evict(self.connection, &next.object, rollout.deadline).await?;
+            // Nobody would make a new one for a workload that is gone by now.
+            self.complete(rollout, Some(Change { at: Instant::now(), mark: None })).await?;
+            let change = Some(Change { at: Instant::now(), mark: None });
             // Read anew before each eviction: a pod that was taken out of the workload meanwhile is none of its.
-            let change = Change { at: Instant::now(), mark: None };
-            (_, pods) = self.gathered(rollout, Some(change), Some(&uid)).await?;
+            (_, pods) = match evict(self.connection, &next.object, rollout.deadline).await? {
+                Eviction::Changed if Instant::now() < rollout.deadline => self.gathered(rollout, change, None).await?,
+                Eviction::Changed => {
+                    let why = format!("pod {} changes all the time, so it was not evicted", next.name());
+                    return Err(End::Outcome(Outcome::Failed(why)));
+                }
+                done @ (Eviction::Done | Eviction::Gone) => {
+                    let uid = next.uid().to_owned();
+                    evicted.insert(uid.clone());
+                    let gathered = self.gathered(rollout, change, Some(&uid)).await;
+                    gathered.map_err(|end| if done == Eviction::Done { end.after_eviction_of(next.name()) } else { end })?
+                }
+            };
         }
     }
 
