@@ -13,7 +13,8 @@ pub mod own;
 mod references;
 #[cfg(test)]
 mod tests;
-mod workloads;
+mod variables;
+pub(crate) mod workloads;
 
 use std::collections::BTreeMap;
 

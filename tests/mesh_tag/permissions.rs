@@ -77,6 +77,7 @@ const USERS: &[(&str, &[&str])] = &[
     ("pods/proxy", &["get"]),
     ("replicasets", &["get", "list"]),
     ("replicationcontrollers", &["list"]),
+    ("podtemplates", &["list"]),
     ("validatingadmissionpolicies", &["list"]),
     ("validatingadmissionpolicybindings", &["list"]),
     ("apiservices", &["list"]),

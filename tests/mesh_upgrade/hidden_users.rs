@@ -67,6 +67,16 @@ fn calling(needed: Needed, restart: &str) -> Value {
     })
 }
 
+/// A Deployment without pods that no injector touches, with this in its container and these volumes.
+fn started(container: Value, volumes: Value) -> Value {
+    let mut container = container;
+    container["name"] = "client".into();
+    container["image"] = "client:1".into();
+    let template = json!({"metadata": {"labels": {"app": "user"}}, "spec": {"containers": [container], "volumes": volumes}});
+    let selector = json!({"matchLabels": {"app": "user"}});
+    object("apps/v1", "Deployment", json!({"spec": {"replicas": 0, "selector": selector, "template": template}}))
+}
+
 const USERS: &[User] = &[
     User {
         named: "deployment.apps/user -n plain",
@@ -87,6 +97,31 @@ const USERS: &[User] = &[
         },
     },
     User { named: "pod/user -n plain", object: |needed| object("v1", "Pod", json!({"spec": calling(needed, "Always")["spec"]})) },
+    User {
+        named: "deployment.apps/user -n plain",
+        object: |needed| {
+            // Composed as Kubernetes does it.
+            let (base, rest) = needed.service.split_at(7);
+            let env =
+                json!([{"name": "REST", "value": rest}, {"name": "D", "value": format!("{base}$(REST).istio-system.svc:15012")}]);
+            started(json!({"env": env}), json!([]))
+        },
+    },
+    User {
+        named: "deployment.apps/user -n plain",
+        object: |needed| {
+            let get = json!({"host": host(needed), "port": 15014, "path": "/ready"});
+            started(json!({"lifecycle": {"preStop": {"httpGet": get}}}), json!([]))
+        },
+    },
+    User {
+        named: "podtemplates/user -n plain",
+        object: |needed| {
+            let mut template = template(needed);
+            template["spec"]["restartPolicy"] = "Always".into();
+            object("v1", "PodTemplate", json!({"template": template}))
+        },
+    },
     User {
         named: "replicasets/user -n plain",
         object: |needed| {
@@ -328,6 +363,7 @@ fn every_hidden_user_keeps_a_revision_and_a_tag() -> Result<()> {
             cluster.delete(&object).with_context(|| format!("ending {object}"))?;
         }
     }
+    addresses_elsewhere_count(&cluster)?;
     // A proxy of the newer revision that is told to call the older one.
     let config = json!({"proxy.istio.io/config": "discoveryAddress: istiod-1-26-0.istio-system.svc:15012"});
     let moved = Workload::deployment("moved").pod_annotations(config);
@@ -341,6 +377,45 @@ fn every_hidden_user_keeps_a_revision_and_a_tag() -> Result<()> {
     for needed in [OF_TAG, REVISION] {
         let output = run(&cluster, needed, &[])?;
         ensure!(output.code == Some(0), "{}", output.transcript());
+    }
+    Ok(())
+}
+
+/// An IP address, and what stands in ConfigMaps that pods have variables and files from; a ConfigMap that nobody reads does not count.
+fn addresses_elsewhere_count(cluster: &Cluster) -> Result<()> {
+    for needed in [REVISION, OF_TAG] {
+        let service = cluster.api().get(&format!("/api/v1/namespaces/istio-system/services/{}", needed.service))?;
+        let ip = service["spec"]["clusterIP"].as_str().context("a Service has an address")?;
+        let bootstrap = format!(r#"{{"xds_servers": [{{"server_uri": "{}:15010"}}]}}"#, host(needed));
+        let data = json!({"data": {"XDS": format!("{}:15012", host(needed)), "bootstrap.json": bootstrap}});
+        let map = object("v1", "ConfigMap", data);
+        cluster.apply(&map)?;
+        let file = json!({"name": "GRPC_XDS_BOOTSTRAP", "value": "/etc/xds/bootstrap.json"});
+        let mounted = json!({"env": [file], "volumeMounts": [{"name": "xds", "mountPath": "/etc/xds"}]});
+        let key = json!({"configMapKeyRef": {"name": "user", "key": "XDS"}});
+        let by_map = "configmaps/user -n plain";
+        for (named, container, volume) in [
+            ("deployment.apps/user -n plain", json!({"env": [{"name": "D", "value": format!("{ip}:15012")}]}), Value::Null),
+            (by_map, json!({"envFrom": [{"configMapRef": {"name": "user"}}]}), Value::Null),
+            (by_map, json!({"env": [{"name": "D", "valueFrom": key}]}), Value::Null),
+            (by_map, mounted.clone(), json!({"configMap": {"name": "user"}})),
+            (by_map, mounted.clone(), json!({"projected": {"sources": [{"configMap": {"name": "user"}}]}})),
+            ("stands in a Secret", mounted, json!({"secret": {"secretName": "user"}})),
+        ] {
+            let mut volume = volume;
+            let volumes = if volume.is_null() {
+                json!([])
+            } else {
+                volume["name"] = "xds".into();
+                json!([volume])
+            };
+            let deployment = started(container, volumes);
+            cluster.apply(&deployment)?;
+            let output = run(cluster, needed, &[])?;
+            ensure!(output.code == Some(4) && output.stderr.contains(named), "{deployment}: {}", output.transcript());
+            ensure!(named != by_map || !output.stderr.contains("could not be read"), "{}", output.transcript());
+            cluster.delete(&deployment)?;
+        }
     }
     Ok(())
 }

@@ -92,6 +92,9 @@ pub enum Verb {
     /// Move a tag back to where it was before its last move
     Undo(UndoArgs),
     /// Remove a tag that nobody follows
+    ///
+    /// Whoever uses the tag is looked for, also by the address of its Service. Values in Secrets are not read: a pod that has the
+    /// address from there is not seen.
     #[command(visible_alias = "delete")]
     Remove(RemoveArgs),
     /// Print a tag's objects as YAML, for Git

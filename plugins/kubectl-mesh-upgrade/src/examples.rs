@@ -114,6 +114,8 @@ Examples:
   # Remove it, once nothing uses it
   {name} complete --remove 1-26-0
 
+Values in Secrets are not looked at: a pod that has the address of the revision's Service from a Secret is not seen.
+
 Exit codes:
   0  it is removed                      5  partly done; the same command continues
   4  refused: something uses it, or nobody can say that nothing does";

@@ -12,6 +12,7 @@ use super::failure::Failure;
 use super::list::{Found, GroupVersionResource, List};
 use super::raw::read_object;
 use crate::change::Subject;
+use crate::installation::{name, namespace};
 use crate::labels;
 use crate::needs::{EVERY_RESOURCE, Needs};
 use crate::object::Resource;
@@ -30,7 +31,8 @@ const MESH_GROUPS: [&str; 7] = [
 
 /// Kinds of Kubernetes and of OpenShift whose objects may name a Service or make pods. Those that an API server does not serve have
 /// none.
-const KINDS: [(&str, &str, &str); 13] = [
+const KINDS: [(&str, &str, &str); 14] = [
+    ("", "v1", "podtemplates"),
     ("", "v1", "replicationcontrollers"),
     ("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations"),
     ("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies"),
@@ -139,7 +141,12 @@ pub fn needs(control_plane: &str) -> Needs {
     let kinds = KINDS.iter().map(|(group, _, plural)| (*group, *plural));
     mesh_kinds_needs()
         .require(None, kinds, &["list"])
-        .require(None, [("", "services"), ("discovery.k8s.io", "endpointslices"), ("apps", "replicasets")], &["list"])
+        // Pods may have addresses from ConfigMaps.
+        .require(
+            None,
+            [("", "configmaps"), ("", "services"), ("discovery.k8s.io", "endpointslices"), ("apps", "replicasets")],
+            &["list"],
+        )
         .prefer(None, [("apps", "replicasets")], &["get"])
         .and(needs_in(control_plane))
 }
@@ -187,7 +194,7 @@ async fn read_one(connection: &Connection, list: List, content: Content, relevan
 fn is_kept_whole(plural: &str) -> bool {
     matches!(plural, "workloadgroups" | "workloadentries" | "cronjobs" | "jobs" | "secrets" | "pods")
         // Gateways follow the tag that their namespace names, and say nothing of it themselves.
-        || matches!(plural, "replicationcontrollers" | "deploymentconfigs" | "gateways")
+        || matches!(plural, "replicationcontrollers" | "podtemplates" | "deploymentconfigs" | "gateways")
 }
 
 /// Reads ReplicaSets that nobody controls: all others are the history of a Deployment, or its pods are seen.
@@ -207,6 +214,29 @@ pub(super) async fn bare_replica_sets(connection: &Connection, bare: BTreeSet<(S
     let parts: Vec<Inventory> = stream::iter(reads).buffered(AT_ONCE).try_collect().await?;
     let mut inventory = Inventory::default();
     parts.into_iter().for_each(|part| inventory.add(part));
+    Ok(inventory)
+}
+
+/// Reads the ConfigMaps of these namespaces and names that may matter, and no others. Those of control planes were read before.
+///
+/// # Errors
+/// As [`read_inventory`].
+pub(super) async fn config_maps(
+    connection: &Connection,
+    wanted: BTreeSet<(String, String)>,
+    places: &Places,
+) -> Result<Inventory, Failure> {
+    let elsewhere = wanted.iter().map(|(namespace, _)| namespace).filter(|namespace| !places.control_planes.contains(*namespace));
+    let namespaces: BTreeSet<&String> = elsewhere.collect();
+    let lists = namespaces.into_iter().map(|namespace| List::of(Resource::ConfigMaps).in_namespace(namespace));
+    let reads = lists.map(|list| read_one(connection, list, Content::Whole, &places.relevance));
+    let parts: Vec<Inventory> = stream::iter(reads).buffered(AT_ONCE).try_collect().await?;
+    let mut inventory = Inventory::default();
+    for mut part in parts {
+        let place = |listed: &Listed| (namespace(&listed.object).to_owned(), name(&listed.object).to_owned());
+        part.objects.retain(|listed| wanted.contains(&place(listed)));
+        inventory.add(part);
+    }
     Ok(inventory)
 }
 

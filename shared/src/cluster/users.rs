@@ -9,7 +9,7 @@ use super::connection::Connection;
 use super::connections::{self, connections};
 use super::failure::Failure;
 use super::installation::Whole;
-use super::inventory::{self, Places, bare_replica_sets, read_inventory};
+use super::inventory::{self, Places, bare_replica_sets, config_maps, read_inventory};
 use super::list::{Begin, List, Observer};
 use super::read::{self, Reading};
 use super::scope::Scope;
@@ -22,6 +22,7 @@ use crate::snapshot::{Detail, Origin, Snapshot, SnapshotBuilder};
 use crate::uses::callers::{Callers, CallersBuilder};
 use crate::uses::clients::{Attendance, attendance, istiods};
 use crate::uses::inventory::{Inventory, Relevance};
+use crate::uses::workloads::config_maps_of;
 use crate::uses::{Departing, Departure, Evidence, Uses, addresses_of, uses};
 
 /// Everything that may use a revision or a tag, and who does.
@@ -112,6 +113,9 @@ impl Users {
         let snapshot = mesh.builder.replace(SnapshotBuilder::new(Origin::Cluster, Detail::Workloads)).build();
         let census = seen.census.take().map_or_else(Census::default, CensusBuilder::build);
         let callers = seen.callers.take().build();
+        let departure = Departure { what: leaving.what, name: leaving.name, namespace: &namespace };
+        let wanted = callers.config_maps.iter().cloned().chain(config_maps_of(&inventory)).collect();
+        inventory.add(config_maps(connection, wanted, &places(&installation, &departure)).await?);
         let (what, name) = (leaving.what, leaving.name.to_owned());
         let mut users =
             Users { installation, snapshot, census, inventory, namespace, callers, what, name, uses: Uses::default() };

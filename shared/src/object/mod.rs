@@ -24,7 +24,7 @@ pub use core::{
     ConfigMap, Endpoint, EndpointConditions, EndpointSlice, Gateway, Namespace, ProxyConfig, ProxyConfigSpec, ProxyImage,
     Service, ServiceSpec, WorkloadSelector,
 };
-pub use environment::{Encoded, Environment, Environments, Variable};
+pub use environment::{Encoded, Environment, Environments, Variable, VolumeMount};
 pub use labels::{Interner, Labels, Lookup};
 pub use metadata::{Metadata, OwnerReference, StringMap, Time};
 pub use pod::{Container, Pod, PodSpec, PodStatus, PodTemplateSpec};

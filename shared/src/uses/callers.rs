@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::variables::{Text, Variables};
 use crate::census::workload_of;
 use crate::image::Image;
 use crate::labels;
-use crate::object::{Encoded, Environment, Environments, Interner, Metadata, Object, Pod, Resource};
+use crate::object::{Encoded, Environment, Environments, Interner, Metadata, Object, Pod, Resource, Variable, VolumeMount};
 use crate::proxy::{Proxy, is_alive, running_revision};
 use crate::workload::WorkloadId;
 
@@ -80,7 +81,9 @@ pub struct Callers {
     pub terminating: Vec<Terminating>,
     /// Pods that have a proxy, as istiod calls them: `NAME.NAMESPACE`.
     pub proxies: HashSet<String>,
-    /// Whose environment could not be understood: a line each.
+    /// ConfigMaps from which pods, and those of templates, have variables or files: namespace and name.
+    pub config_maps: BTreeSet<(String, String)>,
+    /// Whose environment could not be understood, or comes from where nobody looks: a line each.
     pub unread: Vec<String>,
 }
 
@@ -94,7 +97,10 @@ pub struct CallersBuilder {
     templates: BTreeSet<TemplateCallers>,
     terminating: Vec<Terminating>,
     proxies: HashSet<String>,
-    unread: Vec<(Resource, String)>,
+    /// Each with the kind of object that reads it.
+    config_maps: BTreeSet<(String, String, String)>,
+    /// Each with the kind of object that it is about.
+    unread: BTreeSet<(String, String)>,
 }
 
 /// What is equal in a group of pods.
@@ -121,7 +127,8 @@ impl CallersBuilder {
             Err(why) => {
                 let (name, namespace) = (&metadata.name, &metadata.namespace);
                 let why = format!("{resource}/{name} -n {namespace}: whom it calls cannot be understood: {why}");
-                return self.unread.push((resource, why));
+                self.unread.insert((resource.kind().to_owned(), why));
+                return;
             }
         };
         let template = match object {
@@ -147,6 +154,7 @@ impl CallersBuilder {
         if metadata.is_some_and(is_istiod) {
             return;
         }
+        self.note_sources(&workload.kind, &workload, environments);
         let addresses = self.addresses(metadata, environments);
         if !addresses.is_empty() {
             self.templates.insert(TemplateCallers { workload, addresses });
@@ -155,7 +163,8 @@ impl CallersBuilder {
 
     /// Forgets what came of a list that begins again.
     pub fn forget(&mut self, resource: Resource) {
-        self.unread.retain(|(of, _)| *of != resource);
+        self.unread.retain(|(kind, _)| kind != resource.kind());
+        self.config_maps.retain(|(kind, ..)| kind != resource.kind());
         if resource == Resource::Pods {
             self.pods.clear();
             self.terminating.clear();
@@ -180,11 +189,13 @@ impl CallersBuilder {
             key(one).cmp(&key(other))
         });
         let unread = self.unread.into_iter().map(|(_, why)| why);
+        let config_maps = self.config_maps.into_iter().map(|(_, namespace, name)| (namespace, name));
         Callers {
             pods,
             templates: self.templates.into_iter().collect(),
             terminating: self.terminating,
             proxies: self.proxies,
+            config_maps: config_maps.collect(),
             unread: unread.collect(),
         }
     }
@@ -205,12 +216,15 @@ impl CallersBuilder {
         if role == Role::Proxied {
             self.proxies.insert(format!("{}.{}", metadata.name, metadata.namespace));
         }
+        let workload = workload_of(metadata, &mut self.interner);
+        if role != Role::Istiod {
+            self.note_sources(Resource::Pods.kind(), &workload, environments);
+        }
         let addresses = self.addresses(Some(metadata), environments);
         if addresses.is_empty() && role != Role::OtherGateway {
             return;
         }
         let revision = running_revision(metadata).map(|revision| self.interner.text(&revision));
-        let workload = workload_of(metadata, &mut self.interner);
         *self.pods.entry(PodKey { workload, revision, role, addresses }).or_default() += 1;
     }
 
@@ -226,6 +240,28 @@ impl CallersBuilder {
         });
     }
 
+    /// Notes where else containers have their variables and files from: ConfigMaps, but for those that hold nothing but certificates,
+    /// and what nobody looks at. `kind` is that of the object that says so.
+    fn note_sources(&mut self, kind: &str, workload: &WorkloadId, environments: &Environments) {
+        for name in environments.config_maps().filter(|name| !CERTIFICATES.contains(name)) {
+            self.config_maps.insert((kind.to_owned(), workload.namespace.to_string(), name.to_owned()));
+        }
+        let mut doubts: BTreeSet<String> = BTreeSet::new();
+        let is_doubtful = |text: &Text| text.is_incomplete && may_name_istiod(&text.text);
+        for container in environments.iter() {
+            let variables = Variables::of(container);
+            for (name, _) in variables.iter().filter(|(_, text)| is_doubtful(text)) {
+                doubts.insert(format!("its variable {name} is composed of values that are not known here"));
+            }
+            if words(container).any(|word| is_doubtful(&variables.expanded(word))) {
+                doubts.insert("an argument of it is composed of values that are not known here".to_owned());
+            }
+            doubts.extend(secret_bootstrap(container, environments));
+        }
+        let subject = format!("{} -n {}", workload.qualified_name(), workload.namespace);
+        self.unread.extend(doubts.into_iter().map(|why| (kind.to_owned(), format!("{subject}: {why}"))));
+    }
+
     /// What a pod calls, sorted, each once.
     fn addresses(&mut self, metadata: Option<&Metadata>, environments: &Environments) -> Vec<Arc<str>> {
         let mut addresses: BTreeSet<Arc<str>> = BTreeSet::new();
@@ -233,12 +269,14 @@ impl CallersBuilder {
             addresses.extend(self.parts_of(config));
         }
         for container in environments.iter() {
-            for variable in container.env.iter().filter(|variable| may_be_address(&variable.name, &variable.value)) {
-                addresses.extend(self.parts_of(&variable.value));
+            let variables = Variables::of(container);
+            for (_, value) in variables.iter().filter(|(name, value)| may_be_address(name, &value.text)) {
+                addresses.extend(self.parts_of(&value.text));
             }
-            for argument in container.command.iter().chain(&container.args).filter(|argument| may_be_address("", argument)) {
-                addresses.insert(self.interner.text(argument));
-                addresses.extend(argument.split_once('=').map(|(_, value)| self.interner.text(value)));
+            let words = words(container).map(|word| variables.expanded(word).text);
+            for word in words.filter(|word| may_be_address("", word)) {
+                addresses.insert(self.interner.text(&word));
+                addresses.extend(word.split_once('=').map(|(_, value)| self.interner.text(value)));
             }
             if is_ztunnel_without_address(container) {
                 addresses.insert(self.interner.text(ZTUNNELS_DEFAULT));
@@ -277,11 +315,56 @@ fn is_istiod(metadata: &Metadata) -> bool {
     metadata.label(labels::APP) == Some("istiod")
 }
 
-/// Whether a variable or an argument may name an istiod: it says so itself, or its name does.
+/// The words that a container is started, asked and ended with.
+fn words(container: &Environment) -> impl Iterator<Item = &str> {
+    container.command.iter().chain(&container.args).map(String::as_str).chain(container.handled())
+}
+
+/// ConfigMaps of every namespace that hold certificates: Kubernetes' and Istio's.
+const CERTIFICATES: [&str; 2] = ["kube-root-ca.crt", "istio-ca-root-cert"];
+
+/// Whether a variable or an argument may be an address of an istiod: its name says so, or it is a host with a domain or an IP address,
+/// or names an istiod.
 fn may_be_address(name: &str, value: &str) -> bool {
     const NAMES: [&str; 6] = ["ADDR", "XDS", "DISCOVERY", "PROXY_CONFIG", "MESH_CONFIG", "PILOT"];
     let has_name = NAMES.iter().any(|part| name.contains(part)) || (name.is_empty() && value.contains("ddress"));
-    !value.is_empty() && (has_name || value.as_bytes().windows(6).any(|part| part.eq_ignore_ascii_case(b"istiod")))
+    let is_host = value.contains(['.', ':']) && !value.starts_with('/');
+    !value.is_empty() && (has_name || is_host || names_istiod(value))
+}
+
+/// Whether a text that is not known as a whole may be an address of an istiod.
+fn may_name_istiod(text: &str) -> bool {
+    names_istiod(text) || ["istio-system", ":15010", ":15012", ":15017"].iter().any(|part| text.contains(part))
+}
+
+fn names_istiod(text: &str) -> bool {
+    text.as_bytes().windows(6).any(|part| part.eq_ignore_ascii_case(b"istiod"))
+}
+
+/// Why it is not known whom a proxyless client of gRPC asks: its bootstrap stands in a Secret, and those are not read.
+fn secret_bootstrap(container: &Environment, environments: &Environments) -> Option<String> {
+    let is_secret = |variable: &&Variable| {
+        let source = variable.value_from.as_ref();
+        source.is_some_and(|source| source.secret_key_ref.is_some()) || is_from_secret(&variable.value, container, environments)
+    };
+    let bootstraps = container.env.iter().filter(|variable| variable.name.starts_with("GRPC_XDS_BOOTSTRAP"));
+    let name = &bootstraps.into_iter().find(is_secret)?.name;
+    Some(format!("its {name} stands in a Secret, and those are not read"))
+}
+
+/// Whether a file of a container comes from a Secret.
+fn is_from_secret(path: &str, container: &Environment, environments: &Environments) -> bool {
+    let holds = |mount: &&VolumeMount| {
+        path.strip_prefix(mount.mount_path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let Some(mount) = container.volume_mounts.iter().filter(holds).max_by_key(|mount| mount.mount_path.len()) else {
+        return false;
+    };
+    let volume = environments.volumes.iter().find(|volume| volume.name == mount.name);
+    volume.and_then(|volume| volume.source.as_ref()).is_some_and(|content| {
+        let mut parts = content.projected.iter().flat_map(|projected| &projected.sources);
+        content.secret.is_some() || parts.any(|part| part.secret.is_some())
+    })
 }
 
 fn is_ztunnel_without_address(container: &Environment) -> bool {
@@ -329,6 +412,49 @@ mod tests {
         ];
         assert_eq!(addresses, expected);
         assert!(found.proxies.contains("a.shop"));
+    }
+
+    #[test]
+    fn addresses_are_composed_and_asked_by_probes_and_come_from_config_maps() {
+        let metadata = json!({"name": "a", "namespace": "shop"});
+        let container = json!({
+            "name": "app", "image": "i",
+            "env": [{"name": "REV", "value": "1-26-0"}, {"name": "D", "value": "istiod-$(REV).istio-system.svc:15012"},
+                {"name": "IP", "value": "10.0.0.7:15012"}, {"name": "FILE", "value": "/etc/a.json"}],
+            "envFrom": [{"configMapRef": {"name": "one"}}],
+            "livenessProbe": {"httpGet": {"host": "istiod-p.istio-system", "port": 15014}},
+        });
+        let mut object = pod(metadata, container);
+        object["spec"]["volumes"] =
+            json!([{"name": "ca", "configMap": {"name": "istio-ca-root-cert"}}, {"name": "x", "configMap": {"name": "two"}}]);
+        let found = callers(&[(Resource::Pods, object)]);
+        let addresses: Vec<&str> = found.pods[0].addresses.iter().map(|address| &**address).collect();
+        assert_eq!(addresses, ["10.0.0.7:15012", "istiod-1-26-0.istio-system.svc:15012", "istiod-p.istio-system"]);
+        let maps: Vec<&str> = found.config_maps.iter().map(|(_, name)| name.as_str()).collect();
+        assert_eq!((maps, found.unread.len()), (vec!["one", "two"], 0));
+    }
+
+    #[test]
+    fn what_comes_from_where_nobody_looks_is_unknown() {
+        let unread = |container: Value| {
+            let mut object = pod(json!({"name": "a", "namespace": "shop"}), container);
+            object["spec"]["volumes"] =
+                json!([{"name": "xds", "secret": {"secretName": "bootstrap"}}, {"name": "tmp", "emptyDir": {}}]);
+            callers(&[(Resource::Pods, object)]).unread
+        };
+        let from = |name: &str| json!({"name": name, "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}});
+        let mounts = json!([{"name": "tmp", "mountPath": "/etc"}, {"name": "xds", "mountPath": "/etc/xds"}]);
+        for (env, expected) in [
+            (json!([from("REV"), {"name": "D", "value": "istiod-$(REV).istio-system.svc"}]), 1),
+            (json!([from("DB"), {"name": "D", "value": "$(DB).shop.svc:5432"}]), 0),
+            (json!([from("GRPC_XDS_BOOTSTRAP_CONFIG")]), 1),
+            (json!([{"name": "GRPC_XDS_BOOTSTRAP", "value": "/etc/xds/bootstrap.json"}]), 1),
+            (json!([{"name": "GRPC_XDS_BOOTSTRAP", "value": "/etc/other/bootstrap.json"}]), 0),
+            (json!([from("PASSWORD")]), 0),
+        ] {
+            let found = unread(json!({"name": "app", "image": "i", "env": env, "volumeMounts": mounts}));
+            assert_eq!(found.len(), expected, "{env}: {found:?}");
+        }
     }
 
     #[test]

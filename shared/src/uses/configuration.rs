@@ -48,7 +48,8 @@ impl Graph<'_> {
                 is_own_service(object, self.departure) || is_tags || self.addresses.has_service(namespace(object), name(object))
             }
             ("", "configmaps") => self.is_revision() && is_own_config_map(object, self.departure.name, self.departure.namespace),
-            ("", "secrets" | "pods" | "replicationcontrollers") | ("batch" | "apps" | "apps.openshift.io", _) => true,
+            ("", "secrets" | "pods" | "podtemplates" | "replicationcontrollers")
+            | ("batch" | "apps" | "apps.openshift.io", _) => true,
             _ => false,
         }
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::address::Addresses;
 use super::callers::{CallersBuilder, Role};
-use super::inventory::Listed;
+use super::inventory::{Inventory, Listed};
 use super::{Departing, Graph, Use, UseKind, Uses};
 use crate::advice::{Advice, Command};
 use crate::control_plane::revision_suffix;
@@ -143,7 +143,9 @@ impl Graph<'_> {
             name: name(&listed.object).into(),
         };
         callers.add_template(id, template.metadata.as_ref(), &environments);
-        let addresses = callers.build().templates.into_iter().flat_map(|template| template.addresses);
+        let callers = callers.build();
+        uses.unknown.extend(callers.unread);
+        let addresses = callers.templates.into_iter().flat_map(|template| template.addresses);
         if addresses.into_iter().any(|address| self.is_called(&address, in_namespace)) {
             uses.found.push(self.caller(subject, "its next pods call its Service".to_owned()));
         }
@@ -236,6 +238,19 @@ fn advice_for(verdict: &Verdict) -> Advice {
     }
 }
 
+/// The ConfigMaps that pods of these templates would read: namespace and name.
+pub(crate) fn config_maps_of(inventory: &Inventory) -> BTreeSet<(String, String)> {
+    let templates = inventory.objects.iter().filter_map(|listed| {
+        let template = listed.object.pointer(template_pointer(listed)?)?;
+        Some((namespace(&listed.object).to_owned(), Environments::of_template(template.clone()).ok()?))
+    });
+    let maps = templates.flat_map(|(namespace, environments)| {
+        let names: Vec<String> = environments.config_maps().map(str::to_owned).collect();
+        names.into_iter().map(move |name| (namespace.clone(), name))
+    });
+    maps.collect()
+}
+
 /// Where the template of pods stands in a kind that no snapshot has.
 fn template_pointer(listed: &Listed) -> Option<&'static str> {
     // With pods they are seen by those.
@@ -250,6 +265,7 @@ fn template_pointer(listed: &Listed) -> Option<&'static str> {
         ("batch", "jobs") => is_dormant(&listed.object).then_some("/spec/template"),
         ("apps", "replicasets") | ("", "replicationcontrollers") => (is_empty() && of_nobody()).then_some("/spec/template"),
         ("apps.openshift.io", "deploymentconfigs") => Some("/spec/template"),
+        ("", "podtemplates") => Some("/template"),
         _ => None,
     }
 }
