@@ -18,6 +18,11 @@ use crate::version::Version;
 /// Namespaces in which istiod never injects (`IgnoredNamespaces`, pkg/kube/inject/initializer.go).
 const IGNORED_NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "local-path-storage"];
 
+/// Whether istiod never injects into pods of this namespace, whatever its labels say.
+pub fn is_never_injected(namespace: &str) -> bool {
+    IGNORED_NAMESPACES.contains(&namespace)
+}
+
 /// What a new pod would get.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Injection {

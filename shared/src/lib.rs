@@ -41,6 +41,7 @@ pub mod needs;
 pub mod object;
 pub mod operator;
 pub mod outcome;
+pub mod outside;
 pub mod owner;
 pub mod platform;
 pub mod proof;

@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 pub use builder::{Detail, Origin, SnapshotBuilder};
 
+use crate::advice::Command;
 use crate::control_plane::{ControlPlane, Readiness};
 use crate::finding::{Code, Finding};
 use crate::injector::Injector;
 use crate::labels;
 use crate::object::{Labels, Lookup, ProxyConfig, Resource};
+use crate::refusal::Refusal;
 use crate::workload::{Restart, Workload};
 
 /// A cluster at one moment, as far as it could be read.
@@ -96,6 +98,34 @@ impl Snapshot {
         self.unread
             .iter()
             .find(|unread| unread.resource == resource && unread.namespace.as_deref().is_none_or(|unread| unread == namespace))
+    }
+
+    /// What was named and is not there is an error, as in kubectl. What could not be read may be there.
+    ///
+    /// # Errors
+    /// When the namespace does not exist, or when there are control planes and none is where they were said to be.
+    pub fn check_places(&self, namespace: Option<&str>, istio_namespace: Option<&str>) -> Result<(), Refusal> {
+        let is_missing = |name: &&str| {
+            !self.namespaces.contains_key(*name)
+                && self.unread(Resource::Namespaces, name).is_none()
+                && !self.workloads.iter().any(|workload| *workload.id.namespace == **name)
+        };
+        if let Some(name) = namespace.filter(is_missing) {
+            let reason = format!("namespaces {name:?} not found");
+            return Err(Refusal::not_found(reason, Command::kubectl("get namespaces")));
+        }
+        let planes = self.control_plane_namespaces();
+        let may_be_hidden = self.may_hide_control_planes
+            || self.unread(Resource::MutatingWebhookConfigurations, "").is_some()
+            || istio_namespace.is_some_and(|name| self.unread(Resource::Services, name).is_some());
+        match istio_namespace.filter(|name| !planes.is_empty() && !planes.contains(*name) && !may_be_hidden) {
+            Some(name) => {
+                let places = Vec::from_iter(planes).join(", ");
+                let reason = format!("no control plane is in namespace {name:?} (-i); control planes are in {places}");
+                Err(Refusal::not_found(reason, "leave out -i, or name one of these namespaces"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// What to tell of the lists that are not there: what depends on them is not known.

@@ -110,6 +110,11 @@ enum Expected {
 }
 
 impl Verdict {
+    /// Whether nobody knows what it runs or would get because something that decides could not be read.
+    pub fn is_undecided(&self) -> bool {
+        self.state == State::Unknown && self.reasons.contains(&Reason::Forbidden)
+    }
+
     /// How many of its pods have a proxy.
     pub fn proxy_count(&self) -> u32 {
         self.running.iter().filter(|running| running.proxy.is_some()).map(|running| running.count).sum()

@@ -78,3 +78,16 @@ fn a_label_that_a_git_controller_applies_is_its_own() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn namespaces_of_the_system_and_of_control_planes_are_refused() -> Result<()> {
+    let session = plugin("mesh-tag")?.on(Cluster::shared()?);
+    for namespace in ["kube-system", "istio-system"] {
+        for flags in [&["--dry-run"][..], &["--overwrite"]] {
+            let output = session.run(["mesh-tag", "attach", "1-28-2", namespace].iter().chain(flags))?;
+            assert_eq!(output.code, Some(4), "{}", output.transcript());
+            assert!(output.stderr.contains(&format!("namespaces/{namespace} is ")), "{}", output.transcript());
+        }
+    }
+    Ok(())
+}

@@ -230,3 +230,20 @@ fn of_two_namespaces_none_is_labelled_without_the_right_to_label_both() -> Resul
     ensure!(allowed.code == Some(0), "a Role in the namespace is enough: {}", allowed.transcript());
     Ok(())
 }
+
+#[test]
+fn what_may_not_be_listed_is_unknown_and_never_missing() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let admin = plugin("mesh-tag")?.on(cluster);
+    admin.run(["mesh-tag", "set", "partly-seen", "--revision", NEW, "--yes"])?;
+    cluster.namespace("partly-seen-shop", Follows::Revision("partly-seen"))?;
+    let all = explained(&admin, &["mesh-tag", "list"])?;
+    let fewer: Vec<Permission> =
+        all.into_iter().filter(|(_, _, resource, _)| resource != "mutatingwebhookconfigurations").collect();
+    let session = session_with("mesh-tag", cluster, "partly-sees", &fewer)?;
+    let output = session.run(["mesh-tag", "list", "-o", "wide"])?;
+    ensure!(output.stderr.starts_with("Incomplete: mutatingwebhookconfigurations"), "{}", output.transcript());
+    ensure!(output.stdout.contains("<unknown>") && !output.stdout.contains("no-webhook"), "{}", output.transcript());
+    ensure!(!output.stderr.contains("No tags here"), "{}", output.transcript());
+    Ok(())
+}

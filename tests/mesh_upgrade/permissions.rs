@@ -109,7 +109,8 @@ fn who_has_the_printed_rules_is_refused_by_no_step() -> Result<()> {
     let fewer: Vec<Permission> = printed.iter().filter(|(_, _, resource, _)| resource != "networkpolicies").cloned().collect();
     let fewer: Vec<Permission> = fewer.into_iter().filter(|(_, _, resource, _)| resource != "pods/eviction").collect();
     let account = session_with("mesh-upgrade", &cluster, "lesser", &fewer)?;
-    let report = account.run(["mesh-upgrade", "precheck", "--to", "1.29.1", "--from", "1-28-2", "-o", "json"])?.json()?;
+    let report =
+        account.run(["mesh-upgrade", "precheck", "--to", "1.29.1", "--from", "1-28-2", "--for", "all", "-o", "json"])?.json()?;
     let items = report["items"].as_array().cloned().context("items")?;
     let missing: Vec<(&str, &str)> = items
         .iter()
@@ -166,5 +167,39 @@ fn a_restart_that_may_not_write_says_so_and_changes_nothing() -> Result<()> {
         let restarted = &web["spec"]["template"]["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"];
         ensure!(restarted.is_null(), "without {verb} {resource}: {}", output.transcript());
     }
+    Ok(())
+}
+
+#[test]
+fn who_may_only_view_is_never_told_that_there_is_nothing_to_do() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    stale(cluster, "viewed")?;
+    let session = session_with("mesh-upgrade", cluster, "viewer", &[])?;
+    cluster.apply(&json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "viewer-views"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:aggregate-to-view"},
+        "subjects": [{"kind": "ServiceAccount", "name": "viewer", "namespace": "default"}],
+    }))?;
+    let restart = session.run(["mesh-upgrade", "restart", "-n", "viewed", "--yes"])?;
+    ensure!(restart.code == Some(4), "{}", restart.transcript());
+    for told in
+        ["2 workloads are undecided", "mutatingwebhookconfigurations", "nothing was restarted", "deployment.apps/web -n viewed"]
+    {
+        ensure!(restart.stderr.contains(told), "no {told:?} in {}", restart.transcript());
+    }
+    let plan = session.run(["mesh-upgrade", "plan", "-n", "viewed"])?;
+    ensure!(plan.code == Some(4) && plan.stdout.contains("undecided:"), "{}", plan.transcript());
+    // Who may do everything does not take the empty plan for a finished one.
+    let admin = plugin("mesh-upgrade")?.on(cluster).stdin(plan.stdout.clone());
+    let planned = admin.run(["mesh-upgrade", "restart", "--plan", "-", "--yes"])?;
+    ensure!(planned.code == Some(4) && planned.stderr.contains("the plan is incomplete"), "{}", planned.transcript());
+    let complete = session.run(["mesh-upgrade", "complete", "--remove", "1-26-0", "--yes"])?;
+    ensure!(complete.code == Some(4), "{}", complete.transcript());
+    let precheck = session.run(["mesh-upgrade", "precheck", "--to", "1-28-2", "-o", "json"])?.json()?;
+    let items = precheck["items"].as_array().cloned().context("items")?;
+    let unread = items
+        .iter()
+        .filter(|item| item["severity"] == "error" && ["unread", "forbidden"].iter().any(|code| item["code"] == *code));
+    ensure!(unread.count() == 1, "{precheck:#}");
     Ok(())
 }

@@ -240,10 +240,24 @@ fn who_may_not_take_the_later_steps_is_told_before_the_first() -> Result<()> {
     let path = session.home().join("reader");
     reader.write(&path)?;
     let session = session.kubeconfig(&path);
+    // Perhaps somebody else takes them: who only looks is not refused, and has one warning for all.
     let (code, report) = precheck(&session, "1-28-2")?;
-    assert_eq!(code, Some(4), "{report:#}");
-    assert_eq!(found(&report, "permission", "deployments.apps").len(), 2, "{report:#}");
+    assert_eq!((code, blocking(&report)), (Some(0), Vec::new()), "{report:#}");
+    assert_eq!(found(&report, "permission", "later steps"), ["warning"], "{report:#}");
+    let permissions =
+        |report: &Value| report["items"].as_array().into_iter().flatten().filter(|item| item["code"] == "permission").count();
+    assert_eq!(permissions(&report), 1, "{report:#}");
+    let warned = session.run(["mesh-upgrade", "precheck", "--to", "1-28-2"])?;
+    assert!(warned.stdout.contains("you may not: complete ("), "{}", warned.transcript());
+    // Who takes them is refused.
+    let own = session.run(["mesh-upgrade", "precheck", "--to", "1-28-2", "--for", "restart", "-o", "json"])?;
+    let report = own.json()?;
+    assert_eq!(own.code, Some(4), "{report:#}");
+    assert_eq!(found(&report, "permission", "deployments.apps"), ["error"], "{report:#}");
     assert!(blocking(&report).iter().all(|code| *code == "permission"), "{report:#}");
+    let every = session.run(["mesh-upgrade", "precheck", "--to", "1-28-2", "--for", "all", "-o", "json"])?.json()?;
+    assert_eq!(found(&every, "permission", "deployments.apps").len(), 2, "{every:#}");
+    assert!(found(&every, "permission", "later steps").is_empty(), "{every:#}");
 
     // With a list denied that a rule needs, what it would say is unknown, and that blocks too.
     // Its rule is for every kind of the group: here it is for all others.

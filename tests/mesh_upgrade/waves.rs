@@ -48,3 +48,36 @@ fn shares_are_counted_gateways_come_last_and_a_gate_is_looked_at_before_anything
     ensure!(std::fs::read_to_string(session.home().join("gates"))? == "1\n2\n", "{}", done.transcript());
     Ok(())
 }
+
+#[test]
+fn what_is_named_and_is_not_there_is_an_error_that_says_where_it_was_looked_for() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let shop = cluster.namespace("named-shop", Follows::Revision("1-26-0"))?;
+    shop.run(&Workload::deployment("web"))?;
+    shop.run(&Workload::deployment("optout").pod_labels(serde_json::json!({"sidecar.istio.io/inject": "false"})))?;
+    cluster.namespace("named-shop", Follows::Revision("1-28-2"))?;
+    let session = support::plugins(&["mesh-upgrade", "mesh-proxyver"])?.on(cluster);
+    let check = |line: &str, code: i32, told: &str| -> Result<()> {
+        let output = session.run(line.split(' '))?;
+        let all = format!("{}{}", output.stdout, output.stderr);
+        ensure!(output.code == Some(code) && all.contains(told), "no {told:?} in {}", output.transcript());
+        Ok(())
+    };
+    check("mesh-upgrade restart -n shoop --yes", 1, "namespaces \"shoop\" not found")?;
+    check("mesh-upgrade plan -n shoop", 1, "namespaces \"shoop\" not found")?;
+    check("mesh-proxyver -n shoop --stale --exit-code", 1, "namespaces \"shoop\" not found")?;
+    check("mesh-upgrade restart -n named-shop -i istio-sytem --yes", 1, "control planes are in istio-system")?;
+    check("mesh-upgrade restart -n named-shop -l app=nothing --yes", 1, "no workload of the mesh in namespace named-shop")?;
+    check("mesh-upgrade restart -A -n named-shop --yes", 2, "namespace")?;
+    check("mesh-upgrade restart deploymnt/web -n named-shop --yes", 1, "the server doesn't have a resource type \"deploymnt\"")?;
+    check("mesh-upgrade restart deploy/nope -n named-shop --yes", 1, "deployment/nope -n named-shop not found")?;
+    let outside = "not in the mesh: its pod label sidecar.istio.io/inject=false";
+    check("mesh-upgrade restart deploy optout -n named-shop --yes", 1, outside)?;
+    check("mesh-proxyver deploy/optout -n named-shop", 0, outside)?;
+    check("mesh-proxyver web -n named-shop", 1, "the server doesn't have a resource type \"web\"")?;
+    let pods = shop.pods()?;
+    let web = pods.iter().filter_map(|pod| pod["metadata"]["name"].as_str()).find(|name| name.starts_with("web-"));
+    check(&format!("mesh-proxyver {} -n named-shop", web.unwrap_or_default()), 0, web.unwrap_or("a pod"))?;
+    check("mesh-upgrade restart deploy web -n named-shop --dry-run", 0, "deployment.apps/web -n named-shop")?;
+    check("mesh-upgrade restart deployment -n named-shop --dry-run", 0, "deployment.apps/web -n named-shop")
+}

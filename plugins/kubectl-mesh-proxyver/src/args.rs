@@ -212,7 +212,14 @@ impl Args {
         Ok(Request {
             scope: Scope { namespace, selector: self.selector.clone(), istio_namespace: self.common.istio_namespace.clone() },
             is_everywhere,
-            selection: Selection { namespace: None, subjects, states, revision: self.revision.clone(), selector },
+            selection: Selection {
+                // A file holds every namespace; of a cluster only this one is read.
+                namespace: self.namespace.clone().filter(|_| !self.filename.is_empty() && !is_everywhere),
+                subjects,
+                states,
+                revision: self.revision.clone(),
+                selector,
+            },
             by,
             probe: self.probe,
             output: self.output,

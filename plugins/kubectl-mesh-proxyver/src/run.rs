@@ -124,13 +124,14 @@ fn show(session: &mut Session, args: &Args, request: &Request, sights: &[Sight])
     print(session, args, &report, request, &advisor)?;
     session.terminal.flush()?;
     let invocation = invocation(args, request);
-    say_when_empty(session, args, &report, request)?;
+    say_when_empty(session, args, &report, request, sights)?;
     render::summary(&report, request, &invocation, args.common.v, &mut session.terminal)?;
     Ok(if args.exit_code && report.has_found(request) { Exit::Found } else { Exit::Done })
 }
 
 /// What was named and is nowhere is an error, as in kubectl.
 fn check_names(request: &Request, sights: &[Sight]) -> Result<(), Stop> {
+    check_places(request, sights)?;
     let missing = |sight: &Sight| request.selection.unknown_revision(&sight.snapshot);
     if !sights.is_empty()
         && let Some(messages) = sights.iter().map(missing).collect::<Option<Vec<_>>>()
@@ -138,10 +139,25 @@ fn check_names(request: &Request, sights: &[Sight]) -> Result<(), Stop> {
     {
         return Err(Stop::Message(message));
     }
+    let unknown_types = sights.iter().map(|sight| request.selection.unknown_type(&sight.snapshot));
+    if let Some(message) = unknown_types.collect::<Option<Vec<_>>>().and_then(|messages| messages.into_iter().next()) {
+        return Err(Stop::Message(message));
+    }
     let not_found: Vec<Vec<String>> = sights.iter().map(|sight| request.selection.not_found(&sight.snapshot)).collect();
     let nowhere = not_found.first().map(|first| first.iter().find(|name| not_found.iter().all(|names| names.contains(name))));
     match nowhere.flatten() {
         Some(message) => Err(Stop::Message(message.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Of several clusters one is enough that has what was named.
+fn check_places(request: &Request, sights: &[Sight]) -> Result<(), Stop> {
+    let namespace = request.scope.namespace.as_deref();
+    let istio_namespace = request.scope.istio_namespace.as_deref();
+    let check = |sight: &Sight| sight.snapshot.check_places(namespace, istio_namespace).err();
+    match sights.iter().map(check).collect::<Option<Vec<_>>>().and_then(|refusals| refusals.into_iter().next()) {
+        Some(refusal) => Err(refusal.into()),
         None => Ok(()),
     }
 }
@@ -208,7 +224,8 @@ fn say_how_to_connect(session: &mut Session, output: Output) -> Result<(), Stop>
 }
 
 /// An empty answer says what it means, and where else there may be something.
-fn say_when_empty(session: &mut Session, args: &Args, report: &Report, request: &Request) -> Result<(), Stop> {
+fn say_when_empty(session: &mut Session, args: &Args, report: &Report, request: &Request, sights: &[Sight]) -> Result<(), Stop> {
+    let outside: Vec<String> = sights.iter().flat_map(|sight| request.selection.outside(&sight.snapshot)).collect();
     let err = &mut session.terminal.err;
     if !report.has_mesh {
         let place = if args.filename.is_empty() { "here" } else { "in the input" };
@@ -219,6 +236,12 @@ fn say_when_empty(session: &mut Session, args: &Args, report: &Report, request: 
         return Ok(());
     }
     if report.rows.len() > 0 {
+        return Ok(());
+    }
+    for reason in &outside {
+        writeln!(err, "{reason}")?;
+    }
+    if !outside.is_empty() {
         return Ok(());
     }
     let states: Vec<String> = request.selection.states.iter().map(|state| state.to_string()).collect();
@@ -267,7 +290,7 @@ fn show_changes(
             if let Some(Shown::Table(last)) = shown {
                 changes.retain(|row| !last.rows().contains(row));
             } else {
-                say_when_empty(session, args, &report, request)?;
+                say_when_empty(session, args, &report, request, sights)?;
                 let invocation = invocation(args, request);
                 render::summary(&report, request, &invocation, args.common.v, &mut session.terminal)?;
             }

@@ -1,9 +1,11 @@
 //! Which verdicts are shown.
 
 use mesh::object::LabelSelector;
+use mesh::outside::why_outside;
 use mesh::snapshot::Snapshot;
 use mesh::state::State;
-use mesh::verdict::Verdict;
+use mesh::verdict::{Verdict, derived_injection, judge};
+use mesh::workload::Workload;
 
 /// What a user asked to see.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,6 +54,10 @@ impl Subject {
         }
         let kind = kind(first);
         let names = &words[1..];
+        // A pod by its name alone, as istioctl takes it: no type has a dash.
+        if first.contains('-') {
+            return Ok(words.iter().map(|name| Subject { kind: "Pod".to_owned(), name: Some(name.clone()) }).collect());
+        }
         if names.is_empty() {
             return Ok(vec![Subject { kind, name: None }]);
         }
@@ -127,6 +133,34 @@ impl Selection {
         workload.is_ok_and(|place| selector.matches(&snapshot.workloads[place].template.labels) == Ok(true))
     }
 
+    /// The workloads that were named and are outside of the mesh, each with the reason.
+    pub fn outside(&self, snapshot: &Snapshot) -> Vec<String> {
+        let named = |workload: &&Workload| {
+            let is_named = |subject: &Subject| subject.name.is_some() && subject.is(&workload.id.kind, &workload.id.name);
+            self.subjects.iter().any(is_named) && workload.proxy_count() == 0
+        };
+        let line = |workload: &Workload| {
+            let id = &workload.id;
+            let name = format!("{}/{} -n {}", id.kind.to_lowercase(), id.name, id.namespace);
+            format!("{name}: not in the mesh: {}", why_outside(snapshot, workload))
+        };
+        let outside = snapshot.workloads.iter().filter(named);
+        outside.filter(|workload| judge(snapshot, workload, derived_injection(snapshot, workload)).is_none()).map(line).collect()
+    }
+
+    /// The type that was named and owns no pods anywhere here, as kubectl says it.
+    pub fn unknown_type(&self, snapshot: &Snapshot) -> Option<String> {
+        let is_known = |subject: &&Subject| {
+            KINDS.iter().any(|(kind, _)| subject.kind == *kind)
+                || snapshot.workloads.iter().any(|workload| subject.kind.eq_ignore_ascii_case(&workload.id.kind))
+        };
+        let unknown = self.subjects.iter().find(|subject| !is_known(subject))?;
+        Some(format!(
+            "the server doesn't have a resource type {:?} that owns pods here: name a workload as deployment/web, a pod as pod/web-1",
+            unknown.kind
+        ))
+    }
+
     /// The workloads that were named and are nowhere, as kubectl says it.
     pub fn not_found(&self, snapshot: &Snapshot) -> Vec<String> {
         let named = self.subjects.iter().filter_map(|subject| subject.name.as_ref().map(|name| (subject, name)));
@@ -181,6 +215,7 @@ mod tests {
         assert_eq!(parse(&["deployments.apps/web"]), Ok(vec![named("Deployment", "web")]));
         assert_eq!(parse(&["deployment.v1.apps/web"]), Ok(vec![named("Deployment", "web")]));
         assert_eq!(parse(&["ds", "a", "b"]), Ok(vec![named("DaemonSet", "a"), named("DaemonSet", "b")]));
+        assert_eq!(parse(&["web-6d58484c6d-6f2g7"]), Ok(vec![named("Pod", "web-6d58484c6d-6f2g7")]));
         assert_eq!(parse(&["po"]), Ok(vec![("Pod".to_owned(), None)]));
         assert_eq!(parse(&["CloneSet/web"]), Ok(vec![named("cloneset", "web")]));
         assert_eq!(parse(&[]), Ok(vec![]));

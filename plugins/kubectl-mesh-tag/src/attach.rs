@@ -14,6 +14,7 @@ use mesh::cluster::read_back::label_differences;
 use mesh::cluster::review::{self, Intended, check_permitted};
 use mesh::cluster::{List, Scope, Unobserved, read, read_installation};
 use mesh::execution;
+use mesh::injection::is_never_injected;
 use mesh::installation::{Installation, label, name};
 use mesh::labels;
 use mesh::needs::Needs;
@@ -79,6 +80,7 @@ pub async fn attach(session: &mut Session, args: &AttachArgs) -> Result<Exit, St
     let installation = read_installation(&connection, session.istio_namespace()).await?;
     let namespaces = find_namespaces(&connection, &args.namespaces).await?;
     let wanted = BTreeMap::from([(labels::REVISION, Some(args.target.clone())), (labels::INJECTION, None)]);
+    check_places(&installation, &namespaces)?;
     check_target(&installation, &args.target, &namespaces)?;
     let changes = changes(namespaces, &wanted);
     check_lasting(&changes)?;
@@ -196,6 +198,27 @@ fn changes(namespaces: Vec<Value>, wanted: &BTreeMap<&'static str, Option<String
         Relabelling { namespace, labels }
     };
     namespaces.into_iter().map(relabelling).collect()
+}
+
+/// Pods of Kubernetes itself get no proxy whatever the labels say, and a control plane that needs its own injector cannot start.
+fn check_places(installation: &Installation, namespaces: &[Value]) -> Result<(), Refusal> {
+    let planes = installation.snapshot.control_plane_namespaces();
+    let refused = namespaces.iter().map(name).filter_map(|name| {
+        let why = if is_never_injected(name) {
+            "is a namespace of the system, in which istiod injects no proxies"
+        } else if planes.contains(name) {
+            "is the namespace of a control plane, whose pods need no proxy to start"
+        } else {
+            return None;
+        };
+        Some(format!("namespaces/{name} {why}"))
+    });
+    let refused: Vec<String> = refused.collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let advice = "leave these namespaces out; gateways in them name their revision by a label of their own pods";
+    Err(Refusal::new("these namespaces are not for workloads of the mesh; none was changed", advice).with(refused))
 }
 
 /// A namespace that is being deleted runs nothing new, and its name may be another's soon.

@@ -65,7 +65,10 @@ fn tags_of(cluster: Option<String>, sight: &Sight) -> ClusterTags {
     findings.retain(|finding| !finding.subject.starts_with(&injectors));
     findings.extend(validator_findings(&sight.installation));
     let has_mesh = sight.installation.snapshot.has_mesh();
-    ClusterTags { cluster, entries, findings, has_mesh }
+    let mut unread: Vec<Resource> = sight.installation.snapshot.unread.iter().map(|unread| unread.resource).collect();
+    unread.sort_unstable();
+    unread.dedup();
+    ClusterTags { cluster, entries, findings, unread, has_mesh }
 }
 
 fn print(session: &mut Session, args: &ListArgs, clusters: &[ClusterTags]) -> Result<(), Stop> {
@@ -74,6 +77,13 @@ fn print(session: &mut Session, args: &ListArgs, clusters: &[ClusterTags]) -> Re
         with_stale: !args.no_stale,
         wide: args.output == Output::Wide,
     };
+    for tags in clusters.iter().filter(|tags| !tags.unread.is_empty()) {
+        let resources: Vec<String> = tags.unread.iter().map(ToString::to_string).collect();
+        let place = tags.cluster.as_ref().map_or_else(String::new, |cluster| format!("{cluster}: "));
+        let word = "Incomplete:".style(session.terminal.err_styles.warning);
+        let what = "what depends on them is unknown";
+        writeln!(session.terminal.err, "{word} {place}{} could not be read, {what}.", resources.join(", "))?;
+    }
     match args.output {
         Output::Table | Output::Wide => {
             let styles = session.terminal.out_styles;
@@ -96,6 +106,10 @@ fn print(session: &mut Session, args: &ListArgs, clusters: &[ClusterTags]) -> Re
         .chain(clusters.iter().flat_map(|tags| tags.findings.iter().map(|finding| (tags.cluster.as_deref(), finding.clone()))))
         .collect();
     findings::write(faults.iter().map(|(cluster, finding)| (*cluster, finding)), session.flags.v, &mut session.terminal)?;
+    // What nobody could see is not missing.
+    if clusters.iter().any(ClusterTags::may_hide_tags) {
+        return Ok(());
+    }
     if clusters.iter().all(|tags| !tags.has_mesh) {
         writeln!(session.terminal.err, "No mesh here: there is no injector and no control plane.")?;
     } else if clusters.iter().all(|tags| tags.entries.iter().all(|entry| entry.kind == mesh::tag::EntryKind::Revision)) {

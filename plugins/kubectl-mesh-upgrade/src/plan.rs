@@ -67,7 +67,7 @@ pub async fn run(session: &mut Session, args: &PlanArgs) -> Result<Exit, Stop> {
         downgrades.tell(older, &mut session.terminal)?;
     }
     tell_unknown(&selection.waves, &mut session.terminal)?;
-    let document = Plan::new(cluster, &selection.waves).document();
+    let document = Plan::new(cluster, &selection.waves, &selection.others).document();
     match args.output {
         Output::Yaml => write_yaml(&document, &mut session.terminal.out)?,
         Output::Json => write_json(&document, &mut session.terminal.out)?,
@@ -77,6 +77,9 @@ pub async fn run(session: &mut Session, args: &PlanArgs) -> Result<Exit, Stop> {
     let waves = plural(selection.waves.len() as u64, "wave", "waves");
     writeln!(session.terminal.err, "{} in {waves}.", plural(count as u64, "workload", "workloads"))?;
     selection.tell_waves(&mut session.terminal)?;
+    if let Some(undecided) = selection.undecided("restart --plan refuses this plan") {
+        return Err(undecided.into());
+    }
     if count > 0 {
         let next = Command::mesh_upgrade("restart --plan FILE");
         session.tell_next(next)?;

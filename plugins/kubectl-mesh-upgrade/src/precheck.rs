@@ -40,6 +40,10 @@ pub struct PrecheckArgs {
     #[arg(long, value_name = "REVISION")]
     pub from: Option<String>,
 
+    /// Steps that this user is going to take: rights for them that are missing block. Without it they are one warning
+    #[arg(long = "for", value_name = "VERB", value_delimiter = ',', value_enum)]
+    pub steps: Vec<Step>,
+
     /// Output format
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Table, hide_default_value = true, ignore_case = true)]
     pub output: Output,
@@ -58,6 +62,43 @@ pub enum Output {
     Yaml,
     /// JUnit XML
     Junit,
+}
+
+/// The steps after this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Step {
+    /// mesh-upgrade start
+    Start,
+    /// mesh-tag set
+    Set,
+    /// mesh-tag attach
+    Attach,
+    /// mesh-upgrade restart
+    Restart,
+    /// mesh-upgrade status
+    Status,
+    /// mesh-upgrade complete
+    Complete,
+    /// mesh-upgrade rollback
+    Rollback,
+    /// Every step
+    All,
+}
+
+impl Step {
+    /// What it is called in findings; `None` for all of them.
+    const fn name(self) -> Option<&'static str> {
+        match self {
+            Step::Start => Some("start"),
+            Step::Set => Some("mesh-tag set"),
+            Step::Attach => Some("mesh-tag attach"),
+            Step::Restart => Some("restart"),
+            Step::Status => Some("status"),
+            Step::Complete => Some("complete"),
+            Step::Rollback => Some("rollback"),
+            Step::All => None,
+        }
+    }
 }
 
 /// What it may ask for.
@@ -79,9 +120,10 @@ pub async fn run(session: &mut Session, args: &PrecheckArgs) -> Result<Exit, Sto
     let today = survey.now.to_zoned(jiff::tz::TimeZone::UTC).date();
     let facts = Facts::new(survey, target, lists, kubernetes, today);
     let mut findings = rules::all(&facts);
-    findings.extend(permissions::findings(&connection, &facts, &served).await?);
+    findings.extend(permissions::findings(&connection, &facts, &served, &args.steps).await?);
     findings.sort();
     findings.dedup();
+    let findings = permissions::together(findings, &facts.target);
     print(session, &facts, &findings, args)?;
     session.terminal.flush()?;
     verdict(session, &facts, &findings)

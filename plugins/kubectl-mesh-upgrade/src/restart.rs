@@ -184,6 +184,10 @@ pub async fn run(session: &mut Session, args: &RestartArgs) -> Result<Exit, Stop
         Some(refusal) if !args.dry_run || selection.waves.is_empty() => return Err(refusal.into()),
         refusal => refusal,
     };
+    // Of what is undecided nobody knows whether it is to be restarted: that is not nothing to do.
+    if let Some(undecided) = selection.undecided("nothing was restarted") {
+        return Err(undecided.into());
+    }
     if selection.waves.is_empty() {
         let nothing = match plan {
             Some(_) => "everything in the plan runs what it is to run".to_owned(),
@@ -253,6 +257,7 @@ fn tell_skew(connection: &Connection, terminal: &mut Terminal) -> Result<(), Sto
 
 /// What of a plan is still to do, on the cluster that it was made for.
 async fn planned(session: &mut Session, plan: &Plan, connection: &Connection, older: Older) -> Result<Selection, Stop> {
+    plan.check_decided()?;
     plan.check_cluster(&cluster_id(connection).await?)?;
     let mut snapshot = read(connection, &plan.scope(session), Detail::Workloads, &Unobserved).await?;
     if plan.evicts_owned() {

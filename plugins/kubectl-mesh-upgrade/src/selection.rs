@@ -1,6 +1,6 @@
 //! Which workloads are meant, and in which waves: what `plan` shows and `restart` does.
 
-use mesh::advice::Command;
+use mesh::advice::{Advice, Command};
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -10,12 +10,15 @@ use mesh::cluster::connection::Connection;
 use mesh::cluster::{Scope, Unobserved, read};
 use mesh::needs::Needs;
 use mesh::object::{LabelSelector, Labels, Lookup, naming};
+use mesh::operator::OPERATORS;
+use mesh::outside::why_outside;
 use mesh::refusal::Refusal;
 use mesh::session::Session;
 use mesh::snapshot::{Detail, Snapshot};
 use mesh::state::State;
 use mesh::terminal::Terminal;
 use mesh::terminal::stop::Stop;
+use mesh::terminal::words::plural;
 use mesh::verdict::{Verdict, verdicts};
 use mesh::workload::WorkloadId;
 use owo_colors::OwoColorize;
@@ -28,12 +31,12 @@ use crate::waves::{Item, Shares, Wave, Waving, tell_gateways, waves};
 /// What selects workloads, and makes waves of them.
 #[derive(Args, Clone, Debug)]
 pub struct SelectionArgs {
-    /// Workloads to restart, if they are stale: TYPE/NAME …
+    /// Workloads to restart, if they are stale: TYPE/NAME …, TYPE NAME …, or TYPE for all of a type
     #[arg(value_name = "TYPE/NAME")]
     pub subjects: Vec<String>,
 
     /// Namespace; the context's when left out
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", conflicts_with = "all_namespaces")]
     pub namespace: Option<String>,
 
     /// All namespaces
@@ -84,6 +87,19 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Why nothing may be said of some that were meant: what decides could not be read. `None` when all are decided.
+    pub fn undecided(&self, undone: &str) -> Option<Refusal> {
+        let count = self.others.iter().filter(|verdict| verdict.is_undecided()).count();
+        if count == 0 {
+            return None;
+        }
+        let workloads = plural(count as u64, "workload is", "workloads are");
+        let reason = format!("{workloads} undecided, since what decides could not be read; {undone}");
+        let unread = self.snapshot.unread_findings().map(|finding| (finding.message.clone(), finding.advice.clone()));
+        let advice = Advice::run(Command::mesh_upgrade("restart -A --explain-rbac")).and_say(" prints every rule that is needed");
+        Some(Refusal::new(reason, advice).with_obstacles(unread.collect()))
+    }
+
     /// Says what the waves leave out, and that gateways come last.
     ///
     /// # Errors
@@ -136,16 +152,23 @@ impl SelectionArgs {
         if self.evict_owned {
             snapshot.evict_owned();
         }
+        snapshot.check_places(scope.namespace.as_deref(), scope.istio_namespace.as_deref())?;
         let all = verdicts(&snapshot, &HashMap::new());
-        check_named(&named, &all)?;
+        check_named(&named, &all, &snapshot, scope.namespace.as_deref())?;
         let is_meant = |verdict: &Verdict| {
-            (named.is_empty() || named.iter().any(|name| name.is(verdict)))
+            (named.is_empty() || named.iter().any(|name| name.is(&verdict.workload)))
                 && selector.as_ref().is_none_or(|selector| {
                     labels_of(&snapshot, &verdict.workload).is_some_and(|labels| selector.matches(labels) == Ok(true))
                 })
         };
         let is_restarted = |verdict: &Verdict| self.states.contains(&verdict.state) && verdict.restart.is_possible();
-        let (items, others): (Vec<Verdict>, Vec<Verdict>) = all.into_iter().filter(is_meant).partition(is_restarted);
+        let meant: Vec<Verdict> = all.into_iter().filter(is_meant).collect();
+        if let Some(selector) = self.selector.as_deref().filter(|_| meant.is_empty()) {
+            let place = scope.namespace.as_deref().map_or_else(|| "any namespace".to_owned(), |name| format!("namespace {name}"));
+            let reason = format!("no workload of the mesh in {place} has pods with the labels {selector:?}");
+            return Err(Refusal::not_found(reason, Command::mesh_proxyver("-A")).into());
+        }
+        let (items, others): (Vec<Verdict>, Vec<Verdict>) = meant.into_iter().partition(is_restarted);
         let downgrades = Downgrades::find(connection, &scope, &snapshot, &items).await?;
         let items = items.iter().map(|verdict| (Item::new(verdict), self.value_of_label(&snapshot, &verdict.workload)));
         let is_allowed = Older::from(&self.downgrade) == Older::Allowed;
@@ -233,7 +256,7 @@ impl SelectionArgs {
     fn named(&self) -> Result<Vec<Named>, Stop> {
         match &self.filename {
             Some(path) => references(path),
-            None => self.subjects.iter().map(|word| Named::parse(word)).collect(),
+            None => Named::parse_all(&self.subjects),
         }
     }
 }
@@ -250,28 +273,56 @@ struct Named {
     /// API group, where one was named; any when `None`.
     group: Option<String>,
     kind: String,
-    name: String,
+    /// All of the kind when `None`.
+    name: Option<String>,
     /// Any when `None`.
     namespace: Option<String>,
 }
 
 impl Named {
+    /// Parses kubectl's `TYPE/NAME …`, `TYPE NAME …` and `TYPE`.
+    fn parse_all(words: &[String]) -> Result<Vec<Named>, Stop> {
+        match words {
+            [kind, names @ ..] if !words.iter().any(|word| word.contains('/')) => {
+                let named = |name: Option<String>| Named { group: group_of(kind), kind: kind_of(kind), name, namespace: None };
+                let each = names.iter().map(|name| named(Some(name.clone())));
+                Ok(if names.is_empty() { vec![named(None)] } else { each.collect() })
+            }
+            _ => words.iter().map(|word| Named::parse(word)).collect(),
+        }
+    }
+
     fn parse(word: &str) -> Result<Named, Stop> {
         match word.split('/').collect::<Vec<_>>()[..] {
             [kind, name] if !kind.is_empty() && !name.is_empty() => {
-                Ok(Named { group: group_of(kind), kind: kind_of(kind), name: name.to_owned(), namespace: None })
+                Ok(Named { group: group_of(kind), kind: kind_of(kind), name: Some(name.to_owned()), namespace: None })
             }
             _ => Err(Stop::Usage(format!("{word:?} names nothing: TYPE/NAME is expected"))),
         }
     }
 
-    fn is(&self, verdict: &Verdict) -> bool {
-        let id = &verdict.workload;
+    /// Whether it names this workload.
+    fn is(&self, id: &WorkloadId) -> bool {
         let group = id.api_version.split_once('/').map_or("", |(group, _)| group);
         self.kind.eq_ignore_ascii_case(&id.kind)
             && self.group.as_deref().is_none_or(|named| named == group)
-            && self.name == *id.name
+            && self.name.as_deref().is_none_or(|named| named == &*id.name)
             && self.namespace.as_deref().is_none_or(|namespace| namespace == &*id.namespace)
+    }
+
+    /// Whether workloads of this type are known at all: those of Kubernetes, of the operators that are asked here, and whatever
+    /// owns pods.
+    fn is_of_known_type(&self, snapshot: &Snapshot) -> bool {
+        KINDS.iter().any(|(kind, _)| self.kind.eq_ignore_ascii_case(kind))
+            || OPERATORS.iter().any(|operator| self.kind.eq_ignore_ascii_case(operator.kind))
+            || snapshot.workloads.iter().any(|workload| self.kind.eq_ignore_ascii_case(&workload.id.kind))
+    }
+
+    /// `deployment/web -n shop`, in the namespace that was looked at where it names none.
+    fn text(&self, looked_at: Option<&str>) -> String {
+        let name = self.name.as_ref().map_or_else(String::new, |name| format!("/{name}"));
+        let place = self.namespace.as_deref().or(looked_at).map_or_else(String::new, |namespace| format!(" -n {namespace}"));
+        format!("{}{name}{place}", self.kind.to_lowercase())
     }
 }
 
@@ -314,7 +365,7 @@ fn references(path: &Path) -> Result<Vec<Named>, Stop> {
         }
         // Another group may have a kind of the same name.
         let group = api_version.map(|version| version.split_once('/').map_or("", |(group, _)| group).to_owned());
-        Ok(Named { group, kind, name: metadata.name, namespace: metadata.namespace })
+        Ok(Named { group, kind, name: Some(metadata.name), namespace: metadata.namespace })
     });
     let named = named.collect::<Result<Vec<_>, Stop>>()?;
     if named.is_empty() {
@@ -347,33 +398,44 @@ fn group_of(typed: &str) -> Option<String> {
 /// The kind behind a type as kubectl takes it.
 fn kind_of(typed: &str) -> String {
     let plain = typed.split('.').next().unwrap_or(typed).to_lowercase();
-    let kind = match plain.as_str() {
-        "deploy" | "deployments" => "deployment",
-        "sts" | "statefulsets" => "statefulset",
-        "ds" | "daemonsets" => "daemonset",
-        "rs" | "replicasets" => "replicaset",
-        "ro" | "rollouts" => "rollout",
-        other => other,
-    };
-    kind.to_owned()
+    let known = KINDS.iter().find(|(kind, names)| *kind == plain || names.contains(&plain.as_str()));
+    known.map_or_else(|| plain.clone(), |(kind, _)| (*kind).to_owned())
 }
 
+/// Types of Kubernetes and Argo Rollouts that own pods, with the other names that kubectl takes for them.
+const KINDS: [(&str, &[&str]); 9] = [
+    ("deployment", &["deploy", "deployments"]),
+    ("statefulset", &["sts", "statefulsets"]),
+    ("daemonset", &["ds", "daemonsets"]),
+    ("replicaset", &["rs", "replicasets"]),
+    ("replicationcontroller", &["rc", "replicationcontrollers"]),
+    ("job", &["jobs"]),
+    ("cronjob", &["cj", "cronjobs"]),
+    ("rollout", &["ro", "rollouts"]),
+    ("pod", &["po", "pods"]),
+];
+
 /// What was named and is nowhere is an error, as in kubectl.
-fn check_named(named: &[Named], verdicts: &[Verdict]) -> Result<(), Refusal> {
-    let in_namespace = |name: &Named| name.namespace.as_ref().map_or(String::new(), |namespace| format!(" -n {namespace}"));
-    let missing: BTreeSet<String> = named
-        .iter()
-        .filter(|name| !verdicts.iter().any(|verdict| name.is(verdict)))
-        .map(|name| format!("{}/{}{}", name.kind.to_lowercase(), name.name, in_namespace(name)))
+fn check_named(named: &[Named], verdicts: &[Verdict], snapshot: &Snapshot, looked_at: Option<&str>) -> Result<(), Refusal> {
+    if let Some(unknown) = named.iter().find(|name| !name.is_of_known_type(snapshot)) {
+        let reason = format!("the server doesn't have a resource type {:?} that owns pods here", unknown.kind);
+        return Err(Refusal::not_found(reason, "name workloads as kubectl does: deployment/web, or deploy web"));
+    }
+    let missing = named.iter().filter(|name| !verdicts.iter().any(|verdict| name.is(&verdict.workload)));
+    let missing: BTreeSet<String> = missing
+        .map(|name| {
+            let text = name.text(looked_at);
+            match snapshot.workloads.iter().find(|workload| name.is(&workload.id)) {
+                Some(outside) => format!("{text} is not in the mesh: {}", why_outside(snapshot, outside)),
+                None => format!("{text} not found"),
+            }
+        })
         .collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let refusal = Refusal::not_found(
-        "these workloads are not there, or no part of the mesh; nothing was restarted",
-        Command::mesh_proxyver("-A"),
-    );
-    Err(refusal.with(missing.into_iter().collect()))
+    let reason = "these workloads are not there, or no part of the mesh; nothing was restarted";
+    Err(Refusal::not_found(reason, Command::mesh_proxyver("-A")).with(missing.into_iter().collect()))
 }
 
 #[cfg(test)]
@@ -386,10 +448,23 @@ mod tests {
             let Named { group, kind, name, .. } = Named::parse(word).unwrap();
             (group, kind, name)
         };
-        let of = |group: Option<&str>, kind: &str| (group.map(str::to_owned), kind.to_owned(), "db".to_owned());
+        let of = |group: Option<&str>, kind: &str| (group.map(str::to_owned), kind.to_owned(), Some("db".to_owned()));
         assert_eq!(named("sts/db"), of(None, "statefulset"));
         assert_eq!(named("statefulsets.apps/db"), of(Some("apps"), "statefulset"));
         assert_eq!(named("statefulset.v1beta1.apps.kruise.io/db"), of(Some("apps.kruise.io"), "statefulset"));
         assert_eq!(named("cluster.postgresql.cnpg.io/db"), of(Some("postgresql.cnpg.io"), "cluster"));
+    }
+
+    #[test]
+    fn workloads_are_named_as_kubectl_names_them() {
+        let named = |words: &[&str]| -> Vec<String> {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            Named::parse_all(&words).unwrap().iter().map(|named| named.text(Some("shop"))).collect()
+        };
+        assert_eq!(named(&["deploy", "web", "api"]), ["deployment/web -n shop", "deployment/api -n shop"]);
+        assert_eq!(named(&["deployments.apps"]), ["deployment -n shop"]);
+        assert_eq!(named(&["sts/db", "po/x"]), ["statefulset/db -n shop", "pod/x -n shop"]);
+        assert_eq!(named(&[]), [""; 0]);
+        assert!(Named::parse_all(&["deploy/web".to_owned(), "db".to_owned()]).is_err());
     }
 }

@@ -195,7 +195,8 @@ fn tag_faults(
             faults.push(Fault { code: Code::Dangling, subject: service_subject(service), message, advice: fix("REVISION") });
         }
     }
-    if webhooks.is_empty() && !followers.namespaces.is_empty() {
+    let are_webhooks_known = snapshot.unread(Resource::MutatingWebhookConfigurations, "").is_none();
+    if webhooks.is_empty() && are_webhooks_known && !followers.namespaces.is_empty() {
         let message = "the tag has a Service and no webhook: the namespaces that follow it get no proxies".to_owned();
         let subject = services.first().map_or_else(String::new, |service| service_subject(service));
         faults.push(Fault { code: Code::NoWebhook, subject, message, advice: fix(target) });

@@ -6,7 +6,7 @@ use owo_colors::OwoColorize;
 
 use super::exit::Exit;
 use super::{Audience, Terminal};
-use crate::cluster::failure::Failure;
+use crate::cluster::failure::{Cause, Failure};
 use crate::refusal::{Refusal, RefusalCause};
 use crate::writes::Writes;
 
@@ -71,7 +71,7 @@ pub fn end(result: Result<Exit, Stop>, command: &str, writes: &Writes, terminal:
         Err(Stop::Output(problem)) if problem.kind() == io::ErrorKind::BrokenPipe => return Exit::Done,
         Err(stop) => {
             let done = if writes.is_something_changed() { writes.some_lines() } else { Vec::new() };
-            let stop = after(stop, &done);
+            let stop = denied(after(stop, &done), writes);
             // What was printed before comes first. When the streams are gone too, the exit code is all that is left.
             let _ = terminal.flush();
             let _ = tell(&stop, &done, command, terminal);
@@ -88,6 +88,16 @@ fn after(stop: Stop, done: &[String]) -> Stop {
             let new: Vec<String> = done.iter().filter(|line| !refusal.details.contains(line)).cloned().collect();
             refusal.details.extend(new);
             Stop::Partly(refusal)
+        }
+        other => other,
+    }
+}
+
+/// A command that writes, and may not, is refused like any other that changes nothing.
+fn denied(stop: Stop, writes: &Writes) -> Stop {
+    match stop {
+        Stop::Failure(failure) if failure.cause == Cause::Forbidden && writes.are_allowed() && !writes.is_something_changed() => {
+            Stop::Refused(Refusal::new(failure.to_string(), failure.hint))
         }
         other => other,
     }
@@ -174,6 +184,18 @@ mod tests {
         assert_eq!(exit, Exit::Refused);
         let expected = "refused: namespaces follow the tag\n  namespaces/a\n  namespaces/b\nNext: kubectl mesh-tag detach a b\n";
         assert_eq!((out.text().as_str(), err.text().as_str()), ("", expected));
+    }
+
+    #[test]
+    fn who_may_not_write_is_refused_and_who_may_not_read_has_an_error() {
+        let failed = || Stop::Failure(Failure::new("changing namespaces/shop", Cause::Forbidden));
+        let writes = Writes::default();
+        let (mut terminal, _, _) = Terminal::for_test();
+        assert_eq!(end(Err(failed()), "kubectl mesh-tag", &writes, &mut terminal), Exit::Error);
+        writes.allow();
+        let (mut terminal, _, err) = Terminal::for_test();
+        assert_eq!(end(Err(failed()), "kubectl mesh-tag", &writes, &mut terminal), Exit::Refused);
+        assert!(err.text().starts_with("refused: changing namespaces/shop: denied (Forbidden)"), "{}", err.text());
     }
 
     #[test]

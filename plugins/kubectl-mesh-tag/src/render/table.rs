@@ -30,17 +30,23 @@ pub fn table(clusters: &[ClusterTags], columns: Columns, styles: &Styles) -> Tab
     if columns.wide {
         header.extend(["WEBHOOK", "SERVICE", "OWNER", "NAMESPACES"]);
     }
+    let width = header.len();
     let mut table = Table::new(header);
     for tags in clusters {
         for entry in &tags.entries {
             let cluster = columns.with_cluster.then(|| tags.cluster.clone().unwrap_or_default());
-            table.row(cluster.into_iter().chain(cells(entry, columns, styles)).collect());
+            table.row(cluster.into_iter().chain(cells(entry, tags, columns, styles)).collect());
+        }
+        if tags.may_hide_tags() {
+            let cluster = columns.with_cluster.then(|| tags.cluster.clone().unwrap_or_default());
+            let unknown = std::iter::repeat_n("<unknown>".to_owned(), width - cluster.iter().count());
+            table.row(cluster.into_iter().chain(unknown).collect());
         }
     }
     table
 }
 
-fn cells(entry: &Entry, columns: Columns, styles: &Styles) -> Vec<String> {
+fn cells(entry: &Entry, tags: &ClusterTags, columns: Columns, styles: &Styles) -> Vec<String> {
     // A revision's row has no tag, and says so where the tag would stand.
     let tag = match entry.kind {
         EntryKind::Tag => entry.name.clone(),
@@ -65,7 +71,7 @@ fn cells(entry: &Entry, columns: Columns, styles: &Styles) -> Vec<String> {
     if columns.wide {
         let namespaces: Vec<&str> = entry.followers.namespaces.iter().map(String::as_str).collect();
         cells.extend([
-            or_none(entry.webhooks.join(",")),
+            if tags.may_hide_tags() { "<unknown>".to_owned() } else { or_none(entry.webhooks.join(",")) },
             or_none(entry.services.join(",")),
             entry.owner.to_string(),
             or_none(namespaces.join(",")),

@@ -34,8 +34,23 @@ pub struct Plan {
     kind: String,
     /// For which cluster: the uid of its namespace `kube-system`.
     cluster: String,
+    /// Of which workloads nobody knew whether they are to be restarted: such a plan is not carried out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    undecided: Vec<Undecided>,
     /// The waves, in their order.
     items: Vec<PlannedWave>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Undecided {
+    api_version: String,
+    kind: String,
+    namespace: String,
+    name: String,
+    /// What could not be read.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    why: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -98,12 +113,25 @@ pub struct Left {
 }
 
 impl Plan {
-    /// The plan of these waves, for the cluster of this id.
-    pub fn new(cluster: String, waves: &[Wave]) -> Plan {
+    /// The plan of these waves, for the cluster of this id. What of the others is undecided stands in it.
+    pub fn new(cluster: String, waves: &[Wave], others: &[Verdict]) -> Plan {
+        let undecided = others.iter().filter(|verdict| verdict.is_undecided()).map(|verdict| Undecided {
+            api_version: verdict.workload.api_version.to_string(),
+            kind: verdict.workload.kind.to_string(),
+            namespace: verdict.workload.namespace.to_string(),
+            name: verdict.workload.name.to_string(),
+            why: verdict.why.clone(),
+        });
         let items = waves
             .iter()
             .map(|wave| PlannedWave { name: wave.name.clone(), workloads: wave.items.iter().map(PlannedItem::from).collect() });
-        Plan { api_version: API_VERSION.to_owned(), kind: KIND.to_owned(), cluster, items: items.collect() }
+        Plan {
+            api_version: API_VERSION.to_owned(),
+            kind: KIND.to_owned(),
+            cluster,
+            undecided: undecided.collect(),
+            items: items.collect(),
+        }
     }
 
     /// As it is written.
@@ -143,6 +171,21 @@ impl Plan {
             }
         }
         Ok(plan)
+    }
+
+    /// A plan whose maker could not decide about everything is refused: what it leaves out is not known to be current.
+    ///
+    /// # Errors
+    /// When a workload was undecided.
+    pub fn check_decided(&self) -> Result<(), Refusal> {
+        if self.undecided.is_empty() {
+            return Ok(());
+        }
+        let workloads = plural(self.undecided.len() as u64, "workload was", "workloads were");
+        let line = |item: &Undecided| format!("{}/{} -n {}: {}", item.kind.to_lowercase(), item.name, item.namespace, item.why);
+        let reason = format!("the plan is incomplete: {workloads} undecided when it was made; nothing was restarted");
+        let advice = Advice::say("make it again as a user who may read what decides: ").and_run(Command::mesh_upgrade("plan -A"));
+        Err(Refusal::new(reason, advice).with(self.undecided.iter().map(line).collect()))
     }
 
     /// A plan of another cluster is refused, however alike the two may be.
@@ -361,6 +404,15 @@ items:
         check(&TEXT.replace("  workloads:\n", "  workloads: []\n  workloads:\n"), "the key \"workloads\" stands there twice");
         let line = TEXT.lines().last().unwrap();
         check(&format!("{TEXT}{line}\n"), "it names deployment.apps/web -n shop twice");
+    }
+
+    #[test]
+    fn a_plan_that_is_not_decided_is_refused() {
+        assert_eq!(Plan::parse(TEXT).unwrap().check_decided(), Ok(()));
+        let line = "undecided: [{apiVersion: apps/v1, kind: Deployment, namespace: shop, name: api, why: no list}]\nitems:";
+        let refusal = Plan::parse(&TEXT.replace("items:", line)).unwrap().check_decided().unwrap_err();
+        assert!(refusal.reason.starts_with("the plan is incomplete: 1 workload was undecided"), "{}", refusal.reason);
+        assert_eq!(refusal.details, ["deployment/api -n shop: no list"]);
     }
 
     #[test]

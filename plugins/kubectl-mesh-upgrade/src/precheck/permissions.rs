@@ -1,7 +1,7 @@
 //! Whether the later steps may do what they do: what they say that they need, asked of the API server itself by
 //! SelfSubjectAccessReviews. What it does not serve is not asked for by any step, and so is needed by none.
 
-use mesh::advice::Advice;
+use mesh::advice::{Advice, Command};
 use mesh::finding::Code;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,8 @@ use mesh::session::Intent;
 use mesh::terminal::writing::DryRun;
 use mesh::uses::inventory::is_mesh_group;
 
-use super::facts::{Facts, error, finding};
+use super::facts::{Facts, error, finding, warning};
+use super::target::Target;
 use crate::complete::removal_needs;
 use crate::program::needs::uninstall_needs;
 use crate::restart::engine;
@@ -103,17 +104,26 @@ fn steps(planes: &Planes, ahead: Ahead) -> Vec<(&'static str, Needs)> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Asking {
     necessity: Necessity,
+    /// Whoever can use it.
     steps: BTreeSet<&'static str>,
+    /// Those of them that cannot do without it.
+    required_by: BTreeSet<&'static str>,
 }
 
 /// Every permission that a step needs.
 type Questions = BTreeMap<Permission, Asking>;
 
-/// Asks about every need, and tells those that are denied: one finding a resource and place.
+/// Asks about every need, and tells those that are denied: of the steps that this user takes one finding a resource and place, of all
+/// others one warning. What could not be asked is unknown, whoever takes the steps.
 ///
 /// # Errors
 /// When the API server cannot be reached or does not know the user.
-pub async fn findings(connection: &Connection, facts: &Facts, served: &ServedLists) -> Result<Vec<Finding>, Failure> {
+pub async fn findings(
+    connection: &Connection,
+    facts: &Facts,
+    served: &ServedLists,
+    own: &[super::Step],
+) -> Result<Vec<Finding>, Failure> {
     let steps = steps(&Planes::of(facts), Ahead::of(facts));
     let (served, mut found) = by_group(served, &steps);
     let questions = questions(&steps, &served);
@@ -123,18 +133,58 @@ pub async fn findings(connection: &Connection, facts: &Facts, served: &ServedLis
     }));
     let answers: Vec<(Permission, Result<bool, Failure>)> = asked.buffer_unordered(AT_ONCE).collect().await;
     let mut denied: BTreeMap<Permission, String> = BTreeMap::new();
+    let mut unanswered: BTreeMap<Permission, String> = BTreeMap::new();
     for (permission, answer) in answers {
         match answer {
             Ok(true) => {}
             Ok(false) => drop(denied.insert(permission, "you may not".to_owned())),
             Err(failure) if failure.cause.is_tolerable() => {
-                drop(denied.insert(permission, format!("unknown whether you may ({failure})")))
+                drop(unanswered.insert(permission, format!("unknown whether you may ({failure})")))
             }
             Err(failure) => return Err(failure),
         }
     }
-    found.extend(told(&questions, &denied));
+    let all: BTreeSet<&str> = steps.iter().map(|(step, _)| *step).collect();
+    let own: BTreeSet<&str> = match own.iter().map(|step| step.name()).collect::<Option<BTreeSet<&str>>>() {
+        Some(own) => own,
+        None => all.clone(),
+    };
+    found.extend(told(&questions, &denied, &own));
+    found.extend(told(&questions, &unanswered, &all));
+    found.extend(told_of_others(&questions, &denied, &own));
     Ok(found)
+}
+
+/// So many lists that could not be read are told one by one; more have one cause, and are one finding.
+const TOLD_ALONE: usize = 3;
+
+/// Findings that are about nothing but what could not be read, as one where they are many.
+pub fn together(findings: Vec<Finding>, target: &Target) -> Vec<Finding> {
+    let is_of_reading =
+        |finding: &Finding| finding.severity == Severity::Error && matches!(finding.code, Code::Unread | Code::Forbidden);
+    let (unread, mut others): (Vec<Finding>, Vec<Finding>) = findings.into_iter().partition(is_of_reading);
+    if unread.len() <= TOLD_ALONE {
+        others.extend(unread);
+        others.sort();
+        return others;
+    }
+    let place = |finding: &Finding| {
+        let (_, namespace) = finding.message.split_once(" in namespace ")?;
+        namespace.split(|end: char| end.is_whitespace() || matches!(end, ':' | ',')).next().map(str::to_owned)
+    };
+    let name = |finding: &Finding| match place(finding) {
+        Some(namespace) => format!("{} (in {namespace})", finding.subject),
+        None => finding.subject.clone(),
+    };
+    let names: BTreeSet<String> = unread.iter().map(name).collect();
+    let count = names.len();
+    let names = Vec::from_iter(names).join(", ");
+    let message = format!("{count} resources could not be read, so what depends on them is unknown: {names}");
+    let explain = Command::mesh_upgrade("precheck").flag("--to", target.revision_name()).words("--explain-rbac");
+    let advice = Advice::run(explain).and_say(" prints the rules that grant it");
+    others.push(error(Code::Unread, "permissions", message, advice));
+    others.sort();
+    others
 }
 
 /// The resources that the API server serves, by group: those that a step asks for, outside of the core. A group that is not among
@@ -181,8 +231,15 @@ fn questions(steps: &[(&'static str, Needs)], served: &Served) -> Questions {
         for (permission, necessity) in needs.permissions() {
             for on in asked_about(&permission.on, served) {
                 let question = Permission { on, ..permission.clone() };
-                let asking = questions.entry(question).or_insert(Asking { necessity, steps: BTreeSet::new() });
+                let asking = questions.entry(question).or_insert(Asking {
+                    necessity,
+                    steps: BTreeSet::new(),
+                    required_by: BTreeSet::new(),
+                });
                 asking.necessity = asking.necessity.max(necessity);
+                if necessity == Necessity::Required {
+                    asking.required_by.insert(step);
+                }
                 asking.steps.insert(step);
             }
         }
@@ -201,16 +258,22 @@ fn asked_about(on: &GroupResource, served: &Served) -> Vec<GroupResource> {
 
 /// One finding for all verbs on a resource in a place that matter as much. Without what is required a step cannot be taken;
 /// without the rest it knows less.
-fn told(questions: &Questions, denied: &BTreeMap<Permission, String>) -> Vec<Finding> {
+fn told(questions: &Questions, denied: &BTreeMap<Permission, String>, own: &BTreeSet<&str>) -> Vec<Finding> {
     type Place<'a> = (&'a GroupResource, Option<&'a str>, Necessity);
     type Told<'a> = (Vec<&'a str>, BTreeSet<&'a str>, &'a str);
     let mut by_resource: BTreeMap<Place<'_>, Told<'_>> = BTreeMap::new();
     for (permission, why) in denied {
         let Some(asking) = questions.get(permission) else { continue };
-        let place = (&permission.on, permission.namespace.as_deref(), asking.necessity);
+        let takers: BTreeSet<&str> = asking.steps.iter().copied().filter(|step| own.contains(step)).collect();
+        if takers.is_empty() {
+            continue;
+        }
+        let is_required = takers.iter().any(|step| asking.required_by.contains(step));
+        let necessity = if is_required { Necessity::Required } else { Necessity::Optional };
+        let place = (&permission.on, permission.namespace.as_deref(), necessity);
         let (verbs, steps, _) = by_resource.entry(place).or_insert((Vec::new(), BTreeSet::new(), why.as_str()));
         verbs.push(permission.verb);
-        steps.extend(&asking.steps);
+        steps.extend(takers);
     }
     let finding = |((on, namespace, necessity), (verbs, steps, why)): (Place<'_>, Told<'_>)| {
         let (severity, depends) = match necessity {
@@ -226,6 +289,36 @@ fn told(questions: &Questions, denied: &BTreeMap<Permission, String>) -> Vec<Fin
         finding(severity, Code::Permission, format!("{}{dot}{}", on.resource, on.group), message, advice)
     };
     by_resource.into_iter().map(finding).collect()
+}
+
+/// So many rights of a step are named, the rest is counted.
+const NAMED: usize = 3;
+
+/// The steps that this user could not take, as one warning: perhaps somebody else takes them.
+fn told_of_others(questions: &Questions, denied: &BTreeMap<Permission, String>, own: &BTreeSet<&str>) -> Option<Finding> {
+    let mut by_step: BTreeMap<&str, BTreeMap<String, Vec<&str>>> = BTreeMap::new();
+    for permission in denied.keys() {
+        let Some(asking) = questions.get(permission) else { continue };
+        let GroupResource { group, resource } = &permission.on;
+        let dot = if group.is_empty() { "" } else { "." };
+        let place = permission.namespace.as_ref().map_or_else(String::new, |namespace| format!(" in {namespace}"));
+        for step in asking.required_by.iter().filter(|step| !own.contains(*step)) {
+            let verbs = by_step.entry(*step).or_default().entry(format!("{resource}{dot}{group}{place}")).or_default();
+            verbs.push(permission.verb);
+        }
+    }
+    let rights = |(step, resources): (&&str, &BTreeMap<String, Vec<&str>>)| {
+        let named = resources.iter().take(NAMED).map(|(resource, verbs)| format!("{} {resource}", verbs.join("/")));
+        let more = resources.len().saturating_sub(NAMED);
+        let more = (more > 0).then(|| format!("{more} more"));
+        format!("{step} ({})", named.chain(more).collect::<Vec<_>>().join(", "))
+    };
+    if by_step.is_empty() {
+        return None;
+    }
+    let message = format!("you may not: {}", by_step.iter().map(rights).collect::<Vec<_>>().join(", "));
+    let advice = "--for VERB makes what you lack for a step of yours an error; --explain-rbac of a step prints its rules";
+    Some(warning(Code::Permission, "later steps", message, advice))
 }
 
 #[cfg(test)]
@@ -289,18 +382,28 @@ mod tests {
     fn what_is_denied_is_told_with_the_rule_that_would_grant_it() {
         let questions = all(&[("restart", engine::needs(None))]);
         let denied = ["get", "patch"].map(|verb| (permission(Resource::Deployments, verb), "you may not".to_owned())).into();
-        let found = told(&questions, &denied);
+        let restart = BTreeSet::from(["restart"]);
+        let found = told(&questions, &denied, &restart);
         assert_eq!(found.len(), 1, "{found:#?}");
         assert_eq!((found[0].severity, found[0].subject.as_str()), (Severity::Error, "deployments.apps"));
         assert_eq!(found[0].message, "you may not get, patch them everywhere, which restart needs");
         assert_eq!(found[0].advice, Advice::say("grant apiGroups: [\"apps\"], resources: [deployments], verbs: [get, patch]"));
-        assert!(told(&questions, &BTreeMap::new()).is_empty());
+        assert!(told(&questions, &BTreeMap::new(), &restart).is_empty());
+        // Whoever does not take the step has a warning, and one for all of it.
+        assert!(told(&questions, &denied, &BTreeSet::new()).is_empty());
+        let other = told_of_others(&questions, &denied, &BTreeSet::new()).unwrap();
+        assert_eq!(
+            (other.severity, other.message.as_str()),
+            (Severity::Warning, "you may not: restart (get/patch deployments.apps)")
+        );
+        assert_eq!(told_of_others(&questions, &denied, &restart), None);
     }
 
     #[test]
     fn what_a_step_can_do_without_does_not_block() {
         let questions = all(&[("restart", engine::needs(None))]);
-        let found = told(&questions, &[(permission(("", "events"), "list"), "you may not".to_owned())].into());
+        let denied = [(permission(("", "events"), "list"), "you may not".to_owned())].into();
+        let found = told(&questions, &denied, &BTreeSet::from(["restart"]));
         assert_eq!(found.len(), 1, "{found:#?}");
         assert_eq!(found[0].severity, Severity::Warning);
     }
