@@ -1,11 +1,14 @@
 //! What installers do besides the revision: it is known before, shown, and taken back by a rollback.
 
-use anyhow::{Result, ensure};
-use serde_json::json;
-use support::{Cluster, Follows, IstioVersion, Options, Revision, Workload, plugin};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use support::{Cluster, Fate, Follows, Interceptor, IstioVersion, Options, Program, Revision, Workload, plugin};
 
 use crate::dump::Dump;
-use crate::start::{old_objects, start, unchanged};
+use crate::start::{canary, old_objects, start, unchanged};
 
 const WEBHOOKS: &str = "/apis/admissionregistration.k8s.io/v1";
 const INSTALL: [&str; 8] = ["--with", "istioctl", "--", "install", "-y", "--set", "revision=1-28-2", "--set=profile=minimal"];
@@ -72,5 +75,81 @@ fn the_default_tag_that_istioctl_makes_is_known_before_and_taken_back_by_a_rollb
     ensure!(back.code == Some(0), "{}", back.transcript());
     ensure!(tag()?.is_none(), "namespaces are injected that were not before: {}", back.transcript());
     unchanged(&before, &others(&cluster)?)?;
+    cluster.stop_istiod(&Revision::of(IstioVersion::V1_28_2));
+
+    // An istioctl that does more than anybody knew.
+    let real = Program::Istioctl(IstioVersion::V1_28_2).path()?;
+    let path = session.home().join("bin/istioctl");
+    fs::remove_file(&path).context("istioctl of the session")?;
+    let label = "kubectl label mutatingwebhookconfigurations -l istio.io/tag=prod istio.io/rev=1-28-2 --overwrite";
+    fs::write(&path, format!("#!/bin/bash\n{} \"$@\" || exit\n[ \"$1\" != install ] || {label}\n", real.display()))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    let moved = start(&cluster, &session, &accepted)?;
+    ensure!(moved.code == Some(5), "{}", moved.transcript());
+    for told in
+        ["pointed to revision 1-26-0, and points to revision 1-28-2 now", "mesh-tag set prod --revision 1-26-0 --overwrite"]
+    {
+        ensure!(moved.stderr.contains(told), "{told}: {}", moved.transcript());
+    }
+    Ok(())
+}
+
+/// Everything of the new revision that is here.
+fn new_objects(cluster: &Cluster) -> Result<Dump> {
+    Ok(Dump::of(cluster)?.only(|key| key.contains("1-28-2")))
+}
+
+#[test]
+fn what_is_left_of_a_revision_is_seen_and_goes_by_the_command_that_is_printed() -> Result<()> {
+    let cluster = Cluster::start(&Options::default())?;
+    cluster.install(&Revision::of(IstioVersion::V1_26_0))?;
+    let nothing = new_objects(&cluster)?;
+    // An installation that ends after the mesh configuration and the definitions.
+    let interceptor = Interceptor::before(&cluster, |call| {
+        if call.is_write() && call.target.contains("/serviceaccounts") { Fate::Status(403) } else { Fate::Pass }
+    })?;
+    let session = plugin("mesh-upgrade")?.through(&interceptor)?;
+    let file = session.home().join("manifests.yaml");
+    fs::write(&file, canary(&cluster)?)?;
+    let file = file.to_string_lossy().into_owned();
+    let failed = session.run(["mesh-upgrade", "start", "--revision", "1-28-2", "--yes", "--timeout", "8", "-f", &file])?;
+    ensure!(failed.code == Some(5), "{}", failed.transcript());
+    for told in ["rollback --to 1-26-0 --from 1-28-2 --remove", "were updated to 1.28.2, and stay so"] {
+        ensure!(failed.stderr.contains(told), "{told}: {}", failed.transcript());
+    }
+    let session = plugin("mesh-upgrade")?.on(&cluster);
+    for verb in ["status", "targets"] {
+        let shown = session.run(["mesh-upgrade", verb])?;
+        for told in ["revision 1-28-2 -n istio-system", "partly installed, ", "complete --remove 1-28-2"] {
+            ensure!(shown.stderr.contains(told), "{told}: {}", shown.transcript());
+        }
+    }
+    let back = ["mesh-upgrade", "rollback", "--to", "1-26-0", "--remove"];
+    let dry = session.run(back.iter().chain(&["--dry-run"]))?;
+    ensure!(dry.code == Some(0), "{}", dry.transcript());
+    for told in ["delete configmaps/istio-1-28-2 -n istio-system (dry run)", "Dry run: nothing was changed."] {
+        ensure!(dry.stderr.contains(told), "{told}: {}", dry.transcript());
+    }
+    let done = session.run(back.iter().chain(&["--from", "1-28-2", "--yes"]))?;
+    ensure!(done.code == Some(0), "{}", done.transcript());
+    unchanged(&nothing, &new_objects(&cluster)?)?;
+
+    // A removal that ends before the access rights.
+    cluster.install_objects(&Revision::of(IstioVersion::V1_28_2).by_manifests())?;
+    let delete = ["delete", "-n", "istio-system", "deployments.apps,configmaps", "-l", "istio.io/rev=1-28-2"];
+    cluster.kubectl(delete)?;
+    let shown = session.run(["mesh-upgrade", "status", "-o", "json"])?;
+    let document: Value = serde_json::from_str(&shown.stdout)?;
+    let findings = document["findings"].as_array().context("findings")?;
+    let found = findings.iter().find(|finding| finding["code"] == "partly-here");
+    let message = found.and_then(|found| found["message"].as_str()).with_context(|| shown.transcript())?;
+    ensure!(message.starts_with("partly removed, "), "{message}");
+    let removal = session.run(["mesh-upgrade", "complete", "--remove", "1-28-2", "--dry-run=server"])?;
+    let count = removal.stdout.lines().count();
+    ensure!(removal.code == Some(0) && message.contains(&format!(", {count} objects left")), "{}", removal.transcript());
+    ensure!(removal.stdout.lines().all(|line| line.ends_with(" (server dry run)")), "{}", removal.transcript());
+    let done = session.run(["mesh-upgrade", "complete", "--remove", "1-28-2", "--yes"])?;
+    ensure!(done.code == Some(0), "{}", done.transcript());
+    unchanged(&nothing, &new_objects(&cluster)?)?;
     Ok(())
 }

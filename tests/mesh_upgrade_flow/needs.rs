@@ -27,6 +27,14 @@ const UNASKED: &[(&str, &str, &[&str], &str)] = &[
     ("mesh-upgrade start", "secrets", &["get", "delete"], "only of a release of helm that is here already"),
     ("mesh-upgrade start", "events", &["list"], "only where istiod's own pods do not get ready: those of a kwok node always do"),
     ("mesh-upgrade rollback", "secrets", &["get", "list", "update", "delete"], "helm has not installed what goes there"),
+    (
+        "mesh-upgrade status, mesh-upgrade targets, mesh-upgrade rollback",
+        "horizontalpodautoscalers, poddisruptionbudgets, deployments, services, networkpolicies, configmaps, rolebindings, roles, \
+         clusterrolebindings, clusterroles, serviceaccounts",
+        &["get"],
+        "only of a revision of which a part is here",
+    ),
+    ("mesh-upgrade rollback", "serviceaccounts", &["list"], "only where no revision is here that could be left"),
     ("mesh-upgrade rollback", "events", &["list"], "only when a restart fails, as one of restart does"),
     (
         "mesh-tag remove, mesh-tag undo, mesh-upgrade rollback",

@@ -2,7 +2,7 @@
 
 mod clients;
 mod proof;
-mod read;
+pub mod read;
 pub mod removal;
 mod show;
 mod sight;
@@ -24,12 +24,13 @@ use mesh::terminal::exit::Exit;
 use mesh::terminal::question::Consent;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
+use mesh::terminal::writing::DryRun;
 use owo_colors::OwoColorize;
 
 use crate::complete::clients::check_clients;
 use crate::complete::proof::{Validation, Works};
 use crate::complete::removal::Removal;
-use crate::complete::show::{announce, check_uses, print};
+use crate::complete::show::{announce, check_uses, lines, print};
 use crate::complete::sight::Sight;
 use crate::program::Program;
 use crate::program::needs::uninstall_needs;
@@ -51,9 +52,9 @@ pub struct CompleteArgs {
     #[arg(long)]
     pub accept_unseen_clients: bool,
 
-    /// Only show what would be deleted
-    #[arg(long)]
-    pub dry_run: bool,
+    /// Only show what would be deleted: decided here (client), or by the API server too (server)
+    #[arg(long, value_name = "client|server|none", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "client", default_value_t = DryRun::None, hide_default_value = true, hide_possible_values = true)]
+    pub dry_run: DryRun,
 
     /// Answer questions with yes; refusals stay refusals
     #[arg(short, long)]
@@ -76,7 +77,9 @@ const ISTIO_NAMESPACE: &str = "istio-system";
 
 /// What it may ask for.
 pub fn needs(args: &CompleteArgs, typed: &Scope) -> Needs {
-    anybodys_removal_needs(Intent::from_flag(args.dry_run), &typed.within(None))
+    // A dry run by the API server is authorized as the removal itself.
+    let intent = if args.dry_run == DryRun::Server { Intent::Write } else { Intent::from(args.dry_run) };
+    anybodys_removal_needs(intent, &typed.within(None))
 }
 
 /// What removing a revision may ask for, whoever has installed it.
@@ -98,7 +101,7 @@ pub fn removal_needs(intent: Intent, scope: &Scope) -> Needs {
 
 /// Runs it.
 pub async fn run(session: &mut Session, args: &CompleteArgs) -> Result<Exit, Stop> {
-    session.connect_for(Intent::from_flag(args.dry_run)).await?;
+    session.connect_for(Intent::from(args.dry_run)).await?;
     let sight = Sight::look(session, &args.remove).await?;
     let removal = sight.decide(session).await?;
     print(session, args, &sight, &removal)?;
@@ -109,7 +112,14 @@ pub async fn run(session: &mut Session, args: &CompleteArgs) -> Result<Exit, Sto
     check_release(session, &sight, &removal).await?;
     announce(args, &removal, &mut session.terminal)?;
     let before = what_works(session, &sight, &removal).await?;
-    if args.dry_run {
+    if args.dry_run.is_dry() {
+        if args.dry_run == DryRun::Server {
+            let connection = session.connect().await?;
+            for change in removal.changes() {
+                carry_out(&connection, change, Persistence::DryRun).await?;
+            }
+        }
+        session.conclude_dry_run(args.dry_run)?;
         return Ok(Exit::Done);
     }
     check_permitted(&*session.connect().await?, removal.changes().iter().filter_map(Intended::of)).await?;
@@ -149,6 +159,19 @@ pub async fn run(session: &mut Session, args: &CompleteArgs) -> Result<Exit, Sto
         }
     };
     conclude(session, args, &before, loss)
+}
+
+/// What removing a revision deletes, a line each; or why it could not be removed now.
+///
+/// # Errors
+/// When the cluster cannot be read.
+pub async fn preview(session: &mut Session, revision: &str) -> Result<Vec<String>, Stop> {
+    let sight = Sight::look(session, revision).await?;
+    match sight.decide(session).await {
+        Ok(removal) => Ok(lines(&removal, &session.terminal.advisor)),
+        Err(Stop::Refused(refusal)) => Ok(vec![format!("it cannot be removed: {}", refusal.reason)]),
+        Err(stop) => Err(stop),
+    }
 }
 
 /// A release of helm goes as a whole, so it may hold this revision only.

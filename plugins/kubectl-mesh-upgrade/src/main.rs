@@ -8,6 +8,7 @@ mod examples;
 mod lists;
 mod mesh_config;
 mod output;
+mod partly;
 mod plan;
 mod precheck;
 mod program;

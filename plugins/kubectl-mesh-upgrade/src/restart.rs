@@ -34,6 +34,7 @@ use mesh::terminal::findings;
 use mesh::terminal::question::Consent;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
+use mesh::terminal::writing::DryRun;
 use mesh::verdict::{Verdict, verdicts};
 use mesh::workload::WorkloadId;
 use owo_colors::OwoColorize;
@@ -84,9 +85,9 @@ pub struct RestartArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub gate_timeout: u64,
 
-    /// Only show the waves
-    #[arg(long)]
-    pub dry_run: bool,
+    /// Only show the waves: client or server, of which neither writes anything
+    #[arg(long, value_name = "client|server|none", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "client", default_value_t = DryRun::None, hide_default_value = true, hide_possible_values = true)]
+    pub dry_run: DryRun,
 
     /// Answer questions with yes; refusals stay refusals
     #[arg(short, long)]
@@ -143,7 +144,7 @@ pub fn needs(args: &RestartArgs, typed: &Scope) -> Result<Needs, Stop> {
         None => (args.selection.within(typed), Needs::default()),
     };
     let reading = read::needs(&scope).and(downgrade::needs(&scope)).and(cluster_id);
-    if args.dry_run {
+    if args.dry_run.is_dry() {
         return Ok(reading);
     }
     let needs = reading.and(engine::needs(scope.namespace.as_deref()));
@@ -158,7 +159,7 @@ pub async fn run(session: &mut Session, args: &RestartArgs) -> Result<Exit, Stop
     let ignored = args.ignored.of(&[Code::SkewMajor, Code::SkewTooFar])?;
     // A plan that makes no sense is told before the cluster is asked for anything.
     let plan = args.plan.as_deref().map(Plan::read).transpose()?;
-    let connection = session.connect_for(Intent::from_flag(args.dry_run)).await?;
+    let connection = session.connect_for(Intent::from(args.dry_run)).await?;
     if let Some(gate) = &args.gate {
         // A gate that could not ask the same cluster, or could not be run, is refused before anything is restarted.
         connection.private_kubeconfig()?;
@@ -181,7 +182,7 @@ pub async fn run(session: &mut Session, args: &RestartArgs) -> Result<Exit, Stop
     }
     // A dry run shows what else there is before it says why nothing would be done.
     let refusal = match refusal {
-        Some(refusal) if !args.dry_run || selection.waves.is_empty() => return Err(refusal.into()),
+        Some(refusal) if !args.dry_run.is_dry() || selection.waves.is_empty() => return Err(refusal.into()),
         refusal => refusal,
     };
     // Of what is undecided nobody knows whether it is to be restarted: that is not nothing to do.
@@ -201,7 +202,7 @@ pub async fn run(session: &mut Session, args: &RestartArgs) -> Result<Exit, Stop
     }
     let total = selection.waves.iter().map(|wave| wave.number).max().unwrap_or_default();
     let waves = chosen(selection.waves.clone(), args.wave, total)?;
-    let mut events = Events::new(args.output);
+    let mut events = Events::new(args.output).of_dry_run(args.dry_run);
     for wave in &waves {
         events.planned(wave, total, &mut session.terminal)?;
     }
@@ -210,7 +211,8 @@ pub async fn run(session: &mut Session, args: &RestartArgs) -> Result<Exit, Stop
         let warning = "warning:".style(session.terminal.err_styles.warning);
         writeln!(session.terminal.err, "{warning} the gate is not run: it runs between waves, and there is only one wave.")?;
     }
-    if args.dry_run {
+    if args.dry_run.is_dry() {
+        session.conclude_dry_run(args.dry_run)?;
         return refusal.map_or(Ok(Exit::Done), |refusal| Err(refusal.into()));
     }
     let count: usize = waves.iter().map(|wave| wave.items.len()).sum();

@@ -40,12 +40,13 @@ use serde_json::Value;
 use crate::complete::{self, CompleteArgs};
 use crate::definition::{definitions_needs, definitions_stay};
 use crate::downgrade::Older;
+use crate::partly;
 use crate::restart::engine::{self, Engine, Limits};
 use crate::restart::event::Events;
 use crate::restart::{LimitArgs, Output};
 use crate::revisions::Revision;
 use crate::rollback::plan::{Rollback, Runners, Start, check_target, other_revision, runners};
-use crate::survey::{self, scope, survey};
+use crate::survey::{self, Survey, scope, survey};
 use crate::waves::{Item, Waving, waves};
 
 /// Arguments of `rollback`.
@@ -80,9 +81,9 @@ pub struct RollbackArgs {
     #[arg(long, requires = "remove")]
     pub accept_unseen_clients: bool,
 
-    /// Only show what would be done
-    #[arg(long)]
-    pub dry_run: bool,
+    /// Only show what would be done: client or server, of which neither writes anything
+    #[arg(long, value_name = "client|server|none", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "client", default_value_t = DryRun::None, hide_default_value = true, hide_possible_values = true)]
+    pub dry_run: DryRun,
 
     /// Answer questions with yes; refusals stay refusals
     #[arg(short, long)]
@@ -95,10 +96,11 @@ pub struct RollbackArgs {
 
 /// What it may ask for.
 pub fn needs(args: &RollbackArgs, typed: &Scope) -> Needs {
-    let intent = Intent::from_flag(args.dry_run);
+    let intent = Intent::from(args.dry_run);
     let scope = typed.within(None);
     let needs = way_back_needs(intent, &scope);
-    if args.remove && intent == Intent::Write { needs.and(complete::anybodys_removal_needs(intent, &scope)) } else { needs }
+    let needs = needs.and(partly::needs(scope.control_plane_namespace()));
+    if args.remove { needs.and(complete::anybodys_removal_needs(intent, &scope)) } else { needs }
 }
 
 /// What going back may ask for: tags, labels and restarts.
@@ -117,14 +119,19 @@ pub fn way_back_needs(intent: Intent, scope: &Scope) -> Needs {
 
 /// Runs it.
 pub async fn run(session: &mut Session, args: &RollbackArgs) -> Result<Exit, Stop> {
-    let connection = session.connect_for(Intent::from_flag(args.dry_run)).await?;
+    let connection = session.connect_for(Intent::from(args.dry_run)).await?;
     let mut survey = survey(session, None).await?;
     if args.evict_owned {
         survey.snapshot.evict_owned();
     }
     check_target(&survey.snapshot, &survey.revisions, &args.to)?;
-    let Some(from) = other_revision(&survey.revisions, &args.to, args.from.as_deref())? else {
+    let Some(from) = revision_to_leave(&connection, &survey, args).await? else {
         writeln!(session.terminal.err, "Nothing to roll back: no revision here is newer than {}.", args.to)?;
+        let others: Vec<&str> =
+            survey.revisions.iter().map(|other| other.name.as_str()).filter(|other| *other != args.to).collect();
+        if !others.is_empty() {
+            writeln!(session.terminal.err, "Here besides: {}; --from says which one is left.", others.join(", "))?;
+        }
         return Ok(Exit::Done);
     };
     let sight = look(&connection, session.istio_namespace(), Pods::All).await?;
@@ -137,12 +144,21 @@ pub async fn run(session: &mut Session, args: &RollbackArgs) -> Result<Exit, Sto
     let default_users = leaving.users(&connection, session.istio_namespace()).await?;
     let start = Start { from: &from, now: &now, default_users: default_users.as_ref() };
     let rollback = Rollback::new(&sight, namespaces, args, &start)?;
-    announce(&rollback, &runners, &mut session.terminal)?;
+    announce(&rollback, &runners, args.dry_run, &mut session.terminal)?;
     let to_version = survey.revisions.iter().find(|revision| revision.name == args.to).and_then(Revision::version);
     if let Some(stay) = definitions_stay(&connection, to_version).await? {
         writeln!(session.terminal.err, "  {} {stay}", "left:".style(session.terminal.err_styles.warning))?;
     }
-    if args.dry_run {
+    if args.remove {
+        let lines = complete::preview(session, &from).await?;
+        let suffix = args.dry_run.suffix();
+        writeln!(session.terminal.err, "Then revision {from} is removed, {}:", plural(lines.len() as u64, "object", "objects"))?;
+        for line in lines {
+            writeln!(session.terminal.err, "  {line}{suffix}")?;
+        }
+    }
+    if args.dry_run.is_dry() {
+        session.conclude_dry_run(args.dry_run)?;
         return Ok(Exit::Done);
     }
     check_permitted(&connection, intended(&rollback, &runners)).await?;
@@ -160,7 +176,7 @@ pub async fn run(session: &mut Session, args: &RollbackArgs) -> Result<Exit, Sto
         remove: from,
         abandon: None,
         accept_unseen_clients: args.accept_unseen_clients,
-        dry_run: false,
+        dry_run: DryRun::None,
         yes: args.yes,
         output: None,
     };
@@ -180,14 +196,25 @@ async fn namespaces_of(connection: &Connection, revision: &str) -> Result<Vec<Va
     Ok(List::of(Resource::Namespaces).labelled(labels::REVISION, revision).whole(connection).await?)
 }
 
-fn announce(rollback: &Rollback, runners: &Runners, terminal: &mut Terminal) -> Result<(), Stop> {
+/// The revision that is left. One of which only a part is here has no control plane, and is found by its objects.
+async fn revision_to_leave(connection: &Connection, survey: &Survey, args: &RollbackArgs) -> Result<Option<String>, Stop> {
+    let named = args.from.as_deref();
+    let is_here = named.is_none_or(|named| named == args.to || survey.revisions.iter().any(|found| found.name == named));
+    if is_here && let Some(from) = other_revision(&survey.revisions, &args.to, named)? {
+        return Ok(Some(from));
+    }
+    Ok(partly::left(&partly::read(connection, survey).await?, &args.to, named)?)
+}
+
+fn announce(rollback: &Rollback, runners: &Runners, dry_run: DryRun, terminal: &mut Terminal) -> Result<(), Stop> {
+    let suffix = dry_run.suffix();
     let Rollback { from, to, .. } = rollback;
     writeln!(terminal.err, "Back from revision {from} to {to}:")?;
     for line in rollback.lines() {
-        writeln!(terminal.err, "  {line}")?;
+        writeln!(terminal.err, "  {line}{suffix}")?;
     }
     let count = plural(runners.restartable.len() as u64, "workload runs", "workloads run");
-    writeln!(terminal.err, "  {count} proxies of {from} and are restarted")?;
+    writeln!(terminal.err, "  {count} proxies of {from} and are restarted{suffix}")?;
     for other in rollback.not_ours.iter().chain(&runners.others) {
         writeln!(terminal.err, "  {} {other}", "left:".style(terminal.err_styles.warning))?;
     }

@@ -26,6 +26,7 @@ use mesh::terminal::{Audience, Terminal};
 use owo_colors::OwoColorize;
 
 use crate::output::{write_json, write_yaml};
+use crate::partly;
 use crate::status::model::{NoSuchRevision, Seen, Status, status};
 use crate::survey::{self, Survey, scope, survey_of_pods};
 
@@ -78,7 +79,7 @@ pub enum Output {
 /// What it may ask for.
 pub fn needs(args: &StatusArgs, typed: &Scope) -> Needs {
     let scope = typed.within(args.namespace.as_deref());
-    let needs = survey::needs(&scope).and(authorship::needs(&scope));
+    let needs = survey::needs(&scope).and(authorship::needs(&scope)).and(partly::needs(scope.control_plane_namespace()));
     if args.watch { needs.and(watch::needs(&scope)) } else { needs }
 }
 
@@ -105,7 +106,8 @@ async fn look(session: &mut Session, args: &StatusArgs) -> Result<(Survey, Statu
     let scope = scope(session, args.namespace.as_deref());
     let (survey, authorship) =
         futures::join!(survey_of_pods(session, args.namespace.as_deref(), &unready), read_authorship(&connection, &scope));
-    let (survey, authorship) = (survey?, authorship?);
+    let (mut survey, authorship) = (survey?, authorship?);
+    partly::note(&connection, &mut survey).await?;
     let seen = Seen {
         snapshot: &survey.snapshot,
         revisions: &survey.revisions,

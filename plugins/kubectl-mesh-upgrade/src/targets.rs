@@ -18,8 +18,9 @@ use mesh::terminal::findings;
 use mesh::terminal::stop::Stop;
 
 use crate::output::{write_json, write_yaml};
+use crate::partly;
 use crate::support::{Releases, line_of};
-use crate::survey::{self, survey};
+use crate::survey;
 use crate::targets::next::{Target, Verdict, targets};
 
 /// Arguments of `targets`.
@@ -44,7 +45,7 @@ pub enum Output {
 
 /// What it may ask for. The version of Kubernetes may be read by everybody who is known to a cluster (`system:discovery`).
 pub fn needs(typed: &Scope) -> Needs {
-    survey::needs(&typed.within(None))
+    survey::needs(&typed.within(None)).and(partly::needs(typed.control_plane_namespace()))
 }
 
 /// Runs it.
@@ -52,7 +53,7 @@ pub async fn run(session: &mut Session, args: &TargetsArgs) -> Result<Exit, Stop
     let connection = session.connect().await?;
     let (survey, kubernetes) = {
         let kubernetes = kubernetes_version(&connection);
-        let survey = survey(session, None);
+        let survey = partly::survey(session, None);
         let (survey, kubernetes) = futures::join!(survey, kubernetes);
         (survey?, kubernetes?)
     };

@@ -99,6 +99,7 @@ codes! {
     OwnedElsewhere = "owned-elsewhere",
     PartialList = "partial-list",
     Partition = "partition",
+    PartlyHere = "partly-here",
     Paused = "paused",
     PdbBlocks = "pdb-blocks",
     PdbZero = "pdb-zero",

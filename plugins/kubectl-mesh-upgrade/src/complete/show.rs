@@ -6,7 +6,7 @@ use mesh::session::Session;
 use mesh::terminal::Terminal;
 use mesh::terminal::advisor::Advisor;
 use mesh::terminal::stop::Stop;
-use mesh::terminal::uses::lines;
+use mesh::terminal::uses::lines as lines_of_use;
 use mesh::terminal::words::plural;
 use mesh::uses::{Use, UseKind, Uses};
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ pub fn check_uses(uses: &Uses, args: &CompleteArgs, advisor: &Advisor) -> Result
         };
     }
     let counted = proxies.iter().filter(|_| !is_abandoned);
-    let mut details: Vec<String> = counted.chain(&others).flat_map(|found| lines(found, advisor)).collect();
+    let mut details: Vec<String> = counted.chain(&others).flat_map(|found| lines_of_use(found, advisor)).collect();
     details.extend(unknown);
     let reason = match (args.abandon, uses.proxies()) {
         (Some(number), count) if !proxies.is_empty() && !is_abandoned => {
@@ -57,6 +57,17 @@ pub fn check_uses(uses: &Uses, args: &CompleteArgs, advisor: &Advisor) -> Result
     Err(Refusal::new(reason, advice).with(details))
 }
 
+/// What goes, a line each.
+pub fn lines(removal: &Removal, advisor: &Advisor) -> Vec<String> {
+    match removal {
+        Removal::Helm { release, namespace, .. } => {
+            let uninstall = Command::helm("uninstall").value(release).flag("--namespace", namespace);
+            vec![advisor.command(&uninstall)]
+        }
+        Removal::Objects(changes) => changes.iter().map(|change| format!("delete {}", change.subject)).collect(),
+    }
+}
+
 /// Shows what goes, a line each.
 ///
 /// # Errors
@@ -65,16 +76,8 @@ pub fn announce(args: &CompleteArgs, removal: &Removal, terminal: &mut Terminal)
     if args.output.is_some() {
         return Ok(());
     }
-    match removal {
-        Removal::Helm { release, namespace, .. } => {
-            let uninstall = Command::helm("uninstall").value(release).flag("--namespace", namespace);
-            writeln!(terminal.out, "{}", terminal.advisor.command(&uninstall))?;
-        }
-        Removal::Objects(changes) => {
-            for change in changes {
-                writeln!(terminal.out, "delete {}", change.subject)?;
-            }
-        }
+    for line in lines(removal, &terminal.advisor) {
+        writeln!(terminal.out, "{line}{}", args.dry_run.suffix())?;
     }
     terminal.flush()?;
     Ok(())

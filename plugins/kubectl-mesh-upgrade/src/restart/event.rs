@@ -4,6 +4,7 @@ use mesh::course::Stand;
 use mesh::terminal::Terminal;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
+use mesh::terminal::writing::DryRun;
 use mesh::workload::WorkloadId;
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
@@ -47,18 +48,26 @@ impl Outcome {
 /// Writes events.
 pub struct Events {
     output: Output,
+    dry_run: DryRun,
 }
 
 impl Events {
     /// In this format.
     pub const fn new(output: Output) -> Events {
-        Events { output }
+        Events { output, dry_run: DryRun::None }
+    }
+
+    /// Of a run that only shows what would be done.
+    #[must_use]
+    pub const fn of_dry_run(self, dry_run: DryRun) -> Events {
+        Events { dry_run, ..self }
     }
 
     /// A wave that is going to come.
     pub fn planned(&self, wave: &Wave, total: usize, terminal: &mut Terminal) -> Result<(), Stop> {
         let count = plural(wave.items.len() as u64, "workload", "workloads");
-        let text = format!("wave {} of {total}: {} ({count})", wave.number, wave.name);
+        let suffix = self.dry_run.suffix();
+        let text = format!("wave {} of {total}: {} ({count}){suffix}", wave.number, wave.name);
         let workloads: Vec<Value> = wave.items.iter().map(described).collect();
         self.write(
             "WavePlanned",
@@ -68,7 +77,7 @@ impl Events {
         )?;
         if self.output == Output::Text {
             for item in &wave.items {
-                writeln!(terminal.out, "  {}", item.line())?;
+                writeln!(terminal.out, "  {}{suffix}", item.line())?;
             }
             terminal.flush()?;
         }
