@@ -284,7 +284,8 @@ pub async fn run(session: &mut Session, args: &StartArgs) -> Result<Exit, Stop> 
             Err(Stop::Partly(Refusal::new(reason, advice).with(unnamed.iter().map(told).collect())))
         }
         Ok(()) => {
-            writeln!(session.terminal.err, "Revision {revision} is ready, beside what was here before.")?;
+            let tag = if default_tag.is_some() { "; the tag default points to it now" } else { "" };
+            writeln!(session.terminal.err, "Revision {revision} is ready, beside what was here before{tag}.")?;
             session.tell_next(Command::mesh_tag("set TAG").flag("--revision", revision))?;
             Ok(Exit::Done)
         }
