@@ -5,7 +5,7 @@ use mesh::cluster::Sight;
 use mesh::control_plane::Readiness;
 use mesh::installation::{Installation, label, name, namespace};
 use mesh::labels;
-use mesh::object::StringMap;
+use mesh::object::{Lookup, StringMap};
 use mesh::owner::{Owner, owner_of_labels};
 use mesh::refusal::Refusal;
 use mesh::session::VERSION;
@@ -136,8 +136,9 @@ fn plan_of(sight: &Sight, tag: &str, args: &RollbackArgs, start: &Start<'_>) -> 
     let leads_there = last.as_ref().is_some_and(|last| !last.undone && last.from.as_deref() == Some(args.to.as_str()));
     // The tag `default` injects for whoever follows it by no name: one that was not here before is not to be here afterwards.
     let is_new_default = tag == tag::DEFAULT && last.as_ref().is_some_and(|last| !last.undone && last.from.is_none());
-    if tag == tag::DEFAULT && args.to != tag::DEFAULT && last.is_none() && may_be_new(installation, tag, from) {
-        return Err(default_of_unknown_age(from, &args.to));
+    let is_followed = !default_followers(&installation.snapshot).is_empty();
+    if tag == tag::DEFAULT && args.to != tag::DEFAULT && last.is_none() && is_followed && may_be_new(installation, tag, from) {
+        return Err(default_of_unknown_age(from, &args.to).with(default_followers(&installation.snapshot)));
     }
     // Setting the tag `default` has switched the unrevisioned injector off; only taking that back switches it on.
     let is_unrevisioned = tag == tag::DEFAULT && args.to == tag::DEFAULT;
@@ -147,6 +148,16 @@ fn plan_of(sight: &Sight, tag: &str, args: &RollbackArgs, start: &Start<'_>) -> 
         plan_set(installation, census, &request)
     };
     plan.map_err(|refusal| Refusal { reason: format!("tag {tag} cannot leave {from}: {}", refusal.reason), ..refusal })
+}
+
+/// The namespaces that the tag `default` injects: without them it is moved like any other.
+fn default_followers(snapshot: &Snapshot) -> Vec<String> {
+    let follows = |labels: &mesh::object::Labels| match labels.value(labels::INJECTION) {
+        Some(injection) => injection == "enabled",
+        None => labels.value(labels::REVISION) == Some(tag::DEFAULT),
+    };
+    let followers = snapshot.namespaces.iter().filter(|(_, labels)| follows(labels));
+    followers.map(|(name, _)| format!("namespaces/{name} follows it")).collect()
 }
 
 /// Whether a tag without a history may not have been here before a revision: it was made after that, or at the same time.
@@ -296,7 +307,6 @@ pub fn runners(verdicts: &[Verdict], snapshot: &Snapshot, revision: &str) -> Run
 }
 
 fn names_in_template(snapshot: &Snapshot, id: &WorkloadId, revision: &str) -> bool {
-    use mesh::object::Lookup;
     let place = snapshot.workloads.binary_search_by(|workload| workload.id.cmp(id));
     place.is_ok_and(|place| snapshot.workloads[place].template.labels.value(labels::REVISION) == Some(revision))
 }
