@@ -255,7 +255,7 @@ fn what_would_go_to_an_older_version_is_refused_by_name_with_its_cause_and_the_r
         ] {
             assert!(refused.stderr.contains(told), "no {told:?} in {}", refused.transcript());
         }
-        let shown = refused.stdout.contains(&format!("  {up}\n"));
+        let shown = refused.stdout.contains(&format!("  {up} (dry run)\n"));
         assert_eq!(shown, flags == ["--dry-run"], "{}", refused.transcript());
     }
     assert_eq!((revisions(&pay)?, revisions(&shop)?), (vec!["1-28-2".to_owned()], vec!["1-26-0".to_owned()]));

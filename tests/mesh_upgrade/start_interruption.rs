@@ -110,7 +110,18 @@ fn what_explain_rbac_prints_is_enough() -> Result<()> {
 fn istioctl_may_install_it_and_the_same_is_proved() -> Result<()> {
     let cluster = cluster()?;
     let before = old_objects(&cluster)?;
-    let install = ["--with", "istioctl", "--", "install", "-y", "--set", "revision=1-28-2", "--set", "profile=minimal"];
+    let install = [
+        "--accept-default-tag",
+        "--with",
+        "istioctl",
+        "--",
+        "install",
+        "-y",
+        "--set",
+        "revision=1-28-2",
+        "--set",
+        "profile=minimal",
+    ];
     let missing = plugin("mesh-upgrade")?.on(&cluster).run(WORDS.iter().chain(&install))?;
     ensure!(missing.code == Some(1), "{}", missing.transcript());
     ensure!(missing.stderr.contains("istioctl is needed here and cannot be run"), "{}", missing.transcript());

@@ -284,8 +284,8 @@ fn start(told: &mut Recorder<'_>, world: &World) -> Result<()> {
         "--set=values.global.networkPolicy.enabled=true",
         "--set=values.experimental.stableValidationPolicy=true",
     ];
-    let words = ["mesh-upgrade", "start", "--revision", "by-istioctl", "--yes", "--with", "istioctl", "--", "install"];
-    let words: Vec<&str> = words.into_iter().chain(settings).collect();
+    let words = ["mesh-upgrade", "start", "--revision", "by-istioctl", "--yes", "--accept-default-tag"];
+    let words: Vec<&str> = words.into_iter().chain(["--with", "istioctl", "--", "install"]).chain(settings).collect();
     told.run_against(&words, &[0], |_| Fate::Pass, |world| world.cluster.start_istiod_when_installed(&istioctl))?;
     Ok(())
 }

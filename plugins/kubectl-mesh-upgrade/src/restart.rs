@@ -212,8 +212,11 @@ pub async fn run(session: &mut Session, args: &RestartArgs) -> Result<Exit, Stop
         writeln!(session.terminal.err, "{warning} the gate is not run: it runs between waves, and there is only one wave.")?;
     }
     if args.dry_run.is_dry() {
+        if let Some(refusal) = refusal {
+            return Err(refusal.into());
+        }
         session.conclude_dry_run(args.dry_run)?;
-        return refusal.map_or(Ok(Exit::Done), |refusal| Err(refusal.into()));
+        return Ok(Exit::Done);
     }
     let count: usize = waves.iter().map(|wave| wave.items.len()).sum();
     tell_unknown(&waves, &mut session.terminal)?;

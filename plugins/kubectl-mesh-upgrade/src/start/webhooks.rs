@@ -42,7 +42,7 @@ impl Webhooks {
     }
 
     /// The configuration of the tag `default`, found as istioctl finds it (`PreviousInstallExists`, istioctl/pkg/tag/util.go of
-    /// istio/istio, 1.26 to 1.29).
+    /// istio/istio, 1.28; 1.26 is content with any injector, and makes no tag beside one).
     pub fn default_tag(&self) -> Option<&Value> {
         self.0.values().find(|object| {
             object["kind"] == "MutatingWebhookConfiguration"
