@@ -25,8 +25,10 @@ pub struct PodGroup {
 impl PodGroup {
     /// Whether istiod makes these pods for a Gateway: its name.
     pub fn gateway(&self) -> Option<&str> {
-        self.labels.value(labels::GATEWAY_MANAGED)?;
-        self.labels.value(labels::GATEWAY_NAME)
+        let name = self.labels.value(labels::GATEWAY_NAME).or(self.labels.value(labels::OLD_GATEWAY_NAME))?;
+        // It marks them since 1.24; before that it names the Gateway, and lets nobody inject.
+        let is_old = self.labels.value(labels::INJECT) == Some("false") && self.revision.is_some();
+        (self.labels.value(labels::GATEWAY_MANAGED).is_some() || is_old).then_some(name)
     }
 }
 
@@ -56,7 +58,7 @@ impl CensusBuilder {
     /// Begins one. `keys` are the label keys that injectors ask for.
     pub fn new(keys: impl IntoIterator<Item = String>) -> CensusBuilder {
         let mut keys: BTreeSet<String> = keys.into_iter().collect();
-        let always = [labels::REVISION, labels::INJECT, labels::GATEWAY_MANAGED, labels::GATEWAY_NAME];
+        let always = [labels::REVISION, labels::INJECT, labels::GATEWAY_MANAGED, labels::GATEWAY_NAME, labels::OLD_GATEWAY_NAME];
         keys.extend(always.map(str::to_owned));
         CensusBuilder { interner: Interner::default(), keys, groups: HashMap::new() }
     }

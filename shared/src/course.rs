@@ -174,7 +174,14 @@ mod tests {
         ControlPlane {
             revision: revision.to_owned(),
             namespace: "istio-system".to_owned(),
-            deployment: Some(Istiod { name: "istiod".to_owned(), image: image.to_owned(), ready_replicas: 1, is_observed: true }),
+            deployment: Some(Istiod {
+                name: "istiod".to_owned(),
+                image: image.to_owned(),
+                ready_replicas: 1,
+                is_observed: true,
+                ..Istiod::default()
+            }),
+            is_elsewhere: false,
             injector_config: Read::Absent,
             mesh_config: Read::Absent,
             readiness: Readiness::Ready,

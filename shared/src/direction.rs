@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use crate::authorship::Authorship;
 use crate::labels;
 use crate::object::{Lookup, Resource};
-use crate::proxy::ProxyType;
 use crate::snapshot::Snapshot;
 use crate::terminal::words::plural;
 use crate::verdict::Verdict;
@@ -114,10 +113,7 @@ fn wanted(verdict: &Verdict) -> Option<&str> {
 /// How many of a workload's proxies run a revision.
 fn runs(verdict: &Verdict, revision: &str) -> u32 {
     let of_it = verdict.running.iter().filter(|running| {
-        running
-            .proxy
-            .as_ref()
-            .is_some_and(|proxy| proxy.proxy_type != ProxyType::Ztunnel && proxy.revision.as_deref() == Some(revision))
+        running.proxy.as_ref().is_some_and(|proxy| !proxy.proxy_type.is_of_node() && proxy.revision.as_deref() == Some(revision))
     });
     of_it.map(|running| running.count).sum()
 }
@@ -321,6 +317,7 @@ mod tests {
     use super::*;
     use crate::object::{Interner, StringMap, WebhookConfiguration};
     use crate::proxy::Proxy;
+    use crate::proxy::ProxyType;
     use crate::snapshot::{Unread, UnreadCause};
     use crate::template::Template;
     use crate::verdict::verdicts;
@@ -411,6 +408,8 @@ mod tests {
                     proxies: vec![(Some(proxy), 2)],
                     pods: Vec::new(),
                     wanted_pods: None,
+                    revision: None,
+                    others: Vec::new(),
                     doubt: None,
                 });
             }

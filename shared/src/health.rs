@@ -1,15 +1,20 @@
 //! The health of what injects: injectors nobody answers, tags that point two ways, namespaces that nobody serves.
 
+mod namespaces;
+mod workloads;
+
 use std::collections::BTreeSet;
 
 use crate::advice::{Advice, Command};
 use crate::control_plane::{Read, UNREVISIONED};
 use crate::finding::{Code, Finding, Severity};
 use crate::injection::answering_revision;
-use crate::injector::{FailurePolicy, Injector, Match, Target};
+use crate::injector::{FailurePolicy, Injector, Target};
 use crate::labels;
-use crate::object::{Labels, Lookup, Resource};
+use crate::object::Resource;
 use crate::snapshot::{Snapshot, UnreadCause};
+
+pub use namespaces::undiscovered;
 
 /// All that is wrong with injectors, tags and namespace labels; sorted.
 pub fn findings(snapshot: &Snapshot) -> Vec<Finding> {
@@ -23,17 +28,16 @@ pub fn findings(snapshot: &Snapshot) -> Vec<Finding> {
         }
     }
     if snapshot.unread(Resource::MutatingWebhookConfigurations, "").is_none() {
-        for (name, labels) in &snapshot.namespaces {
-            findings.extend(namespace_labels(snapshot, name, labels));
-        }
+        findings.extend(namespaces::findings(snapshot));
+        findings.extend(workloads::findings(snapshot));
     }
     for control_plane in &snapshot.control_planes {
-        if let Read::Broken(why) = &control_plane.injector_config {
+        if let Some(why) = unusable(&control_plane.injector_config) {
             findings.push(Finding {
                 severity: Severity::Error,
                 code: Code::InjectorConfig,
                 subject: format!("configmaps -n {}", control_plane.namespace),
-                message: format!("the injector ConfigMap of revision {} cannot be read: {why}", control_plane.revision),
+                message: format!("the injector ConfigMap of revision {} {why}", control_plane.revision),
                 advice: Command::kubectl("")
                     .namespace(&control_plane.namespace)
                     .words("get configmap")
@@ -43,12 +47,20 @@ pub fn findings(snapshot: &Snapshot) -> Vec<Finding> {
             });
         }
     }
-    findings.extend(
-        snapshot.unread.iter().filter(|unread| unread.cause == UnreadCause::NotInFile).map(|unread| not_in_file(unread.resource)),
-    );
+    let lacking = snapshot.unread.iter().filter(|unread| unread.cause == UnreadCause::NotInFile);
+    findings.extend(not_in_file(&lacking.map(|unread| unread.resource).collect::<Vec<_>>()));
     findings.sort();
     findings.dedup();
     findings
+}
+
+/// Why a ConfigMap that is there is of no use.
+fn unusable<T>(config: &Read<T>) -> Option<String> {
+    match config {
+        Read::Broken(why) => Some(format!("cannot be read: {why}")),
+        Read::Several(names) => Some(format!("could be each of {}", names.join(", "))),
+        Read::Known(_) | Read::Absent | Read::Unread => None,
+    }
 }
 
 /// What stands between an injector and its istiod.
@@ -60,6 +72,12 @@ pub(crate) fn fault_of(snapshot: &Snapshot, injector: &Injector) -> Option<Findi
     };
     let revision = fault.revision.as_deref().unwrap_or(UNREVISIONED);
     let advice = match &injector.tag {
+        _ if fault.code == Code::NoCaBundle => {
+            let get = Command::kubectl("get mutatingwebhookconfiguration").value(&injector.configuration).words("-o yaml");
+            Advice::say("its istiod writes the caBundle once it runs and may change it: ")
+                .and_run(get)
+                .and_say(" shows what is there")
+        }
         Some(tag) => Advice::run(repoint(tag, "REVISION")).and_say(", to a revision that is ready"),
         None => Command::kubectl("get deployments,services -A").flag("-l", format!("{}={revision}", labels::REVISION)).into(),
     };
@@ -108,53 +126,20 @@ pub(crate) fn answers_for_another(snapshot: &Snapshot, injector: &Injector) -> O
     })
 }
 
-/// What is odd about the labels by which a namespace asks for injection.
-fn namespace_labels(snapshot: &Snapshot, name: &str, namespace: &Labels) -> Option<Finding> {
-    let label = || Command::kubectl("label namespace").value(name);
-    let (injection, revision) = (namespace.value(labels::INJECTION), namespace.value(labels::REVISION));
-    let finding = |code, message, advice: Advice| {
-        Some(Finding { severity: Severity::Warning, code, subject: format!("namespaces/{name}"), message, advice })
-    };
-    match (injection, revision) {
-        (Some(injection), Some(revision)) => finding(
-            Code::BothLabels,
-            format!("{}={injection} is stronger than {}={revision}", labels::INJECTION, labels::REVISION),
-            label().value(format!("{}-", labels::INJECTION)).into(),
-        ),
-        (None, Some("")) => finding(
-            Code::EmptyRevision,
-            format!("its label {} is empty: nothing is injected", labels::REVISION),
-            label().value(format!("{}=REVISION", labels::REVISION)).words("--overwrite").into(),
-        ),
-        (None, Some(revision)) if !is_served(snapshot, namespace) => finding(
-            Code::NoInjector,
-            format!("no injector serves {}={revision}: new pods get no proxy", labels::REVISION),
-            Advice::run(label().value(format!("{}=REVISION", labels::REVISION)).words("--overwrite"))
-                .and_say(", with a revision or tag that is here"),
-        ),
-        (Some("enabled"), None) if !is_served(snapshot, namespace) => finding(
-            Code::NoInjector,
-            format!("no injector serves {}=enabled: new pods get no proxy", labels::INJECTION),
-            label().value(format!("{}-", labels::INJECTION)).value(format!("{}=REVISION", labels::REVISION)).into(),
-        ),
-        _ => None,
-    }
-}
-
-/// Whether some injector would be asked about a pod that says nothing itself.
-fn is_served(snapshot: &Snapshot, namespace: &Labels) -> bool {
-    snapshot.injectors.iter().any(|injector| injector.matches(namespace, &Labels::default()) != Match::No)
-}
-
-fn not_in_file(resource: Resource) -> Finding {
-    Finding {
+/// What files lack. One command collects all of it, so each finding has the same.
+fn not_in_file(lacking: &[Resource]) -> impl Iterator<Item = Finding> {
+    let mut names: Vec<String> = lacking.iter().map(Resource::to_string).collect();
+    names.sort();
+    names.dedup();
+    let all = names.join(",");
+    names.into_iter().map(move |name| Finding {
         severity: Severity::Warning,
         code: Code::NotInFile,
-        subject: resource.to_string(),
-        message: format!("the input has no {resource}, so what depends on them is unknown"),
-        advice: Advice::run(Command::kubectl("get").value(resource.to_string()).words("-A -o json"))
+        message: format!("the input has no {name}, so what depends on them is unknown"),
+        subject: name,
+        advice: Advice::run(Command::kubectl("get").value(all.clone()).words("-A -o json"))
             .and_say(", and give that file too with -f"),
-    }
+    })
 }
 
 /// The command that lets a tag point to a revision, whatever it points to now.

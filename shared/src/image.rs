@@ -53,14 +53,43 @@ impl<'a> Image<'a> {
         self.repository.rsplit('/').next().unwrap_or(self.repository)
     }
 
-    /// The tag without the variant's suffix.
+    /// The tag without the variant's suffix, and without what admission has written behind it.
     pub fn plain_tag(&self) -> Option<&'a str> {
-        self.tag.map(|tag| split_variant(tag).0)
+        self.declared_tag().map(|tag| split_variant(tag).0)
     }
 
     /// The variant that the tag's suffix names.
     pub fn variant(&self) -> Option<&'a str> {
-        self.tag.and_then(|tag| split_variant(tag).1)
+        self.declared_tag().and_then(|tag| split_variant(tag).1)
+    }
+
+    /// The tag as somebody declared it: Zarf's webhook writes `-zarf-` and a checksum of the reference behind it
+    /// (`ImageTransformHost`, src/pkg/transform/image.go of zarf-dev/zarf).
+    fn declared_tag(&self) -> Option<&'a str> {
+        let tag = self.tag?;
+        let checksum = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit());
+        Some(match tag.rsplit_once("-zarf-") {
+            Some((declared, rest)) if checksum(rest) && !declared.is_empty() => declared,
+            _ => tag,
+        })
+    }
+
+    /// Whether both names mean one image. A mirror that has no folders writes them into the name: `docker.io-istio-proxyv2`,
+    /// `istio_proxyv2`. What stands before the name must be of the other's path, or it is a name of its own.
+    fn has_name_of(&self, other: &Image<'_>) -> bool {
+        let is_flat_of = |flat: &Image<'_>, plain: &Image<'_>| {
+            let words = |text: &'_ str| -> Vec<String> {
+                text.split(['/', '.', '-', '_', ':']).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+            };
+            let Some(prefix) = flat.name().strip_suffix(plain.name()).and_then(|prefix| prefix.strip_suffix(['-', '_', '.']))
+            else {
+                return false;
+            };
+            let folders = plain.repository.strip_suffix(plain.name()).unwrap_or_default();
+            let (folders, prefix) = (words(folders), words(prefix));
+            !prefix.is_empty() && (prefix.last() == folders.last() || prefix.iter().all(|word| folders.contains(word)))
+        };
+        self.name() == other.name() || is_flat_of(self, other) || is_flat_of(other, self)
     }
 
     /// The version that the tag names, if it names one.
@@ -76,10 +105,10 @@ impl<'a> Image<'a> {
             (Some(_), Some(_)) => return ImageDifference::Other,
             _ => {}
         }
-        if self.name() != wanted.name() {
+        if !self.has_name_of(wanted) {
             return ImageDifference::Other;
         }
-        match (self.tag, wanted.tag) {
+        match (self.declared_tag(), wanted.declared_tag()) {
             (Some(mine), Some(other)) if mine == other => ImageDifference::Same,
             (Some(_), Some(_)) if self.plain_tag() == wanted.plain_tag() => ImageDifference::Variant,
             (Some(_), Some(_)) => ImageDifference::Other,
@@ -159,6 +188,19 @@ mod tests {
         check("a/proxyv2:1.28.2@sha256:1", "a/proxyv2:1.28.2", Same);
         check("a/proxyv2@sha256:1", "a/proxyv2:1.28.2", Unreadable);
         check("a/proxyv2:latest", "a/proxyv2:latest", Same);
+        // Zarf's webhook changes the tag too; a checksum is digits.
+        check("127.0.0.1:31999/istio/proxyv2:1.28.2-zarf-3487612384", "docker.io/istio/proxyv2:1.28.2", Same);
+        check("127.0.0.1:31999/proxyv2:1.28.2-distroless-zarf-34", "docker.io/istio/proxyv2:1.28.2-distroless", Same);
+        check("127.0.0.1:31999/proxyv2:1.28.2-distroless-zarf-34", "docker.io/istio/proxyv2:1.28.2", Variant);
+        check("127.0.0.1:31999/proxyv2:1.27.0-zarf-34", "docker.io/istio/proxyv2:1.28.2", Other);
+        check("a/proxyv2:1.28.2-zarf-x", "a/proxyv2:1.28.2", Other);
+        // Mirrors without folders, and names that only end alike.
+        check("mirror/docker.io-istio-proxyv2:1.28.2", "docker.io/istio/proxyv2:1.28.2", Same);
+        check("mirror/istio_proxyv2:1.28.2", "docker.io/istio/proxyv2:1.28.2", Same);
+        check("mirror/dockerhub-istio-proxyv2:1.28.2", "docker.io/istio/proxyv2:1.28.2", Same);
+        check("mirror/istio-proxyv2:1.27.0", "docker.io/istio/proxyv2:1.28.2", Other);
+        check("mirror/our-proxyv2:1.28.2", "docker.io/istio/proxyv2:1.28.2", Other);
+        check("mirror/otherproxyv2:1.28.2", "docker.io/istio/proxyv2:1.28.2", Other);
         check("a/proxyv2:latest", "a/proxyv2:1.28.2", Other);
     }
 
@@ -179,5 +221,6 @@ mod tests {
         assert_eq!(Image::parse("a/proxyv2:latest").version(), None);
         assert_eq!(Image::parse("a/proxyv2@sha256:1").version(), None);
         assert_eq!(Image::parse("a/proxyv2:1.28.2-distroless").version(), "1.28.2".parse().ok());
+        assert_eq!(Image::parse("a/proxyv2:1.28.2-zarf-34").version(), "1.28.2".parse().ok());
     }
 }

@@ -4,16 +4,26 @@
 //! ([`Injector::matches`]); the istiod that answers decides once more (`declines`); then it composes the image
 //! ([`Injected::image`]). Sources: pkg/kube/inject/inject.go and webhook.go, pilot/pkg/model/proxy_config.go.
 
+mod gateway;
+mod image;
+mod refusal;
+
 use crate::control_plane::{ControlPlane, Read, Readiness, UNREVISIONED};
 use crate::finding::Code;
 use crate::injector::{FailurePolicy, Injector, Match, Target};
-use crate::injector_config::{InjectorConfig, Policy, Template as InjectionTemplate, annotated_image};
+use crate::injector_config::{InjectorConfig, Policy, Template as InjectionTemplate};
 use crate::labels;
-use crate::object::{LabelSelector, Labels, Lookup, ProxyImage, Resource};
+use crate::object::{LabelSelector, Resource};
+use crate::platform;
 use crate::snapshot::{Snapshot, UnreadCause};
 use crate::state::Reason;
-use crate::template::{Earlier, Template};
+use crate::template::Template;
 use crate::version::Version;
+
+pub use gateway::gateway_owner;
+pub(crate) use gateway::overlaid_image;
+pub(crate) use refusal::is_checked;
+pub use refusal::newly_refused;
 
 /// Namespaces in which istiod never injects (`IgnoredNamespaces`, pkg/kube/inject/initializer.go).
 const IGNORED_NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "local-path-storage"];
@@ -87,6 +97,8 @@ pub struct Refused {
     pub why: String,
     /// Whether the cause is that nobody answers (rather than that the answer is an error).
     pub is_unreachable: bool,
+    /// What stands between the injector and its istiod, where that is the cause and it is known.
+    pub fault: Option<Code>,
 }
 
 /// Why something cannot be said.
@@ -116,16 +128,15 @@ impl Doubt {
 
 /// Decides for pods made from this template in this namespace.
 pub fn injection(snapshot: &Snapshot, namespace: &str, template: &Template) -> Injection {
-    let asked = match asked_injector(snapshot, namespace, template) {
-        Ok(Some(injector)) => injector,
-        Ok(None) => return Injection::NoInjector,
+    let asked = match asked_injectors(snapshot, namespace, template) {
+        Ok(asked) => asked,
         Err(doubt) => return Injection::Unknown(doubt),
     };
-    let revision = match answering_revision(snapshot, asked) {
-        Ok(revision) => revision,
-        Err(fault) => return unreachable(asked, fault),
+    let Answer { asked, revision, control_plane } = match answer(snapshot, &asked) {
+        Ok(Some(answer)) => answer,
+        Ok(None) => return Injection::NoInjector,
+        Err(other) => return *other,
     };
-    let control_plane = control_plane(snapshot, asked, &revision);
     let config = match injector_config(control_plane, &revision) {
         Ok(config) => config,
         Err(doubt) => return without_config(asked, revision, namespace, template, doubt),
@@ -137,22 +148,29 @@ pub fn injection(snapshot: &Snapshot, namespace: &str, template: &Template) -> I
         }
         Err(doubt) => return Injection::Unknown(doubt),
     }
+    let refused = |why| {
+        Injection::Refused(Refused {
+            injector: asked.configuration.clone(),
+            revision: Some(revision.clone()),
+            why,
+            is_unreachable: false,
+            fault: None,
+        })
+    };
+    match refusal::of_annotations(control_plane, template) {
+        Ok(None) => {}
+        Ok(Some(why)) => return refused(why),
+        Err(doubt) => return Injection::Unknown(doubt),
+    }
     let templates = match usable_templates(config, template) {
         Ok(templates) => templates,
-        Err(why) => {
-            return Injection::Refused(Refused {
-                injector: asked.configuration.clone(),
-                revision: Some(revision),
-                why,
-                is_unreachable: false,
-            });
-        }
+        Err(why) => return refused(why),
     };
     if templates.iter().all(|template| *template == InjectionTemplate::Neutral) {
         let why = "its injection templates add no proxy".to_owned();
         return Injection::Declined(Declined { injector: asked.configuration.clone(), why, is_unreachable: false });
     }
-    let (image, pin) = image(snapshot, control_plane, config, &templates, namespace, template);
+    let (image, pin) = image::image(snapshot, control_plane, config, &templates, namespace, template);
     Injection::Injected(Injected {
         revision,
         tag: asked.tag.clone(),
@@ -163,8 +181,12 @@ pub fn injection(snapshot: &Snapshot, namespace: &str, template: &Template) -> I
     })
 }
 
-/// The one injector that the API server would ask; several are a doubt, for the last one wins and nobody meant that.
-fn asked_injector<'a>(snapshot: &'a Snapshot, namespace: &str, template: &Template) -> Result<Option<&'a Injector>, Doubt> {
+/// The injectors that the API server would ask, in its order.
+pub(crate) fn asked_injectors<'a>(
+    snapshot: &'a Snapshot,
+    namespace: &str,
+    template: &Template,
+) -> Result<Vec<&'a Injector>, Doubt> {
     if let Some(unread) = snapshot.unread(Resource::MutatingWebhookConfigurations, "") {
         return Err(Doubt::unread(&unread.cause, unread.resource));
     }
@@ -190,15 +212,54 @@ fn asked_injector<'a>(snapshot: &'a Snapshot, namespace: &str, template: &Templa
             }
         }
     }
-    if let Some(doubt) = doubt {
-        return Err(doubt);
+    doubt.map_or(Ok(asked), Err)
+}
+
+/// Whether one control plane answers for all of these: who is asked last then changes nothing.
+pub fn lead_to_one_istiod(snapshot: &Snapshot, injectors: &[&Injector]) -> bool {
+    matches!(answer(snapshot, injectors), Ok(Some(_)))
+}
+
+/// Who answers for the injectors that are asked.
+struct Answer<'a> {
+    asked: &'a Injector,
+    revision: String,
+    control_plane: Option<&'a ControlPlane>,
+}
+
+/// The one istiod that all injectors lead to. Where each of them is answered by another, the last one wins and nobody meant that: a
+/// doubt. One that cannot be reached refuses the pod, or is passed over.
+fn answer<'a>(snapshot: &'a Snapshot, asked: &[&'a Injector]) -> Result<Option<Answer<'a>>, Box<Injection>> {
+    let mut answers: Vec<Answer<'a>> = Vec::new();
+    let mut unreachable_one = None;
+    for asked in asked {
+        match answering_revision(snapshot, asked) {
+            Ok(revision) => match control_plane(snapshot, asked, &revision) {
+                Ok(control_plane) => answers.push(Answer { asked, revision, control_plane }),
+                Err(doubt) => return Err(Box::new(Injection::Unknown(doubt))),
+            },
+            Err(fault) => match unreachable(asked, fault) {
+                refused @ Injection::Refused(_) => return Err(Box::new(refused)),
+                passed_over => unreachable_one = Some(passed_over),
+            },
+        }
     }
-    let mut configurations: Vec<_> = asked.iter().map(|injector| injector.configuration.as_str()).collect();
-    configurations.dedup();
-    if configurations.len() > 1 {
-        return Err(Doubt::new(Reason::ManyInjectors, format!("several injectors match: {}", configurations.join(", "))));
+    let place = |answer: &Answer<'_>| {
+        (answer.control_plane.map(|control_plane| control_plane.namespace.clone()), answer.revision.clone())
+    };
+    let mut places: Vec<_> = answers.iter().map(place).collect();
+    places.dedup();
+    if places.len() > 1 {
+        let mut configurations: Vec<_> = answers.iter().map(|answer| answer.asked.configuration.as_str()).collect();
+        configurations.dedup();
+        let why = format!("several injectors match, and another control plane answers for each: {}", configurations.join(", "));
+        return Err(Box::new(Injection::Unknown(Doubt::new(Reason::ManyInjectors, why))));
     }
-    Ok(asked.last().copied())
+    match (answers.pop(), unreachable_one) {
+        (Some(answer), _) => Ok(Some(answer)),
+        (None, Some(passed_over)) => Err(Box::new(passed_over)),
+        (None, None) => Ok(None),
+    }
 }
 
 /// What is wrong with the way to an injector's istiod.
@@ -251,9 +312,13 @@ pub fn answering_revision(snapshot: &Snapshot, injector: &Injector) -> Result<St
 fn unreachable(asked: &Injector, fault: Fault) -> Injection {
     let injector = asked.configuration.clone();
     match asked.failure_policy {
-        FailurePolicy::Fail => {
-            Injection::Refused(Refused { injector, revision: fault.revision, why: fault.why, is_unreachable: true })
-        }
+        FailurePolicy::Fail => Injection::Refused(Refused {
+            injector,
+            revision: fault.revision,
+            why: fault.why,
+            is_unreachable: true,
+            fault: Some(fault.code),
+        }),
         FailurePolicy::Ignore => {
             let why = format!("{}, which its failurePolicy ignores", fault.why);
             Injection::Declined(Declined { injector, why, is_unreachable: true })
@@ -261,29 +326,54 @@ fn unreachable(asked: &Injector, fault: Fault) -> Injection {
     }
 }
 
-/// The control plane of a revision; in the namespace of the injector's Service, if the name occurs in several.
-fn control_plane<'a>(snapshot: &'a Snapshot, asked: &Injector, revision: &str) -> Option<&'a ControlPlane> {
-    let namespace = match &asked.target {
-        Target::Service(service) => Some(service.namespace.as_str()),
-        Target::Url(_) => None,
-    };
-    let is_near = |control_plane: &&ControlPlane| namespace.is_none_or(|namespace| control_plane.namespace == namespace);
-    snapshot.control_planes_of(revision).find(is_near)
+/// The control plane that answers for an injector: the one of the revision in the namespace of its Service. An address elsewhere does
+/// not say which it is, if there may be several.
+pub(crate) fn control_plane<'a>(
+    snapshot: &'a Snapshot,
+    asked: &Injector,
+    revision: &str,
+) -> Result<Option<&'a ControlPlane>, Doubt> {
+    let mut control_planes = snapshot.control_planes_of(revision);
+    match &asked.target {
+        Target::Service(service) => Ok(control_planes.find(|control_plane| control_plane.namespace == service.namespace)),
+        Target::Url(_) => {
+            let all: Vec<_> = control_planes.collect();
+            if all.len() > 1 {
+                let namespaces: Vec<_> = all.iter().map(|control_plane| control_plane.namespace.as_str()).collect();
+                let namespaces = namespaces.join(", ");
+                let why = format!(
+                    "{} leads to an address, and the configuration of revision {revision} in each of the namespaces {namespaces} could be meant",
+                    asked.configuration
+                );
+                return Err(Doubt::new(Reason::InjectorConfig, why));
+            }
+            Ok(all.into_iter().next())
+        }
+    }
 }
 
 fn injector_config<'a>(control_plane: Option<&'a ControlPlane>, revision: &str) -> Result<&'a InjectorConfig, Doubt> {
+    let doubt = |why| Err(Doubt::new(Reason::InjectorConfig, why));
     match control_plane.map(|control_plane| &control_plane.injector_config) {
         Some(Read::Known(config)) => Ok(config),
-        Some(Read::Broken(why)) => {
-            Err(Doubt::new(Reason::InjectorConfig, format!("the injector ConfigMap of {revision}: {why}")))
+        Some(Read::Broken(why)) => doubt(format!("the injector ConfigMap of {revision}: {why}")),
+        Some(Read::Several(names)) => {
+            doubt(format!("each of the ConfigMaps {} could be the injector configuration of {revision}", names.join(", ")))
         }
         Some(Read::Unread) => {
             Err(Doubt::new(Reason::Forbidden, format!("the injector ConfigMap of {revision} could not be read")))
         }
-        Some(Read::Absent) | None => {
-            Err(Doubt::new(Reason::InjectorConfig, format!("revision {revision} has no injector ConfigMap here")))
+        Some(Read::Absent) | None if control_plane.is_some_and(|control_plane| control_plane.is_elsewhere) => {
+            let whose = whose_control_plane(revision);
+            doubt(format!("{whose} {revision} runs outside of this cluster, and what it injects cannot be read here"))
         }
+        Some(Read::Absent) | None => doubt(format!("revision {revision} has no injector ConfigMap here")),
     }
+}
+
+/// Whose a control plane is that runs elsewhere, as far as its revision's name tells.
+fn whose_control_plane(revision: &str) -> &'static str {
+    if platform::Gke::is_revision(revision) { "Google's managed control plane" } else { "the control plane of revision" }
 }
 
 /// What can still be said when nobody knows what the answering istiod is configured to inject.
@@ -385,205 +475,9 @@ fn always_declines(namespace: &str, template: &Template) -> Option<String> {
 /// The injection templates that a pod names, or the default ones; the error says why istiod refuses the pod (`RunTemplate`,
 /// pkg/kube/inject/inject.go).
 fn usable_templates(config: &InjectorConfig, template: &Template) -> Result<Vec<InjectionTemplate>, String> {
-    if let Some(Err(why)) = template.annotation(labels::PROXY_CONFIG).map(annotated_image) {
-        return Err(format!("its annotation {} is no ProxyConfig: {why}", labels::PROXY_CONFIG));
-    }
     let names: Vec<&str> = match template.annotation(labels::INJECT_TEMPLATES) {
         Some(names) => names.split(',').map(str::trim).collect(),
         None => config.default_templates.iter().map(String::as_str).collect(),
     };
     config.resolve_templates(&names).map_err(|unknown| format!("the injection template {unknown:?} does not exist there"))
-}
-
-/// The proxy's image, and what of the pod's own fixes it.
-fn image(
-    snapshot: &Snapshot,
-    control_plane: Option<&ControlPlane>,
-    config: &InjectorConfig,
-    templates: &[InjectionTemplate],
-    namespace: &str,
-    template: &Template,
-) -> (Result<String, Doubt>, Option<Pin>) {
-    match injected_before(template) {
-        Before::Replaced => {}
-        Before::Kept(image) => return (Ok(image.to_owned()), Some(Pin::Container)),
-        Before::Unknown => {
-            let why =
-                "the template holds an injected proxy, which is replaced or kept as the new one is native or not".to_owned();
-            return (Err(Doubt::new(Reason::InjectorConfig, why)), None);
-        }
-    }
-    if templates.contains(&InjectionTemplate::OwnImage) {
-        let why = "an injection template of the mesh's own sets the image".to_owned();
-        return (Err(Doubt::new(Reason::InjectorConfig, why)), None);
-    }
-    if let Some(image) = template.annotation(labels::PROXY_IMAGE).filter(|image| image.contains('/')) {
-        return (Ok(image.to_owned()), Some(Pin::Annotation));
-    }
-    // The name of the image in the annotation counts only as a whole reference; then the installation's does.
-    let image_type = match template.annotation(labels::PROXY_IMAGE_TYPE) {
-        Some(image_type) => Ok(Some(image_type.to_owned())),
-        None => image_type(snapshot, control_plane, namespace, template),
-    };
-    (image_type.map(|image_type| config.proxy_image(image_type.as_deref())), None)
-}
-
-/// What becomes of a proxy container that the template has already.
-enum Before<'a> {
-    /// The injector's image takes its place, or there is none.
-    Replaced,
-    /// Its image stays.
-    Kept(&'a str),
-    /// Cannot be said.
-    Unknown,
-}
-
-/// A container of the user's own keeps its image. One that an earlier injection left is replaced when the new one stands
-/// in the same list, and kept as if it were the user's when it does not: `reapplyOverwrittenContainers`,
-/// pkg/kube/inject/webhook.go, looks it up in the list of the new one only.
-fn injected_before(template: &Template) -> Before<'_> {
-    let Some(earlier) = template.earlier_injection.filter(|_| template.fixed_image().is_some()) else {
-        return template.overriding_image.as_deref().map_or(Before::Replaced, Before::Kept);
-    };
-    let native = template.annotation(labels::NATIVE_SIDECAR);
-    let is_default_template = template.annotation(labels::INJECT_TEMPLATES).is_none_or(|templates| templates == "sidecar");
-    let is_plain = is_default_template && template.overriding_image.is_none();
-    match (earlier, native, &template.proxy_image) {
-        (Earlier::Classic, Some("false"), _) if is_plain => Before::Replaced,
-        (Earlier::Native, Some("true"), _) if is_plain => Before::Replaced,
-        (Earlier::Classic, Some("true"), Some(image)) if is_plain => Before::Kept(image),
-        _ => Before::Unknown,
-    }
-}
-
-/// The variant of the effective ProxyConfig: `None` when none of them has an `image`.
-///
-/// From the weakest to the strongest: the mesh's `defaultConfig`, the root namespace's ProxyConfig, the namespace's,
-/// the pod's annotation, and the ProxyConfig that selects the pod. Of several equals the oldest counts. Source:
-/// `EffectiveProxyConfig`, pilot/pkg/model/proxy_config.go. An `image` takes the place of a weaker one as a whole, so that
-/// an empty type hides the weaker one's.
-fn image_type(
-    snapshot: &Snapshot,
-    control_plane: Option<&ControlPlane>,
-    namespace: &str,
-    template: &Template,
-) -> Result<Option<String>, Doubt> {
-    if let Some(unread) = snapshot.unread(Resource::ProxyConfigs, namespace) {
-        return Err(Doubt::unread(&unread.cause, unread.resource));
-    }
-    let mesh_config = match control_plane.map(|control_plane| &control_plane.mesh_config) {
-        Some(Read::Known(config)) => config.clone(),
-        Some(Read::Broken(why)) => {
-            return Err(Doubt::new(Reason::InjectorConfig, format!("the mesh configuration: {why}")));
-        }
-        Some(Read::Unread) => return Err(Doubt::new(Reason::Forbidden, "the mesh configuration could not be read")),
-        Some(Read::Absent) | None => Default::default(),
-    };
-    let own_namespace = control_plane.map_or("istio-system", |control_plane| control_plane.namespace.as_str());
-    let root = mesh_config.root_namespace.as_deref().unwrap_or(own_namespace);
-    let revision = control_plane.map_or(UNREVISIONED, |control_plane| control_plane.revision.as_str());
-    let of_namespace = |wanted: &str| proxy_config_image(snapshot, revision, wanted, None);
-    let annotated = template.annotation(labels::PROXY_CONFIG).and_then(|text| annotated_image(text).ok().flatten());
-    let strongest_last = [
-        mesh_config.image.clone(),
-        of_namespace(root),
-        if namespace == root { None } else { of_namespace(namespace) },
-        annotated,
-        proxy_config_image(snapshot, revision, namespace, Some(&template.labels)),
-    ];
-    Ok(strongest_last.into_iter().flatten().last().map(|image| image.image_type))
-}
-
-/// `image` of the ProxyConfig of a namespace: the one without a selector, or the one that selects these pods. A
-/// ProxyConfig that is labelled with another revision is not for this istiod.
-fn proxy_config_image(snapshot: &Snapshot, revision: &str, namespace: &str, pod: Option<&Labels>) -> Option<ProxyImage> {
-    let config = snapshot.proxy_configs.iter().find(|config| {
-        let selector = config.spec.selector.as_ref().map(|selector| &selector.match_labels).filter(|labels| !labels.is_empty());
-        let is_mine = config.metadata.label(labels::REVISION).is_none_or(|label| label == revision);
-        let selects = match (selector, pod) {
-            (None, None) => config.spec.selector.is_none(),
-            (Some(selector), Some(pod)) => selector.iter().all(|(key, value)| pod.value(key) == Some(value)),
-            _ => false,
-        };
-        is_mine && config.metadata.namespace == namespace && selects
-    })?;
-    config.spec.image.clone()
-}
-
-/// The revision to which a gateway or waypoint that istiod makes belongs, and the image that it would be given.
-///
-/// Its Gateway's label names it, else the namespace's, else whoever is the default. Source: `IsMine`,
-/// pkg/revisions/tag_watcher.go.
-pub fn gateway_owner(snapshot: &Snapshot, namespace: &str, gateway: &str, template: &Template) -> Injection {
-    let key = (namespace.to_owned(), gateway.to_owned());
-    let Some(gateway_labels) = snapshot.gateways.get(&key) else {
-        let doubt = match snapshot.unread(Resource::Gateways, namespace) {
-            Some(unread) => Doubt::unread(&unread.cause, unread.resource),
-            None => Doubt::new(Reason::Owner, format!("Gateway {gateway} is not there any more")),
-        };
-        return Injection::Unknown(doubt);
-    };
-    let Some(namespace_labels) = snapshot.namespaces.get(namespace) else {
-        let doubt = snapshot.unread(Resource::Namespaces, namespace).map(|unread| Doubt::unread(&unread.cause, unread.resource));
-        return Injection::Unknown(
-            doubt.unwrap_or_else(|| Doubt::new(Reason::NotInFile, format!("namespace {namespace} was not read"))),
-        );
-    };
-    let asked = gateway_labels.value(labels::REVISION).or_else(|| namespace_labels.value(labels::REVISION));
-    let default = || snapshot.revision_of_tag(UNREVISIONED).or(snapshot.default_validator.as_deref());
-    let (tag, revision) = match asked.filter(|asked| !asked.is_empty()) {
-        Some(name) => match snapshot.revision_of_tag(name) {
-            Some(revision) => (Some(name.to_owned()), revision.to_owned()),
-            None => (None, name.to_owned()),
-        },
-        None => (None, default().unwrap_or(UNREVISIONED).to_owned()),
-    };
-    let control_plane = snapshot.control_planes_of(&revision).next();
-    if control_plane.is_none_or(|control_plane| control_plane.readiness == Readiness::NotReady) {
-        let why = format!("revision {revision} has no ready control plane to make its Deployment");
-        let injector = format!("gateway/{gateway}");
-        return Injection::Refused(Refused { injector, revision: Some(revision), why, is_unreachable: true });
-    }
-    let image = injector_config(control_plane, &revision).and_then(|config| {
-        if let Some(image) = template.annotation(labels::PROXY_IMAGE).filter(|image| image.contains('/')) {
-            return Ok(image.to_owned());
-        }
-        let image_type = match template.annotation(labels::PROXY_IMAGE_TYPE) {
-            Some(image_type) => Some(image_type.to_owned()),
-            None => image_type(snapshot, control_plane, namespace, template)?,
-        };
-        Ok(config.proxy_image(image_type.as_deref()))
-    });
-    Injection::Injected(Injected { revision, tag, injector: format!("gateway/{gateway}"), image, pin: None, native: None })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::object::{Metadata, ProxyConfig, ProxyConfigSpec};
-
-    fn annotated(config: &str) -> Template {
-        let annotations = [(labels::PROXY_CONFIG.into(), config.into())].into_iter().collect();
-        Template { annotations, ..Template::default() }
-    }
-
-    #[test]
-    fn a_stronger_image_hides_a_weaker_one_even_without_a_type() {
-        let metadata = Metadata { namespace: "shop".to_owned(), ..Metadata::default() };
-        let image = Some(ProxyImage { image_type: "debug".to_owned() });
-        let spec = ProxyConfigSpec { selector: None, image };
-        let snapshot = Snapshot { proxy_configs: vec![ProxyConfig { metadata, spec }], ..Snapshot::default() };
-        let image_type = |config: &str| image_type(&snapshot, None, "shop", &annotated(config)).unwrap();
-        assert_eq!(image_type("concurrency: 2").as_deref(), Some("debug"));
-        assert_eq!(image_type("image: {imageType: distroless}").as_deref(), Some("distroless"));
-        assert_eq!(image_type("image: {}").as_deref(), Some(""));
-    }
-
-    #[test]
-    fn a_pod_that_istiod_cannot_read_is_refused_with_the_reason() {
-        let config = InjectorConfig::default();
-        let why = usable_templates(&config, &annotated("image: [")).unwrap_err();
-        assert!(why.starts_with("its annotation proxy.istio.io/config is no ProxyConfig: "), "{why}");
-        assert_eq!(usable_templates(&config, &annotated("image: {}")), Ok(Vec::new()));
-    }
 }

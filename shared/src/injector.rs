@@ -33,6 +33,7 @@ pub struct Injector {
     object_selector: LabelSelector,
     conditions: Vec<MatchCondition>,
     asks_about_pods: bool,
+    is_recognised: bool,
 }
 
 /// Who answers for an injector.
@@ -50,6 +51,14 @@ impl Target {
         match self {
             Target::Service(service) => Some(&service.namespace),
             Target::Url(_) => None,
+        }
+    }
+
+    /// Whether both lead to one Service, at whatever path.
+    pub(crate) fn is_same_service(&self, other: &Target) -> bool {
+        match (self, other) {
+            (Target::Service(one), Target::Service(other)) => one.namespace == other.namespace && one.name == other.name,
+            _ => false,
         }
     }
 }
@@ -86,14 +95,14 @@ pub enum Match {
 }
 
 impl Injector {
-    /// The injectors among a configuration's entries.
+    /// The injectors among a configuration's entries, and those that may be: of other names, and served at istiod's path.
     pub fn all_of(configuration: &WebhookConfiguration) -> Vec<Injector> {
         let metadata = &configuration.metadata;
         let is_labelled = metadata.label(labels::REVISION).is_some();
         configuration
             .webhooks
             .iter()
-            .filter(|webhook| webhook.name.ends_with(ENTRY_SUFFIX) || (is_labelled && serves_injection(webhook)))
+            .filter(|webhook| webhook.name.ends_with(ENTRY_SUFFIX) || serves_injection(webhook))
             .map(|webhook| Injector {
                 configuration: metadata.name.clone(),
                 entry: webhook.name.clone(),
@@ -109,8 +118,22 @@ impl Injector {
                 object_selector: webhook.object_selector.clone().unwrap_or_default(),
                 conditions: webhook.match_conditions.clone(),
                 asks_about_pods: webhook.rules.iter().any(covers_pod_creation),
+                is_recognised: webhook.name.ends_with(ENTRY_SUFFIX) || is_labelled,
             })
             .collect()
+    }
+
+    /// Whether it is an injector by its name or its configuration's label; all others are only if they lead to an istiod.
+    pub(crate) fn is_recognised(&self) -> bool {
+        self.is_recognised
+    }
+
+    /// The keys of labels by which it excludes a namespace that asks for it by the label `asked`; nothing when it does not look at that
+    /// label, or the label itself does not match.
+    pub fn excluded_by(&self, namespace: &impl Lookup, asked: &str) -> Vec<&str> {
+        let looks_at_it = self.namespace_selector.keys().any(|key| key == asked);
+        let failing = self.namespace_selector.failing_keys(namespace);
+        if !self.asks_about_pods || !looks_at_it || failing.contains(&asked) { Vec::new() } else { failing }
     }
 
     /// Whether the API server asks this injector about the creation of a pod.

@@ -1,13 +1,14 @@
-//! What a revision injects: its ConfigMaps `istio-sidecar-injector[-REV]` and `istio[-REV]`, cut down to what decides
-//! whether a pod gets a proxy and which image that has.
+//! What a revision injects: its ConfigMap `istio-sidecar-injector[-REV]`, cut down to what decides whether a pod gets a proxy and
+//! which image that has.
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::image::tag_with_variant;
-use crate::object::{ConfigMap, LabelSelector, ProxyImage};
+pub use crate::injection_template::Template;
+use crate::object::{ConfigMap, LabelSelector};
+use crate::proto_json::Field;
 use crate::yaml;
 
 /// The parsed injector ConfigMap of one revision.
@@ -47,74 +48,42 @@ pub enum Policy {
     Illegal,
 }
 
-/// What an injection template means for the proxy's image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Template {
-    /// Adds a proxy with the image that the injector computes.
-    Proxy,
-    /// Adds a proxy with an image of its own making.
-    OwnImage,
-    /// Says nothing about the proxy's image.
-    Neutral,
-}
-
-impl Template {
-    fn of_text(text: &str) -> Template {
-        if text.contains(".ProxyImage") {
-            Template::Proxy
-        } else if text.contains("istio-proxy") && text.contains("image:") {
-            Template::OwnImage
-        } else {
-            Template::Neutral
-        }
-    }
-
-    /// A text that is read as this again.
-    fn sample_text(self) -> &'static str {
-        match self {
-            Template::Proxy => "{{ .ProxyImage }}",
-            Template::OwnImage => "istio-proxy image:",
-            Template::Neutral => "",
-        }
-    }
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Config {
-    policy: Option<String>,
-    never_inject_selector: Option<Vec<LabelSelector>>,
-    always_inject_selector: Option<Vec<LabelSelector>>,
-    default_templates: Option<Vec<String>>,
-    aliases: Option<BTreeMap<String, Vec<String>>>,
-    templates: Option<BTreeMap<String, String>>,
-}
-
 impl InjectorConfig {
     /// Reads the ConfigMap; the error says which key is missing or cannot be read.
+    ///
+    /// As istiod does: key `values` is YAML for a protobuf message (`NewValuesConfig`, pkg/kube/inject/webhook.go), key `config` YAML for
+    /// a Go structure (`UnmarshalConfig`, pkg/kube/inject/inject.go), whose names may be written in any case and whose texts may be
+    /// numbers.
     pub fn parse(map: &ConfigMap) -> Result<InjectorConfig, String> {
         let entry = |key: &str| map.data.get(key).ok_or_else(|| format!("it has no key {key:?}"));
-        let values: Value =
-            yaml::value(entry("values")?).map_err(|error| format!("its key \"values\" is no JSON or YAML: {error}"))?;
-        let config: Config = yaml::parse(entry("config")?).map_err(|error| format!("its key \"config\" is no YAML: {error}"))?;
-        let global = &values["global"];
-        let templates = config.templates.unwrap_or_default();
-        Ok(InjectorConfig {
-            hub: text(&global["hub"]),
-            tag: text(&global["tag"]),
-            variant: text(&global["variant"]),
-            image: text(&global["proxy"]["image"]),
-            policy: match config.policy.as_deref() {
-                Some("enabled") => Policy::Enabled,
-                Some("disabled") => Policy::Disabled,
-                _ => Policy::Illegal,
-            },
-            never: config.never_inject_selector.unwrap_or_default(),
-            always: config.always_inject_selector.unwrap_or_default(),
-            default_templates: config.default_templates.unwrap_or_default(),
-            aliases: config.aliases.unwrap_or_default(),
-            templates: templates.into_iter().map(|(name, text)| (name, Template::of_text(&text))).collect(),
-        })
+        let broken = |key: &str, what: &str, why: &dyn std::fmt::Display| format!("its key {key:?} is no {what}: {why}");
+        let values = yaml::value(entry("values")?).map_err(|error| broken("values", "JSON or YAML", &error))?;
+        VALUES.check(&values).map_err(|why| broken("values", "set of values", &why))?;
+        let global = values.get("global").unwrap_or(&Value::Null);
+        let config = yaml::value(entry("config")?).map_err(|error| broken("config", "YAML", &error))?;
+        let config = Config(&config);
+        let read = || -> Result<InjectorConfig, String> {
+            Ok(InjectorConfig {
+                hub: global["hub"].as_str().unwrap_or_default().to_owned(),
+                tag: global.get("tag").map_or_else(String::new, printed),
+                variant: global["variant"].as_str().unwrap_or_default().to_owned(),
+                image: global["proxy"]["image"].as_str().unwrap_or_default().to_owned(),
+                policy: match config.text("policy")?.as_deref() {
+                    Some("enabled") => Policy::Enabled,
+                    Some("disabled") => Policy::Disabled,
+                    _ => Policy::Illegal,
+                },
+                never: config.selectors("neverInjectSelector")?,
+                always: config.selectors("alwaysInjectSelector")?,
+                default_templates: match config.texts("defaultTemplates")? {
+                    names if names.is_empty() => vec![SIDECAR_TEMPLATE.to_owned()],
+                    names => names,
+                },
+                aliases: config.map("aliases", texts)?,
+                templates: config.map("templates", |text| Ok(Template::of_text(&text_of(text)?)))?,
+            })
+        };
+        read().map_err(|why| broken("config", "configuration of an injector", &why))
     }
 
     /// The `data` of a ConfigMap that parses to the same and holds nothing else.
@@ -148,6 +117,16 @@ impl InjectorConfig {
             return self.image.clone();
         }
         let name = if self.image.is_empty() { "proxyv2" } else { &self.image };
+        self.image_named(name, image_type)
+    }
+
+    /// The image that a template composes from the values by itself.
+    pub(crate) fn composed_image(&self) -> String {
+        if self.image.contains('/') { self.image.clone() } else { format!("{}/{}:{}", self.hub, self.image, self.tag) }
+    }
+
+    /// Likewise the image of this name, whatever the installation calls its proxy.
+    pub(crate) fn image_named(&self, name: &str, image_type: Option<&str>) -> String {
         let variant = image_type.unwrap_or(&self.variant);
         format!("{}/{}:{}", self.hub, name, tag_with_variant(&self.tag, variant))
     }
@@ -161,71 +140,97 @@ impl InjectorConfig {
                 None => resolved.push(*name),
             }
         }
-        resolved.into_iter().map(|name| self.templates.get(name).copied().ok_or(name)).collect()
+        resolved.into_iter().map(|name| self.templates.get(name).cloned().ok_or(name)).collect()
     }
 }
 
-/// The deciding part of the mesh configuration of one revision.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct MeshConfig {
-    /// `defaultConfig.image`, if there is one.
-    pub image: Option<ProxyImage>,
-    /// The namespace whose ProxyConfigs hold everywhere; the control plane's own when absent.
-    pub root_namespace: Option<String>,
-}
+/// The template that is applied where no default is given (`SidecarTemplateName`, pkg/kube/inject/inject.go).
+const SIDECAR_TEMPLATE: &str = "sidecar";
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct MeshDocument {
-    default_config: Option<ProxyConfigDocument>,
-    root_namespace: Option<String>,
-}
+/// `Values` of operator/pkg/apis, as far as it decides here. The tag is a `google.protobuf.Value`: it may be anything.
+const VALUES: Field = Field::Message(&[(
+    "global",
+    Field::Message(&[("hub", Field::Text), ("variant", Field::Text), ("proxy", Field::Message(&[("image", Field::Text)]))]),
+)]);
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct ProxyConfigDocument {
-    image: Option<ProxyImage>,
-}
-
-impl MeshConfig {
-    /// Reads key `mesh` of the ConfigMap; an absent key means all defaults, as in istiod.
-    pub fn parse(map: &ConfigMap) -> Result<MeshConfig, String> {
-        let Some(mesh) = map.data.get("mesh") else { return Ok(MeshConfig::default()) };
-        let document: Option<MeshDocument> =
-            yaml::parse(mesh).map_err(|error| format!("its key \"mesh\" is no YAML: {error}"))?;
-        let document = document.unwrap_or_default();
-        Ok(MeshConfig {
-            image: document.default_config.and_then(|config| config.image),
-            root_namespace: document.root_namespace.filter(|namespace| !namespace.is_empty()),
-        })
-    }
-
-    /// The `data` of a ConfigMap that parses to the same and holds nothing else.
-    pub fn to_data(&self) -> BTreeMap<String, String> {
-        let mut mesh = serde_json::Map::new();
-        if let Some(image) = &self.image {
-            mesh.insert("defaultConfig".to_owned(), json!({ "image": image }));
-        }
-        if let Some(namespace) = &self.root_namespace {
-            mesh.insert("rootNamespace".to_owned(), namespace.as_str().into());
-        }
-        BTreeMap::from([("mesh".to_owned(), Value::Object(mesh).to_string())])
-    }
-}
-
-/// `image` of a pod's `proxy.istio.io/config` annotation; the error says why it is no ProxyConfig, for which istiod refuses
-/// the pod (`validateProxyConfig`, pkg/kube/inject/validate.go).
-pub(crate) fn annotated_image(annotation: &str) -> Result<Option<ProxyImage>, String> {
-    let document: Option<ProxyConfigDocument> = yaml::parse(annotation).map_err(|error| error.to_string())?;
-    Ok(document.and_then(|document| document.image))
-}
-
-/// A scalar as istiod prints it: the tag may be a number in the values.
-fn text(value: &Value) -> String {
+/// A tag as Go prints it: it may be a number in the values, and a whole number has no fraction.
+fn printed(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Null => String::new(),
+        Value::Null => "<nil>".to_owned(),
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if float.fract() == 0.0 && float.abs() < 1e15 => format!("{float:.0}"),
+            _ => number.to_string(),
+        },
         other => other.to_string(),
+    }
+}
+
+/// The value of key `config`, read as sigs.k8s.io/yaml and encoding/json read it into `Config` of pkg/kube/inject/inject.go.
+struct Config<'a>(&'a Value);
+
+impl Config<'_> {
+    /// A member by its name, in whatever case it is written; the exact one first.
+    fn member(&self, name: &str) -> Result<&Value, String> {
+        match self.0 {
+            Value::Null => Ok(&Value::Null),
+            Value::Object(members) => Ok(members
+                .get(name)
+                .or_else(|| members.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value))
+                .unwrap_or(&Value::Null)),
+            other => Err(format!("{other} is no map")),
+        }
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, String> {
+        match self.member(name)? {
+            Value::Null => Ok(None),
+            value => text_of(value).map(Some).map_err(|why| format!("{name}: {why}")),
+        }
+    }
+
+    fn texts(&self, name: &str) -> Result<Vec<String>, String> {
+        texts(self.member(name)?).map_err(|why| format!("{name}: {why}"))
+    }
+
+    fn map<T>(&self, name: &str, read: impl Fn(&Value) -> Result<T, String>) -> Result<BTreeMap<String, T>, String> {
+        let failed = |why| format!("{name}: {why}");
+        match self.member(name)? {
+            Value::Null => Ok(BTreeMap::new()),
+            Value::Object(members) => {
+                members.iter().map(|(key, value)| Ok((key.clone(), read(value).map_err(failed)?))).collect()
+            }
+            other => Err(failed(format!("{other} is no map"))),
+        }
+    }
+
+    fn selectors(&self, name: &str) -> Result<Vec<LabelSelector>, String> {
+        let mut value = self.member(name)?.clone();
+        for selector in value.as_array_mut().into_iter().flatten() {
+            // Labels are texts, whatever YAML makes of `yes`.
+            for label in selector.get_mut("matchLabels").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
+                *label = Value::String(text_of(label).map_err(|why| format!("{name}: {why}"))?);
+            }
+        }
+        let selectors: Option<Vec<LabelSelector>> = serde_json::from_value(value).map_err(|error| format!("{name}: {error}"))?;
+        Ok(selectors.unwrap_or_default())
+    }
+}
+
+fn texts(value: &Value) -> Result<Vec<String>, String> {
+    match value {
+        Value::Null => Ok(Vec::new()),
+        Value::Array(items) => items.iter().map(text_of).collect(),
+        other => Err(format!("{other} is no list")),
+    }
+}
+
+/// A text, or a number or a truth value where a text is wanted.
+fn text_of(value: &Value) -> Result<String, String> {
+    match value {
+        Value::Null => Ok(String::new()),
+        Value::String(_) | Value::Number(_) | Value::Bool(_) => Ok(printed(value)),
+        other => Err(format!("{other} is no text")),
     }
 }
 
@@ -247,15 +252,9 @@ mod tests {
         let map = config_map(r#"{"global":{"hub":"docker.io/istio","tag":"1.28.2","proxy":{"image":"proxyv2"}}}"#, CONFIG);
         let config = InjectorConfig::parse(&map).unwrap();
         assert_eq!(config.proxy_image(None), "docker.io/istio/proxyv2:1.28.2");
-        assert_eq!(config.templates["own"], Template::OwnImage);
+        assert_eq!(config.templates["own"], Template::Image("mine:1".to_owned()));
         assert_eq!(config.templates["bootstrap"], Template::Neutral);
         assert_eq!(InjectorConfig::parse(&ConfigMap { data: config.to_data(), ..Default::default() }).unwrap(), config);
-
-        let mesh = "rootNamespace: roots\ndefaultConfig:\n  image:\n    imageType: debug\n  discoveryAddress: x:15012\n";
-        let map = ConfigMap { data: BTreeMap::from([("mesh".to_owned(), mesh.to_owned())]), ..Default::default() };
-        let config = MeshConfig::parse(&map).unwrap();
-        assert_eq!(config.image.as_ref().unwrap().image_type, "debug");
-        assert_eq!(MeshConfig::parse(&ConfigMap { data: config.to_data(), ..Default::default() }).unwrap(), config);
     }
 
     #[test]
@@ -265,23 +264,41 @@ mod tests {
     }
 
     #[test]
+    fn values_and_configuration_are_read_as_istiod_reads_them() {
+        let image = |values: &str| InjectorConfig::parse(&config_map(values, CONFIG)).map(|config| config.proxy_image(None));
+        for (values, expected) in [
+            ("global:\n  hub: h\n  tag: 1.28.2\n", "h/proxyv2:1.28.2"),
+            ("global: {hub: h, tag: 20261127}", "h/proxyv2:20261127"),
+            ("global: {hub: h, tag: 2.0}", "h/proxyv2:2"),
+            ("global: {hub: h, tag: null}", "h/proxyv2:<nil>"),
+            ("global: {hub: a, hub: h, tag: t, variant: null, proxy: null}", "h/proxyv2:t"),
+        ] {
+            assert_eq!(image(values).as_deref(), Ok(expected), "{values}");
+        }
+        let why = image("global: {hub: 1}").unwrap_err();
+        assert_eq!(why, "its key \"values\" is no set of values: global: hub: 1 is no text");
+
+        let config = |text: &str| InjectorConfig::parse(&config_map("{}", text));
+        let other = config(
+            "Policy: enabled\nDEFAULTTEMPLATES: [1]\nneverInjectSelector: [{matchLabels: {batch: yes}}]\ntemplates: {'1': 2}\n",
+        )
+        .unwrap();
+        assert_eq!((other.policy, other.default_templates.as_slice()), (Policy::Enabled, ["1".to_owned()].as_slice()));
+        assert_eq!(other.never[0].match_labels["batch"], "true");
+        for without in ["policy: enabled", "policy: enabled\ndefaultTemplates: []", "policy: enabled\ndefaultTemplates:"] {
+            assert_eq!(config(without).unwrap().default_templates, ["sidecar"], "{without}");
+        }
+        let why = config("policy: [enabled]").unwrap_err();
+        assert_eq!(why, "its key \"config\" is no configuration of an injector: policy: [\"enabled\"] is no text");
+    }
+
+    #[test]
     fn a_proxy_config_without_a_type_drops_the_installations_variant() {
         let map = config_map(r#"{"global":{"hub":"h","tag":"1","variant":"debug"}}"#, CONFIG);
         let config = InjectorConfig::parse(&map).unwrap();
         assert_eq!(config.proxy_image(None), "h/proxyv2:1-debug");
         assert_eq!(config.proxy_image(Some("")), "h/proxyv2:1");
         assert_eq!(config.proxy_image(Some("distroless")), "h/proxyv2:1-distroless");
-    }
-
-    #[test]
-    fn an_annotation_without_an_image_is_not_one_that_is_no_proxy_config() {
-        let typed = |image_type: &str| Some(ProxyImage { image_type: image_type.to_owned() });
-        assert_eq!(annotated_image("image: {imageType: debug}\nconcurrency: 2"), Ok(typed("debug")));
-        assert_eq!(annotated_image("image: {}"), Ok(typed("")));
-        assert_eq!(annotated_image("concurrency: 2"), Ok(None));
-        assert_eq!(annotated_image(""), Ok(None));
-        assert!(annotated_image("image: [").is_err());
-        assert!(annotated_image("debug").is_err());
     }
 
     #[test]

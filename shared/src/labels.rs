@@ -8,6 +8,8 @@ pub const REVISION: &str = "istio.io/rev";
 pub const TAG: &str = "istio.io/tag";
 /// On a namespace: `enabled` asks for the default injector; any other value forbids injection.
 pub const INJECTION: &str = "istio-injection";
+/// On a namespace or a pod: `ambient` asks for ambient mode.
+pub const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
 /// On a pod, as label (stronger) or annotation: `true` or `false` decides injection.
 pub const INJECT: &str = "sidecar.istio.io/inject";
 /// Pod annotation written by the injector: JSON with what it added, and its revision.
@@ -28,6 +30,15 @@ pub const NATIVE_SIDECAR: &str = "sidecar.istio.io/nativeSidecar";
 pub const GATEWAY_MANAGED: &str = "gateway.istio.io/managed";
 /// Value of [`GATEWAY_MANAGED`] for waypoints.
 pub const GATEWAY_MANAGED_WAYPOINT: &str = "istio.io-mesh-controller";
+/// Likewise for gateways and waypoints that are agentgateways, since Istio 1.29.
+pub const GATEWAY_MANAGED_AGENTGATEWAYS: [&str; 2] =
+    ["istio.io-agentgateway-controller", "istio.io-agentgateway-waypoint-controller"];
+/// Label of what istiod's gateway controllers generate: the Gateway's name, as it was until Istio 1.20.
+pub const OLD_GATEWAY_NAME: &str = "istio.io/gateway-name";
+/// Annotation of a Gateway: the variant of its agentgateway's image, or a whole reference when it contains `/`.
+pub const AGENTGATEWAY_IMAGE: &str = "gateway.istio.io/agentgatewayImage";
+/// Label of the DaemonSet of the CNI plugin and of its pods, with value `istio-cni-node`.
+pub const K8S_APP: &str = "k8s-app";
 /// Label of what istiod's gateway controllers generate: the Gateway's name.
 pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 /// Label of a ConfigMap: the GatewayClass whose Gateways' Deployments it gives defaults for
@@ -51,6 +62,8 @@ pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 /// Label that the Argo Rollouts controller puts on its ReplicaSets' pods.
 pub const ROLLOUTS_POD_TEMPLATE_HASH: &str = "rollouts-pod-template-hash";
+/// Annotation of a pod of OpenShift: the DeploymentConfig that it belongs to.
+pub const DEPLOYMENT_CONFIG: &str = "openshift.io/deployment-config.name";
 /// Annotation of a pod that mirrors a static pod of a kubelet.
 pub const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Annotation that `mesh-tag` leaves on an injector that it deactivated: the selectors before that, as JSON.
@@ -60,16 +73,21 @@ pub const PREVIOUS: &str = "kubectl-mesh/previous";
 /// Annotation that `mesh-tag` leaves on the webhook of a tag: where the tag has pointed before, as JSON.
 pub const HISTORY: &str = "kubectl-mesh/history";
 
-/// The annotations that a verdict reads; everything else on a pod or template may be dropped.
-pub const DECIDING_ANNOTATIONS: [&str; 10] = [
-    REVISION,
-    INJECT,
-    STATUS,
-    PROXY_IMAGE,
-    PROXY_IMAGE_TYPE,
-    PROXY_CONFIG,
-    PROXY_OVERRIDES,
-    INJECT_TEMPLATES,
-    NATIVE_SIDECAR,
-    MIRROR,
-];
+/// Whether a verdict reads an annotation of a pod or template; everything else there may be dropped.
+pub fn decides(annotation: &str) -> bool {
+    const DECIDING: [&str; 12] = [
+        REVISION,
+        INJECT,
+        STATUS,
+        PROXY_IMAGE,
+        PROXY_IMAGE_TYPE,
+        PROXY_CONFIG,
+        PROXY_OVERRIDES,
+        INJECT_TEMPLATES,
+        NATIVE_SIDECAR,
+        MIRROR,
+        DEPLOYMENT_CONFIG,
+        AGENTGATEWAY_IMAGE,
+    ];
+    DECIDING.contains(&annotation) || crate::injection::is_checked(annotation)
+}

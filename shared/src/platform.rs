@@ -86,7 +86,7 @@ pub fn platform_of(signs: Signs<'_>) -> Box<dyn Platform> {
     if let Some((name, _)) = revision.rsplit_once('.').filter(|(_, place)| *place == namespace) {
         return Box::new(Cisco { kind: "IstioControlPlane".to_owned(), name: name.to_owned() });
     }
-    if revision.starts_with("asm-managed") {
+    if Gke::is_revision(revision) {
         return Box::new(Gke);
     }
     if is_external {
@@ -147,7 +147,8 @@ impl Platform for Istio {
 pub struct Aks;
 
 impl Aks {
-    const NAMESPACE: &str = "aks-istio-system";
+    /// Where it keeps its control planes.
+    pub(crate) const NAMESPACE: &str = "aks-istio-system";
 
     /// `asm-1-28`: the add-on names a revision by its minor version.
     fn is_revision(revision: &str) -> bool {
@@ -232,6 +233,13 @@ impl Platform for Cisco {
 /// Google's managed control planes: nothing of them is in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gke;
+
+impl Gke {
+    /// `asm-managed`, `asm-managed-rapid`, `asm-managed-stable`: the release channels.
+    pub(crate) fn is_revision(revision: &str) -> bool {
+        revision == "asm-managed" || revision.starts_with("asm-managed-")
+    }
+}
 
 impl Platform for Gke {
     fn name(&self) -> &'static str {

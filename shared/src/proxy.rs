@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::image::Image;
 use crate::labels;
 use crate::object::{Interner, Metadata, Pod};
-use crate::template::{AUTO_IMAGE, proxy_container, status_revision};
+use crate::template::{AUTO_IMAGE, CNI, proxy_container, status_revision};
 use crate::version::Version;
 
 /// What sort of proxy it is.
@@ -19,8 +19,12 @@ pub enum ProxyType {
     GatewayApi,
     /// A waypoint, made likewise.
     Waypoint,
+    /// A gateway or waypoint that is an agentgateway, made likewise.
+    Agentgateway,
     /// The node proxy of ambient mode.
     Ztunnel,
+    /// The CNI plugin, which is no proxy, and has a version that its control plane must fit all the same.
+    Cni,
 }
 
 impl ProxyType {
@@ -31,13 +35,29 @@ impl ProxyType {
             ProxyType::Gateway => "gateway",
             ProxyType::GatewayApi => "gateway-api",
             ProxyType::Waypoint => "waypoint",
+            ProxyType::Agentgateway => "agentgateway",
             ProxyType::Ztunnel => "ztunnel",
+            ProxyType::Cni => "istio-cni",
         }
     }
 
     /// Whether istiod makes and re-makes its Deployment.
     pub const fn is_made_by_istiod(self) -> bool {
-        matches!(self, ProxyType::GatewayApi | ProxyType::Waypoint)
+        matches!(self, ProxyType::GatewayApi | ProxyType::Waypoint | ProxyType::Agentgateway)
+    }
+
+    /// Whether it stands once on every node, for all revisions.
+    pub const fn is_of_node(self) -> bool {
+        matches!(self, ProxyType::Ztunnel | ProxyType::Cni)
+    }
+
+    /// The type of what istiod makes, by the label that names its controller.
+    pub(crate) fn of_manager(manager: &str) -> ProxyType {
+        match manager {
+            labels::GATEWAY_MANAGED_WAYPOINT => ProxyType::Waypoint,
+            manager if labels::GATEWAY_MANAGED_AGENTGATEWAYS.contains(&manager) => ProxyType::Agentgateway,
+            _ => ProxyType::GatewayApi,
+        }
     }
 
     /// The type of proxy that pods with this metadata and image have.
@@ -49,8 +69,11 @@ impl ProxyType {
         if Image::parse(image).name() == "ztunnel" || label(labels::APP).is_some_and(|app| app == "ztunnel") {
             return ProxyType::Ztunnel;
         }
+        if label(labels::K8S_APP).as_deref() == Some(CNI) {
+            return ProxyType::Cni;
+        }
         if let Some(manager) = label(labels::GATEWAY_MANAGED) {
-            return if manager == labels::GATEWAY_MANAGED_WAYPOINT { ProxyType::Waypoint } else { ProxyType::GatewayApi };
+            return ProxyType::of_manager(&manager);
         }
         let asks_for_gateway = annotation(labels::INJECT_TEMPLATES)
             .is_some_and(|templates| templates.split(',').any(|template| template.trim() == "gateway"));
@@ -76,7 +99,7 @@ impl Proxy {
     /// The proxy that a pod runs, if any. Pods that have ended, were evicted or are being deleted run none.
     pub fn of_pod(pod: &Pod, interner: &mut Interner) -> Option<Proxy> {
         let metadata = pod.metadata.as_ref()?;
-        let (container, is_native) = proxy_container(pod.spec.as_ref()?)?;
+        let (container, is_native) = proxy_container(metadata, pod.spec.as_ref()?)?;
         if container.image == AUTO_IMAGE {
             return None;
         }

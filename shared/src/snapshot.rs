@@ -15,7 +15,7 @@ use crate::control_plane::{ControlPlane, Readiness};
 use crate::finding::{Code, Finding};
 use crate::injector::Injector;
 use crate::labels;
-use crate::object::{Labels, Lookup, ProxyConfig, Resource};
+use crate::object::{Labels, Lookup, ProxyConfig, Resource, Time};
 use crate::refusal::Refusal;
 use crate::workload::{Restart, Workload};
 
@@ -32,8 +32,10 @@ pub struct Snapshot {
     pub services: HashMap<(String, String), ServiceFacts>,
     /// ProxyConfigs, the oldest first, as istiod prefers them.
     pub proxy_configs: Vec<ProxyConfig>,
-    /// Labels of the Gateways, by namespace and name.
-    pub gateways: HashMap<(String, String), Labels>,
+    /// The Gateways, by namespace and name.
+    pub gateways: HashMap<(String, String), GatewayFacts>,
+    /// What ConfigMaps lay over the Deployments of Gateways, by namespace and name.
+    pub overlays: BTreeMap<(String, String), Overlay>,
     /// The revision that validates configuration by default.
     pub default_validator: Option<String>,
     /// Workloads, sorted.
@@ -59,6 +61,32 @@ pub struct ServiceFacts {
     pub tag: Option<String>,
     /// Whether it only names an address elsewhere.
     pub is_external: bool,
+    /// Whether it selects pods here.
+    pub has_selector: bool,
+}
+
+/// What is known of a Gateway.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GatewayFacts {
+    /// Its labels.
+    pub labels: Labels,
+    /// Those of its annotations that decide something.
+    pub annotations: Labels,
+    /// Its class.
+    pub class: String,
+    /// The ConfigMap in its namespace that is laid over its Deployment.
+    pub parameters: Option<String>,
+}
+
+/// A ConfigMap that is laid over the Deployment that istiod makes for a Gateway.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Overlay {
+    /// The class whose Gateways have it, where it is such a one.
+    pub class: Option<String>,
+    /// When it was made: of several for one class the oldest counts.
+    pub created: Option<Time>,
+    /// The image that it gives to the proxy, if it does; the error says why that cannot be read.
+    pub image: Result<Option<String>, String>,
 }
 
 /// A list that could not be read, or not completely.
@@ -145,7 +173,8 @@ impl Snapshot {
         self.control_planes.iter().filter(move |control_plane| control_plane.revision == revision)
     }
 
-    /// Whether a revision has a ready control plane. An external one counts as ready: nothing of it can be seen.
+    /// Whether a revision has a ready control plane. An external one counts as ready: nothing of it can be seen. That none is known says
+    /// that none is there only where control planes are kept in this cluster, and all of them could be seen.
     pub fn readiness(&self, revision: &str) -> Readiness {
         let mut readiness = None;
         for control_plane in self.control_planes_of(revision) {
@@ -158,7 +187,9 @@ impl Snapshot {
         readiness.unwrap_or_else(|| {
             let deciding = [Resource::Services, Resource::MutatingWebhookConfigurations];
             let is_unread = |resource: Resource| self.unread.iter().any(|unread| unread.resource == resource);
-            if !self.may_hide_control_planes && !deciding.into_iter().any(is_unread) {
+            let is_elsewhere = self.control_planes.iter().any(|control_plane| control_plane.is_elsewhere)
+                && self.control_planes.iter().all(|control_plane| control_plane.deployment.is_none());
+            if !self.may_hide_control_planes && !is_elsewhere && !deciding.into_iter().any(is_unread) {
                 Readiness::NotReady
             } else {
                 Readiness::Unknown

@@ -138,6 +138,8 @@ pub enum Reason {
     Probe,
     /// There is no pod at the moment.
     NoPods,
+    /// The revision concerned does not look at the namespace: new proxies there never become ready.
+    NotDiscovered,
 }
 
 impl Reason {
@@ -166,6 +168,7 @@ impl Reason {
             Reason::InjectorConfig => "injector-config",
             Reason::Probe => "probe",
             Reason::NoPods => "no-pods",
+            Reason::NotDiscovered => "not-discovered",
         }
     }
 }

@@ -5,6 +5,7 @@
 //! then carries out, in their order.
 
 mod adoption;
+mod discovery;
 mod effect;
 mod followers;
 mod gateways;

@@ -1,5 +1,6 @@
 //! What of a pod template decides which proxy its pods get.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::labels;
@@ -7,6 +8,20 @@ use crate::object::{Container, Interner, Labels, Lookup, Metadata, Pod, PodSpec,
 
 /// Name of the container that is the proxy, of every kind (ztunnel's too).
 pub const PROXY_CONTAINER: &str = "istio-proxy";
+
+/// Name of the container that is an agentgateway.
+pub(crate) const AGENTGATEWAY_CONTAINER: &str = "agentgateway";
+
+/// Name of the container that is the CNI plugin's.
+const CNI_CONTAINER: &str = "install-cni";
+
+/// What the pods of the CNI plugin have as label `k8s-app`.
+pub(crate) const CNI: &str = "istio-cni-node";
+
+/// Whether a container of this name may be a proxy's, or a node's component.
+pub(crate) fn may_be_proxy(container: &str) -> bool {
+    [PROXY_CONTAINER, AGENTGATEWAY_CONTAINER, CNI_CONTAINER].contains(&container)
+}
 
 /// The image that a template gives to a container when the injector is to choose it (`AutoImage`,
 /// pkg/kube/inject/webhook.go).
@@ -25,6 +40,8 @@ pub struct Template {
     pub proxy_image: Option<Arc<str>>,
     /// Image that the user's own `istio-proxy` container asks for, over the injector's.
     pub overriding_image: Option<Arc<str>>,
+    /// Whether that container stands among the init containers.
+    pub has_native_proxy: bool,
     /// Whether that container was left there by an earlier injection, such as `istioctl kube-inject`.
     pub earlier_injection: Option<Earlier>,
 }
@@ -58,7 +75,8 @@ impl Template {
     }
 
     fn read(metadata: &Metadata, spec: &PodSpec, interner: &mut Interner) -> Template {
-        let proxy_image = proxy_container(spec).map(|(container, _)| interner.text(&container.image));
+        let proxy = proxy_container(metadata, spec);
+        let proxy_image = proxy.map(|(container, _)| interner.text(&container.image));
         let earlier_injection = metadata.annotation(labels::STATUS).filter(|_| proxy_image.is_some()).and_then(earlier_injection);
         let overriding_image = match metadata.annotation(labels::PROXY_OVERRIDES) {
             Some(overrides) => overridden_image(overrides).map(|image| interner.text(&image)),
@@ -67,12 +85,26 @@ impl Template {
         };
         Template {
             labels: interner.labels(&metadata.labels, |_| true),
-            annotations: interner.labels(&metadata.annotations, |key| labels::DECIDING_ANNOTATIONS.contains(&key)),
+            annotations: interner.labels(&metadata.annotations, labels::decides),
             host_network: spec.host_network,
             proxy_image,
             overriding_image,
+            has_native_proxy: proxy.is_some_and(|(_, is_native)| is_native)
+                && !metadata.annotations.contains_key(labels::PROXY_OVERRIDES),
             earlier_injection,
         }
+    }
+
+    /// The same for templates whose pods get the same: a hash of all that decides, but for what the injector itself leaves there.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        let left_there = [labels::REVISION, labels::STATUS];
+        let asked: Vec<_> = self.annotations.iter().filter(|(key, _)| !left_there.contains(key)).collect();
+        let labels: Vec<_> = self.labels.iter().collect();
+        let earlier = self.earlier_injection.map(|earlier| earlier == Earlier::Native);
+        (labels, asked, self.host_network, &self.proxy_image, &self.overriding_image, self.has_native_proxy, earlier)
+            .hash(&mut hasher);
+        hasher.finish()
     }
 
     /// The image of a proxy that stands in the template itself, so that pods have it without any injector.
@@ -103,9 +135,15 @@ const EMPTY: Metadata = Metadata {
     owner_references: Vec::new(),
 };
 
-/// The proxy's container, and whether it stands among the init containers (a native sidecar).
-pub(crate) fn proxy_container(spec: &PodSpec) -> Option<(&Container, bool)> {
-    let named = |container: &&Container| container.name == PROXY_CONTAINER;
+/// The proxy's container, and whether it stands among the init containers (a native sidecar). Agentgateways and the CNI plugin name theirs
+/// otherwise; others use these names too, so that their labels decide.
+pub(crate) fn proxy_container<'a>(metadata: &Metadata, spec: &'a PodSpec) -> Option<(&'a Container, bool)> {
+    let name = match (metadata.label(labels::GATEWAY_MANAGED), metadata.label(labels::K8S_APP)) {
+        (Some(manager), _) if labels::GATEWAY_MANAGED_AGENTGATEWAYS.contains(&manager) => AGENTGATEWAY_CONTAINER,
+        (_, Some(CNI)) => CNI_CONTAINER,
+        _ => PROXY_CONTAINER,
+    };
+    let named = |container: &&Container| container.name == name;
     let classic = spec.containers.iter().find(named).map(|container| (container, false));
     classic.or_else(|| spec.init_containers.iter().find(named).map(|container| (container, true)))
 }

@@ -1,18 +1,23 @@
 //! Verdicts: what runs for a workload, what a new pod would run, and what follows from the difference.
 
 mod advice;
+mod gateway;
 
 use std::collections::HashMap;
 
 use crate::advice::Advice;
 use crate::comparison::{Agreement, Comparison, Identity};
-use crate::control_plane::Readiness;
+use crate::control_plane::{ControlPlane, Readiness, UNREVISIONED};
 use crate::course::Passage;
+use crate::finding::{Code, Finding};
+use crate::health::undiscovered;
 use crate::image::Image;
-use crate::injection::{Doubt, Injected, Injection, Pin, gateway_owner, injection};
+use crate::injection::{Doubt, Injected, Injection, Pin, Refused, control_plane, gateway_owner, injection};
+use crate::injector::Injector;
 use crate::labels;
 use crate::object::Resource;
 use crate::proxy::{Proxy, ProxyType};
+use crate::proxy_skew::skew;
 use crate::snapshot::Snapshot;
 use crate::state::{Reason, State};
 use crate::template::Template;
@@ -38,6 +43,8 @@ pub struct Verdict {
     pub wanted: Option<Wanted>,
     /// From where to where a restart takes its proxies.
     pub passage: Passage,
+    /// What becomes of new pods.
+    pub new_pods: NewPods,
     /// What cannot be read off the rest: the cause in words. May be empty.
     pub why: String,
     /// How new pods come.
@@ -45,6 +52,21 @@ pub struct Verdict {
     /// Its pods by name, each with its place in `running`; empty unless single pods were asked for.
     pub pods: Vec<(std::sync::Arc<str>, usize)>,
     fix: Fix,
+}
+
+/// What becomes of a workload's new pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewPods {
+    /// They have a proxy.
+    Proxy,
+    /// They have none.
+    NoProxy,
+    /// They are refused.
+    Refused,
+    /// There is nobody who would make them.
+    Nobody,
+    /// That is not known.
+    Unknown,
 }
 
 /// Some pods of a workload that run the same.
@@ -89,7 +111,13 @@ enum Fix {
     Restart,
     Unpin(Pinned),
     RepairControlPlane(Option<String>),
+    /// The caBundle of this configuration.
+    RepairCaBundle(String),
+    /// What istiod refuses in the workload's template.
+    ChangeTemplate,
     GatewayOwner(Option<String>),
+    /// The labels that its namespace lacks.
+    Discover(Advice),
     Explain(Reason),
 }
 
@@ -105,7 +133,7 @@ enum Pinned {
 enum Expected {
     Proxy { wanted: Wanted, image: Result<String, Doubt>, pinned: Option<Pinned> },
     Nothing { reason: Reason, why: String },
-    Refused { revision: Option<String>, why: String, is_unreachable: bool },
+    Refused(Refused),
     Unknown(Doubt),
 }
 
@@ -123,6 +151,21 @@ impl Verdict {
     /// How many of its proxies run something else than a new pod would.
     pub fn stale_count(&self) -> u32 {
         self.running.iter().filter(|running| running.proxy.is_some() && running.differs).map(|running| running.count).sum()
+    }
+
+    /// With the pods of another part of the workload: the more urgent part says what is wanted.
+    fn with(self, snapshot: &Snapshot, part: Verdict) -> Verdict {
+        let (mut first, second) = if part.state < self.state { (part, self) } else { (self, part) };
+        let places = first.running.len();
+        first.running.extend(second.running);
+        first.pods.extend(second.pods.into_iter().map(|(pod, place)| (pod, place + places)));
+        first.pods.sort();
+        first.reasons.extend(second.reasons);
+        first.reasons.sort_unstable();
+        first.reasons.dedup();
+        first.wanted = first.wanted.or(second.wanted);
+        first.passage = Passage::new(snapshot, &first.running, first.wanted.as_ref());
+        first
     }
 
     /// The command or line that fixes it; empty when there is nothing to fix. `kubectl` is how to call kubectl, with
@@ -152,9 +195,15 @@ pub fn derived_injection(snapshot: &Snapshot, workload: &Workload) -> Injection 
     }
 }
 
-/// The verdict on one workload, or nothing when it neither has nor would get a proxy.
+/// The verdict on one workload, or nothing when it neither has nor would get a proxy. `injection` is what its new pods get; those of its
+/// pods that were made from other templates are judged by these.
 pub fn judge(snapshot: &Snapshot, workload: &Workload, injection: Injection) -> Option<Verdict> {
-    let mut verdict = judge_what_was_read(snapshot, workload, injection)?;
+    let own = judge_what_was_read(snapshot, workload, injection);
+    let others = workload.others.iter().map(|part| judge_what_was_read(snapshot, part, derived_injection(snapshot, part)));
+    let mut verdict = others.fold(own, |verdict, part| match (verdict, part) {
+        (Some(verdict), Some(part)) => Some(verdict.with(snapshot, part)),
+        (verdict, part) => verdict.or(part),
+    })?;
     if let Some(doubt) = workload.doubt.as_ref().filter(|doubt| doubt.resource == Resource::Pods) {
         // What nobody saw may run anything.
         let reason = if doubt.is_file { Reason::NotInFile } else { Reason::Forbidden };
@@ -171,7 +220,7 @@ pub fn judge(snapshot: &Snapshot, workload: &Workload, injection: Injection) -> 
 fn judge_what_was_read(snapshot: &Snapshot, workload: &Workload, injection: Injection) -> Option<Verdict> {
     let proxy_type = proxy_type(workload);
     if proxy_type.is_made_by_istiod() {
-        return Some(judge_gateway(snapshot, workload, proxy_type, injection));
+        return Some(gateway::judge_gateway(snapshot, workload, proxy_type, injection));
     }
     let expected = expected(workload, proxy_type, injection);
     let has_proxy = workload.proxy_count() > 0;
@@ -185,7 +234,7 @@ fn judge_what_was_read(snapshot: &Snapshot, workload: &Workload, injection: Inje
         .proxies
         .iter()
         .map(|(proxy, count)| {
-            let (state, reasons) = judge_pod(snapshot, proxy.as_ref(), &expected);
+            let (state, reasons) = judge_pod(snapshot, workload, proxy.as_ref(), &expected);
             Running { proxy: proxy.clone(), count: *count, state, reasons, differs: state.is_stale() }
         })
         .collect();
@@ -199,7 +248,13 @@ fn judge_what_was_read(snapshot: &Snapshot, workload: &Workload, injection: Inje
     if running.is_empty() {
         reasons.push(Reason::NoPods);
     }
-    let fix = fix(state, &reasons, &expected);
+    let mut fix = fix(state, &reasons, &expected);
+    if let Some(finding) = undiscovered_by_wanted(snapshot, workload, &expected)
+        && state.changes_by_restart()
+    {
+        reasons.push(Reason::NotDiscovered);
+        fix = Fix::Discover(Advice::say(format!("{}: ", finding.message)).and(finding.advice));
+    }
     let wanted = wanted(&expected);
     Some(Verdict {
         workload: workload.id.clone(),
@@ -211,6 +266,12 @@ fn judge_what_was_read(snapshot: &Snapshot, workload: &Workload, injection: Inje
         running,
         why: why(state, workload, &expected),
         wanted,
+        new_pods: match &expected {
+            Expected::Proxy { .. } => NewPods::Proxy,
+            Expected::Nothing { .. } => NewPods::NoProxy,
+            Expected::Refused(_) => NewPods::Refused,
+            Expected::Unknown(_) => NewPods::Unknown,
+        },
         restart: workload.restart.clone(),
         pods: workload.pods.clone(),
         fix,
@@ -225,7 +286,8 @@ fn proxy_type(workload: &Workload) -> ProxyType {
     let template = &workload.template;
     let owned = |text: Option<&str>| text.map(str::to_owned);
     let image = template.fixed_image().map_or("", |image| image);
-    ProxyType::of(|key| owned(template.label(key)), |key| owned(template.annotation(key)), image)
+    let by_template = ProxyType::of(|key| owned(template.label(key)), |key| owned(template.annotation(key)), image);
+    if workload.gateway.is_some() && !by_template.is_made_by_istiod() { ProxyType::GatewayApi } else { by_template }
 }
 
 /// What a new pod would be: what an injector adds, or else what stands in the template itself.
@@ -239,12 +301,8 @@ fn expected(workload: &Workload, proxy_type: ProxyType, injection: Injection) ->
             });
             Expected::Proxy { image: injected.image.clone(), wanted: wanted_of(&injected), pinned }
         }
-        Injection::Refused(refused) => {
-            Expected::Refused { revision: refused.revision, why: refused.why, is_unreachable: refused.is_unreachable }
-        }
-        Injection::Unknown(doubt) if template.fixed_image().is_none() || proxy_type != ProxyType::Ztunnel => {
-            Expected::Unknown(doubt)
-        }
+        Injection::Refused(refused) => Expected::Refused(refused),
+        Injection::Unknown(doubt) if template.fixed_image().is_none() || !proxy_type.is_of_node() => Expected::Unknown(doubt),
         without_proxy => match template.fixed_image() {
             Some(image) => fixed(template, image, proxy_type),
             None => match without_proxy {
@@ -259,8 +317,8 @@ fn expected(workload: &Workload, proxy_type: ProxyType, injection: Injection) ->
 fn fixed(template: &Template, image: &str, proxy_type: ProxyType) -> Expected {
     let revision = template.annotation(labels::REVISION).filter(|revision| !revision.is_empty()).map(str::to_owned);
     let wanted = Wanted { revision, tag: None, injector: None, image: Some(image.to_owned()) };
-    // ztunnel is one DaemonSet for all revisions: being fixed is its nature.
-    let pinned = (proxy_type != ProxyType::Ztunnel).then_some(Pinned::Template);
+    // What stands on every node is one DaemonSet for all revisions: being fixed is its nature.
+    let pinned = (!proxy_type.is_of_node()).then_some(Pinned::Template);
     Expected::Proxy { wanted, image: Ok(image.to_owned()), pinned }
 }
 
@@ -276,7 +334,7 @@ fn wanted_of(injected: &Injected) -> Wanted {
 fn wanted(expected: &Expected) -> Option<Wanted> {
     match expected {
         Expected::Proxy { wanted, .. } => Some(wanted.clone()),
-        Expected::Refused { revision: Some(revision), .. } => {
+        Expected::Refused(Refused { revision: Some(revision), .. }) => {
             Some(Wanted { revision: Some(revision.clone()), tag: None, injector: None, image: None })
         }
         _ => None,
@@ -284,14 +342,13 @@ fn wanted(expected: &Expected) -> Option<Wanted> {
 }
 
 /// The state of a pod before its owner is looked at.
-fn judge_pod(snapshot: &Snapshot, proxy: Option<&Proxy>, expected: &Expected) -> (State, Vec<Reason>) {
+fn judge_pod(snapshot: &Snapshot, workload: &Workload, proxy: Option<&Proxy>, expected: &Expected) -> (State, Vec<Reason>) {
     let (mut state, mut reasons) = match (proxy, expected) {
         (Some(proxy), Expected::Proxy { wanted, image, pinned }) => compare(proxy, wanted, image, *pinned),
         (Some(_), Expected::Nothing { reason, .. }) => (State::Leaving, vec![*reason]),
         (None, Expected::Proxy { .. }) => (State::Missing, vec![Reason::NotInjected]),
         (None, Expected::Nothing { .. }) => (State::Current, Vec::new()),
-        (_, Expected::Refused { is_unreachable: true, .. }) => (State::Blocked, vec![Reason::NoControlPlane]),
-        (_, Expected::Refused { is_unreachable: false, .. }) => (State::Blocked, vec![Reason::InjectorConfig]),
+        (_, Expected::Refused(refused)) => (State::Blocked, vec![reason_of(refused)]),
         (_, Expected::Unknown(doubt)) => (State::Unknown, vec![doubt.reason]),
     };
     if let Some(proxy) = proxy {
@@ -301,11 +358,15 @@ fn judge_pod(snapshot: &Snapshot, proxy: Option<&Proxy>, expected: &Expected) ->
             }
             reasons.push(Reason::NoControlPlane);
         }
-        reasons.extend(skew(snapshot, proxy, expected));
+        reasons.extend(skew_of(snapshot, workload, proxy, expected));
     }
     reasons.sort_unstable();
     reasons.dedup();
     (state, reasons)
+}
+
+fn reason_of(refused: &Refused) -> Reason {
+    if refused.is_unreachable { Reason::NoControlPlane } else { Reason::InjectorConfig }
 }
 
 fn compare(proxy: &Proxy, wanted: &Wanted, image: &Result<String, Doubt>, pinned: Option<Pinned>) -> (State, Vec<Reason>) {
@@ -338,22 +399,65 @@ fn is_abandoned(snapshot: &Snapshot, proxy: &Proxy) -> bool {
     proxy.revision.as_ref().is_some_and(|revision| snapshot.readiness(revision) == Readiness::NotReady)
 }
 
+/// That the control plane of the proxy that new pods would get does not look at their namespace.
+fn undiscovered_by_wanted(snapshot: &Snapshot, workload: &Workload, expected: &Expected) -> Option<Finding> {
+    let Expected::Proxy { wanted, .. } = expected else { return None };
+    let (revision, namespace) = (wanted.revision.as_deref()?, &workload.id.namespace);
+    let is_asked = |injector: &&Injector| Some(injector.configuration.as_str()) == wanted.injector.as_deref();
+    let injector = snapshot.injectors.iter().find(is_asked)?;
+    let control_plane = control_plane(snapshot, injector, revision).ok()??;
+    undiscovered(namespace, snapshot.namespaces.get(namespace)?, control_plane)
+}
+
 /// How a proxy's version stands to its control plane's: that of its own revision, else of the one that it would get.
-///
-/// A control plane may be one minor version ahead of the data plane, two while a canary upgrade is on its way, and a
-/// data plane never ahead of it (istio.io, "Supported releases" and "Canary upgrades").
-fn skew(snapshot: &Snapshot, proxy: &Proxy, expected: &Expected) -> Option<Reason> {
-    let version_of = |revision: &str| snapshot.control_planes_of(revision).find_map(|control_plane| control_plane.version());
-    let own = proxy.revision.as_deref().and_then(version_of);
-    let wanted = || match expected {
-        Expected::Proxy { wanted, .. } => wanted.revision.as_deref().and_then(version_of),
+fn skew_of(snapshot: &Snapshot, workload: &Workload, proxy: &Proxy, expected: &Expected) -> Option<Reason> {
+    let wanted = match expected {
+        Expected::Proxy { wanted, .. } => Some(wanted),
         _ => None,
     };
-    match proxy.version()?.minors_ahead_of(&own.or_else(wanted)?)? {
-        ahead if ahead > 0 => Some(Reason::SkewAhead),
-        behind if behind <= -2 => Some(Reason::SkewBehind),
-        _ => None,
+    let own = match &proxy.revision {
+        Some(revision) => control_plane_version(snapshot, revision, wanted),
+        None if proxy.proxy_type.is_of_node() => version_for_nodes(snapshot, workload.revision.as_deref()),
+        None => None,
+    };
+    let of_wanted = || control_plane_version(snapshot, wanted?.revision.as_deref()?, wanted);
+    skew(proxy.proxy_type, &proxy.version()?, &own.or_else(of_wanted)?)
+}
+
+/// The version of a revision's control plane. Where several namespaces have one, the proxy's is the one that would inject it again, or
+/// else the one of which all are.
+fn control_plane_version(snapshot: &Snapshot, revision: &str, wanted: Option<&Wanted>) -> Option<Version> {
+    let all: Vec<&ControlPlane> = snapshot.control_planes_of(revision).collect();
+    let of_injector = || {
+        let wanted = wanted.filter(|wanted| wanted.revision.as_deref() == Some(revision))?;
+        let is_asked = |injector: &&Injector| Some(injector.configuration.as_str()) == wanted.injector.as_deref();
+        let injector = snapshot.injectors.iter().find(is_asked)?;
+        control_plane(snapshot, injector, revision).ok()?
+    };
+    match all.as_slice() {
+        [only] => only.version(),
+        several => match of_injector() {
+            Some(its_own) => its_own.version(),
+            None => {
+                let mut versions: Vec<Version> = several.iter().filter_map(|control_plane| control_plane.version()).collect();
+                versions.sort();
+                versions.dedup_by_key(|version| version.line());
+                if versions.len() == 1 { versions.pop() } else { None }
+            }
+        },
     }
+}
+
+/// The version of the control plane that what stands on every node belongs to: the one of the revision or tag that its label names, the
+/// unrevisioned one, or the only one.
+fn version_for_nodes(snapshot: &Snapshot, label: Option<&str>) -> Option<Version> {
+    let label = label.filter(|label| !label.is_empty()).unwrap_or(UNREVISIONED);
+    let of_tag = || control_plane_version(snapshot, snapshot.revision_of_tag(label)?, None);
+    let only = || match snapshot.control_planes.as_slice() {
+        [only] => only.version(),
+        _ => None,
+    };
+    control_plane_version(snapshot, label, None).or_else(of_tag).or_else(only)
 }
 
 /// A pod that would change does so only if somebody can bring a new one.
@@ -400,15 +504,14 @@ fn state_without_pods(workload: &Workload, expected: &Expected) -> (State, Vec<R
         Expected::Proxy { image: Err(doubt), .. } => (State::Unknown, vec![doubt.reason]),
         Expected::Proxy { pinned: Some(_), .. } => (State::Pinned, vec![Reason::PinnedImage]),
         Expected::Proxy { .. } | Expected::Nothing { .. } => (State::Current, Vec::new()),
-        Expected::Refused { is_unreachable: true, .. } => (State::Blocked, vec![Reason::NoControlPlane]),
-        Expected::Refused { .. } => (State::Blocked, vec![Reason::InjectorConfig]),
+        Expected::Refused(refused) => (State::Blocked, vec![reason_of(refused)]),
         Expected::Unknown(doubt) => (State::Unknown, vec![doubt.reason]),
     }
 }
 
 fn why(state: State, workload: &Workload, expected: &Expected) -> String {
     match (state, expected) {
-        (_, Expected::Refused { why, .. }) => format!("new pods are refused: {why}"),
+        (_, Expected::Refused(refused)) => format!("new pods are refused: {}", refused.why),
         (State::Unknown, Expected::Unknown(doubt)) => doubt.why.clone(),
         (State::Unknown, Expected::Proxy { image: Err(doubt), .. }) => doubt.why.clone(),
         (State::Unknown, _) if workload.doubt.is_some() => "its owner could not be read".to_owned(),
@@ -433,93 +536,13 @@ fn no_pods_yet(workload: &Workload) -> String {
 fn fix(state: State, reasons: &[Reason], expected: &Expected) -> Fix {
     match (state, expected) {
         (State::Current, _) => Fix::Nothing,
-        (_, Expected::Refused { revision, .. }) => Fix::RepairControlPlane(revision.clone()),
+        (_, Expected::Refused(refused)) if refused.fault == Some(Code::NoCaBundle) => {
+            Fix::RepairCaBundle(refused.injector.clone())
+        }
+        (_, Expected::Refused(refused)) if !refused.is_unreachable => Fix::ChangeTemplate,
+        (_, Expected::Refused(refused)) => Fix::RepairControlPlane(refused.revision.clone()),
         (State::Pinned, Expected::Proxy { pinned: Some(pinned), .. }) => Fix::Unpin(*pinned),
         (State::Unknown, _) => Fix::Explain(reasons.first().copied().unwrap_or(Reason::Probe)),
         _ => Fix::Restart,
     }
-}
-
-/// A gateway or waypoint that istiod makes. Nobody restarts it: its istiod re-makes the Deployment when there is
-/// something to change, and the Deployment then rolls by itself.
-fn judge_gateway(snapshot: &Snapshot, workload: &Workload, proxy_type: ProxyType, owner: Injection) -> Verdict {
-    let mut reasons = Vec::new();
-    let (wanted, why, owner_revision) = match &owner {
-        Injection::Injected(injected) => {
-            let why = if workload.lacks_all_pods() { no_pods_yet(workload) } else { String::new() };
-            (Some(wanted_of(injected)), why, Some(injected.revision.clone()))
-        }
-        Injection::Refused(refused) => {
-            reasons.push(Reason::NoControlPlane);
-            (None, refused.why.clone(), refused.revision.clone())
-        }
-        Injection::Unknown(doubt) => {
-            reasons.push(doubt.reason);
-            (None, doubt.why.clone(), None)
-        }
-        Injection::NoInjector | Injection::Declined(_) => (None, String::new(), None),
-    };
-    let running: Vec<Running> = workload
-        .proxies
-        .iter()
-        .map(|(proxy, count)| {
-            let (state, reasons) = judge_gateway_pod(snapshot, proxy.as_ref(), &owner);
-            Running { proxy: proxy.clone(), count: *count, differs: state == State::Blocked && proxy.is_some(), state, reasons }
-        })
-        .collect();
-    let (state, folded) = fold(&running).unwrap_or((
-        match owner {
-            Injection::Injected(_) if workload.lacks_all_pods() => State::Unknown,
-            Injection::Injected(_) => State::Current,
-            Injection::Unknown(_) => State::Unknown,
-            _ => State::Blocked,
-        },
-        vec![Reason::NoPods],
-    ));
-    reasons.extend(folded);
-    reasons.sort_unstable();
-    reasons.dedup();
-    Verdict {
-        workload: workload.id.clone(),
-        uid: workload.uid.clone(),
-        proxy_type,
-        state,
-        fix: match state {
-            State::Current => Fix::Nothing,
-            State::Unknown => Fix::Explain(reasons.first().copied().unwrap_or(Reason::Owner)),
-            _ => Fix::GatewayOwner(owner_revision),
-        },
-        reasons,
-        passage: Passage::new(snapshot, &running, wanted.as_ref()),
-        running,
-        wanted,
-        why,
-        restart: workload.restart.clone(),
-        pods: workload.pods.clone(),
-    }
-}
-
-fn judge_gateway_pod(snapshot: &Snapshot, proxy: Option<&Proxy>, owner: &Injection) -> (State, Vec<Reason>) {
-    let (state, mut reasons) = match (proxy, owner) {
-        (Some(proxy), Injection::Injected(injected)) => {
-            let (state, mut reasons) = compare(proxy, &wanted_of(injected), &injected.image, None);
-            if state == State::Stale {
-                reasons.push(Reason::Owner);
-            }
-            (if state == State::Stale { State::Blocked } else { state }, reasons)
-        }
-        (None, Injection::Injected(_)) => (State::Current, Vec::new()),
-        (_, Injection::Unknown(doubt)) => (State::Unknown, vec![doubt.reason]),
-        _ => (State::Blocked, vec![Reason::Owner, Reason::NoControlPlane]),
-    };
-    if let Some(proxy) = proxy {
-        if is_abandoned(snapshot, proxy) {
-            reasons.push(Reason::NoControlPlane);
-        }
-        let expected = Expected::Nothing { reason: Reason::NoInjector, why: String::new() };
-        reasons.extend(skew(snapshot, proxy, &expected));
-    }
-    reasons.sort_unstable();
-    reasons.dedup();
-    (state, reasons)
 }

@@ -4,9 +4,10 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
-/// A version such as `1.28.2`, `1.28.9-2` (AKS), `1.17.8-asm.4` or `1.31-alpha.0a1b`.
+/// A version such as `1.28.2`, `1.28.9-2` (AKS), `1.17.8-asm.4`, `1.31-alpha.0a1b` or, with a fourth number,
+/// `1.22.6.114-g8e-aliyun` (Alibaba Cloud Service Mesh).
 ///
-/// Ordered by major, minor and patch, then by what follows: a pre-release (`alpha`, `beta`, `rc`, `dev`) comes before
+/// Ordered by major, minor, patch and fourth number, then by what follows: a pre-release (`alpha`, `beta`, `rc`, `dev`) comes before
 /// the release, a vendor's build after it. Numbers in the rest compare as numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Version {
@@ -16,6 +17,8 @@ pub struct Version {
     pub minor: u32,
     /// Patch number; development builds have none.
     pub patch: Option<u32>,
+    /// The fourth number, which some vendors count their builds by.
+    build: Option<u32>,
     /// What follows, without its separator.
     rest: String,
 }
@@ -26,7 +29,7 @@ pub struct NoVersion;
 
 impl fmt::Display for NoVersion {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("no version: expected MAJOR.MINOR[.PATCH][-REST]")
+        formatter.write_str("no version: expected MAJOR.MINOR[.PATCH[.BUILD]][-REST]")
     }
 }
 
@@ -96,10 +99,14 @@ impl FromStr for Version {
             Some(patch) => Some(patch.ok_or(NoVersion)?),
             None => None,
         };
+        let build = match numbers.next() {
+            Some(build) => Some(build.ok_or(NoVersion)?),
+            None => None,
+        };
         if numbers.next().is_some() {
             return Err(NoVersion);
         }
-        Ok(Version { major, minor, patch, rest: rest.to_owned() })
+        Ok(Version { major, minor, patch, build, rest: rest.to_owned() })
     }
 }
 
@@ -112,6 +119,9 @@ impl fmt::Display for Version {
         write!(formatter, "{}.{}", self.major, self.minor)?;
         if let Some(patch) = self.patch {
             write!(formatter, ".{patch}")?;
+        }
+        if let Some(build) = self.build {
+            write!(formatter, ".{build}")?;
         }
         if !self.rest.is_empty() {
             write!(formatter, "-{}", self.rest)?;
@@ -128,7 +138,7 @@ impl PartialOrd for Version {
 
 impl Ord for Version {
     fn cmp(&self, other: &Self) -> Ordering {
-        let numbers = |version: &Version| (version.major, version.minor, version.patch);
+        let numbers = |version: &Version| (version.major, version.minor, version.patch, version.build);
         numbers(self)
             .cmp(&numbers(other))
             .then_with(|| other.is_prerelease().cmp(&self.is_prerelease()))
@@ -181,6 +191,8 @@ mod tests {
             "1.28.9",
             "1.28.9-2",
             "1.28.9-10",
+            "1.28.9.9-g1-aliyun",
+            "1.28.9.114-g0-aliyun",
             "1.29.0",
         ];
         for pair in ordered.windows(2) {
@@ -191,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_is_displayed_parses_to_the_same() {
-        for text in ["1.28.2", "1.28", "1.31-alpha.0a1b", "1.28.9-2", "1.17.8-asm.4"] {
+        for text in ["1.28.2", "1.28", "1.31-alpha.0a1b", "1.28.9-2", "1.17.8-asm.4", "1.22.6.114-g8e-aliyun", "1.22.6.114"] {
             let version: Version = text.parse().unwrap();
             assert_eq!(version.to_string(), text);
         }
@@ -200,7 +212,9 @@ mod tests {
 
     #[test]
     fn text_that_names_no_version_is_refused() {
-        for text in ["", "latest", "1", "1.x", "1.2.3.4", "a.b.c", "1..2", "-1.2", "1.-2", "sha256:12", "1.99999999999.1"] {
+        for text in
+            ["", "latest", "1", "1.x", "1.2.3.4.5", "1.2.3.", "a.b.c", "1..2", "-1.2", "1.-2", "sha256:12", "1.99999999999.1"]
+        {
             assert_eq!(text.parse::<Version>(), Err(NoVersion), "{text:?}");
         }
     }

@@ -8,6 +8,18 @@ use crate::operator::{Operator, OwnerName};
 use crate::proxy::Proxy;
 use crate::template::Template;
 
+/// The kinds of pods' owners that Kubernetes has itself, with their groups.
+const KUBERNETES_KINDS: [(&str, &str); 8] = [
+    ("Pod", ""),
+    ("ReplicationController", ""),
+    ("Deployment", "apps"),
+    ("StatefulSet", "apps"),
+    ("DaemonSet", "apps"),
+    ("ReplicaSet", "apps"),
+    ("Job", "batch"),
+    ("CronJob", "batch"),
+];
+
 /// The identity of a workload.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WorkloadId {
@@ -22,9 +34,16 @@ pub struct WorkloadId {
 }
 
 impl WorkloadId {
-    /// `deployment/web`: how kubectl takes it.
+    /// `deployment/web`: how kubectl takes it. A kind that has the name of one of Kubernetes' own, and is of another group, needs its
+    /// group: `statefulset.apps.kruise.io/web`.
     pub fn type_name(&self) -> String {
-        format!("{}/{}", self.kind.to_lowercase(), self.name)
+        let is_taken = KUBERNETES_KINDS.iter().any(|(kind, group)| **kind == *self.kind && *group != self.group());
+        if is_taken { self.qualified_name() } else { format!("{}/{}", self.kind.to_lowercase(), self.name) }
+    }
+
+    /// API group; empty for the core group.
+    pub fn group(&self) -> &str {
+        self.api_version.split_once('/').map_or("", |(group, _)| group)
     }
 
     /// `deployment.apps/web`: how kubectl writes it.
@@ -119,6 +138,11 @@ pub struct Workload {
     pub restart: Restart,
     /// Name of the Gateway that istiod made it for.
     pub gateway: Option<String>,
+    /// The revision or tag that its own label names: for what stands on every node, whose pods do not say whose they are.
+    pub revision: Option<Arc<str>>,
+    /// Further pods that were made from another template than [`Workload::template`]: owners that are not known here may make each pod
+    /// otherwise. Each part has only its own proxies and pods.
+    pub others: Vec<Workload>,
     /// Equal proxies, counted; `None` counts the pods without one. Sorted by first appearance.
     pub proxies: Vec<(Option<Proxy>, u32)>,
     /// Its pods, each with its place in `proxies`; empty unless single pods were asked for.
@@ -139,7 +163,8 @@ pub struct OwnerDoubt {
 impl Workload {
     /// How many of its pods have a proxy.
     pub fn proxy_count(&self) -> u32 {
-        self.proxies.iter().filter(|(proxy, _)| proxy.is_some()).map(|(_, count)| count).sum()
+        let own: u32 = self.proxies.iter().filter(|(proxy, _)| proxy.is_some()).map(|(_, count)| count).sum();
+        own + self.others.iter().map(Workload::proxy_count).sum::<u32>()
     }
 
     /// Whether it is to have pods and none is there: all of them are being deleted, or none could be made yet.
@@ -149,6 +174,6 @@ impl Workload {
 
     /// How many pods it has.
     pub fn pod_count(&self) -> u32 {
-        self.proxies.iter().map(|(_, count)| count).sum()
+        self.proxies.iter().map(|(_, count)| count).sum::<u32>() + self.others.iter().map(Workload::pod_count).sum::<u32>()
     }
 }

@@ -1,5 +1,6 @@
 //! `kubectl mesh-proxyver`, the real binary run by the real kubectl.
 
+mod clusters;
 mod connections;
 mod files;
 mod hostile_files;

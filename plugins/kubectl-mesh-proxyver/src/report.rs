@@ -296,7 +296,8 @@ impl Report {
             |state: State| if request.selection.states.is_empty() { state.is_stale() } else { state.changes_by_restart() };
         let is_listed = |row: &WorkloadRow| {
             let verdict = &row.verdict;
-            is_asked_for(verdict.state) && verdict.restart.is_kubectls() && !verdict.proxy_type.is_made_by_istiod()
+            let is_ours = !verdict.proxy_type.is_made_by_istiod() && !verdict.reasons.contains(&Reason::NotDiscovered);
+            is_asked_for(verdict.state) && verdict.restart.is_kubectls() && is_ours
         };
         let (mut listed, mut others): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_listed);
         listed.sort_by_key(|row| row.verdict.state != State::Orphaned);

@@ -8,7 +8,6 @@ use mesh::control_plane::{ControlPlane, Readiness};
 use mesh::injector::Target;
 use mesh::owner::{Owner, owner_of};
 use mesh::platform::{Platform, Signs, platform_of};
-use mesh::proxy::ProxyType;
 use mesh::snapshot::Snapshot;
 use mesh::version::Version;
 use serde_json::Value;
@@ -98,7 +97,7 @@ pub fn revisions(snapshot: &Snapshot, istiods: &[Value]) -> Vec<Revision> {
         snapshot.control_planes.iter().map(|found| empty(&found.revision, Some(plane(snapshot, found, istiods)))).collect();
     for workload in &snapshot.workloads {
         for (proxy, count) in &workload.proxies {
-            let Some(proxy) = proxy.as_ref().filter(|proxy| proxy.proxy_type != ProxyType::Ztunnel) else { continue };
+            let Some(proxy) = proxy.as_ref().filter(|proxy| !proxy.proxy_type.is_of_node()) else { continue };
             let Some(name) = proxy.revision.as_deref() else { continue };
             // One revision in two namespaces is two control planes under one name: nothing on a pod tells which is its own.
             let place = revisions.iter().position(|revision| revision.name == name).unwrap_or_else(|| {

@@ -15,7 +15,7 @@ use mesh::outside::why_outside;
 use mesh::refusal::Refusal;
 use mesh::session::Session;
 use mesh::snapshot::{Detail, Snapshot};
-use mesh::state::State;
+use mesh::state::{Reason, State};
 use mesh::terminal::Terminal;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
@@ -161,7 +161,10 @@ impl SelectionArgs {
                     labels_of(&snapshot, &verdict.workload).is_some_and(|labels| selector.matches(labels) == Ok(true))
                 })
         };
-        let is_restarted = |verdict: &Verdict| self.states.contains(&verdict.state) && verdict.restart.is_possible();
+        // Where the wanted revision does not look, new pods never become ready, and no dry run shows it.
+        let is_discovered = |verdict: &Verdict| !verdict.reasons.contains(&Reason::NotDiscovered);
+        let is_restarted =
+            |verdict: &Verdict| self.states.contains(&verdict.state) && verdict.restart.is_possible() && is_discovered(verdict);
         let meant: Vec<Verdict> = all.into_iter().filter(is_meant).collect();
         if let Some(selector) = self.selector.as_deref().filter(|_| meant.is_empty()) {
             let place = scope.namespace.as_deref().map_or_else(|| "any namespace".to_owned(), |name| format!("namespace {name}"));

@@ -277,7 +277,9 @@ fn pin(template: &Template) -> Option<Pin> {
 fn injection_of_failure(failure: &Failure) -> Injection {
     let why = failure.to_string();
     match &failure.cause {
-        Cause::Webhook(_) => Injection::Refused(Refused { injector: String::new(), revision: None, why, is_unreachable: true }),
+        Cause::Webhook(_) => {
+            Injection::Refused(Refused { injector: String::new(), revision: None, why, is_unreachable: true, fault: None })
+        }
         Cause::Forbidden => Injection::Unknown(Doubt::new(Reason::Forbidden, why)),
         _ => Injection::Unknown(Doubt::new(Reason::Probe, why)),
     }

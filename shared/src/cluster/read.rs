@@ -2,7 +2,6 @@
 //! answers ask for. A list that is denied costs only what depends on it.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 
 use futures::future::join_all;
 
@@ -12,7 +11,6 @@ use super::list::{Begin, List, Observer, named};
 use super::request::get;
 use super::scope::{Scope, WORKLOADS};
 use crate::advice::{Advice, Command};
-use crate::control_plane::revision_suffix;
 use crate::finding::{Code, Finding, Severity};
 use crate::labels;
 use crate::needs::Needs;
@@ -196,22 +194,10 @@ impl<'a, O: Observer> Reading<'a, O> {
 
     /// The ConfigMaps that istiods in this namespace read: by name, as istiod does, since no label finds them all.
     async fn config_maps(&self, namespace: &str) -> Result<(), Failure> {
-        let revisions = self.builder.borrow().revisions_in(namespace);
-        let names = revisions.iter().flat_map(|revision| {
-            let suffix = revision_suffix(revision);
-            [format!("istio-sidecar-injector{suffix}"), format!("istio{suffix}")]
-        });
-        let names: BTreeSet<String> = names.collect();
-        let reads = names.iter().map(|name| async move {
-            match get(self.connection, Resource::ConfigMaps, Some(namespace), name).await {
-                Ok(Some(map)) => self.object(&map),
-                Ok(None) => {}
-                Err(failure) => self.tolerate(Resource::ConfigMaps, Some(namespace), failure)?,
-            }
-            Ok(())
-        });
+        let names = self.builder.borrow().config_map_names(namespace);
+        let reads = names.iter().map(|name| self.config_map(namespace, name));
         join_all(reads).await.into_iter().collect::<Result<(), Failure>>()?;
-        if self.builder.borrow().lacks_injector_config(namespace) {
+        if self.builder.borrow().lacks_config(namespace) {
             let labelled = List::of(Resource::ConfigMaps).in_namespace(namespace).with_label(labels::REVISION);
             self.list(labelled).await?;
         }
@@ -232,7 +218,36 @@ impl<'a, O: Observer> Reading<'a, O> {
             };
             lists
         });
+        join_all(lists.map(|list| self.list(list))).await.into_iter().collect::<Result<(), Failure>>()?;
+        self.overlays().await
+    }
+
+    /// The ConfigMaps that are laid over Gateways: by name, and in the namespaces of control planes by their label.
+    async fn overlays(&self) -> Result<(), Failure> {
+        let (names, has_gateways) = {
+            let builder = self.builder.borrow();
+            (builder.overlay_names(), builder.has_gateways())
+        };
+        if !has_gateways {
+            return Ok(());
+        }
+        for (namespace, name) in names {
+            self.config_map(&namespace, &name).await?;
+        }
+        let namespaces = self.builder.borrow().control_plane_namespaces();
+        let lists = namespaces
+            .iter()
+            .map(|namespace| List::of(Resource::ConfigMaps).in_namespace(namespace).with_label(labels::GATEWAY_CLASS_DEFAULTS));
         join_all(lists.map(|list| self.list(list))).await.into_iter().collect()
+    }
+
+    async fn config_map(&self, namespace: &str, name: &str) -> Result<(), Failure> {
+        match get(self.connection, Resource::ConfigMaps, Some(namespace), name).await {
+            Ok(Some(map)) => self.object(&map),
+            Ok(None) => {}
+            Err(failure) => self.tolerate(Resource::ConfigMaps, Some(namespace), failure)?,
+        }
+        Ok(())
     }
 
     pub(super) async fn list(&self, list: List) -> Result<(), Failure> {

@@ -11,12 +11,17 @@ use serde_json::{Value, json};
 use super::failure::{Cause, Failure};
 use super::list::{Begin, List, Observer};
 use super::replacement::replace;
-use crate::injector_config::{InjectorConfig, MeshConfig, annotated_image};
+use crate::control_plane::{CONFIGURATION_PATHS, DECIDING_VARIABLES};
+use crate::injection::overlaid_image;
+use crate::injector_config::InjectorConfig;
 use crate::labels;
+use crate::mesh_config::MeshConfig;
 use crate::object::{
-    ConfigMap, Container, DeploymentStatus, Metadata, Object, Pod, PodSpec, PodTemplateSpec, Resource, WebhookConfiguration,
+    ConfigMap, Container, DeploymentStatus, DeploymentTemplate, Metadata, Object, Pod, PodSpec, PodTemplateSpec, Resource,
+    WebhookConfiguration,
 };
-use crate::template::PROXY_CONTAINER;
+use crate::proxy_config::annotated;
+use crate::template::{PROXY_CONTAINER, may_be_proxy};
 
 /// Stands for a certificate: only whether one is there decides anything. Base64 of `saved`.
 const CERTIFICATE: &str = "c2F2ZWQ=";
@@ -105,7 +110,7 @@ fn reduced(object: &Object) -> Option<Object> {
         Object::Deployment(deployment) => {
             reduce_controller(&mut deployment.metadata);
             let spec = deployment.spec.as_mut()?;
-            reduce_template(&mut spec.template);
+            reduce_deployment_template(&mut spec.template);
             let ready_replicas = deployment.status.as_ref().map_or(0, |status| status.ready_replicas);
             deployment.status = Some(DeploymentStatus { ready_replicas, ..DeploymentStatus::default() });
         }
@@ -171,9 +176,30 @@ fn reduce_template(template: &mut Option<PodTemplateSpec>) {
     }
 }
 
+fn reduce_deployment_template(template: &mut Option<DeploymentTemplate>) {
+    let Some(template) = template else { return };
+    reduce_metadata(&mut template.metadata);
+    let Some(spec) = &mut template.spec else { return };
+    spec.containers.retain(|container| decides(&container.name));
+    spec.init_containers.retain(|container| decides(&container.name));
+    for container in &mut spec.containers {
+        container.env.retain(|variable| container.name == ISTIOD && DECIDING_VARIABLES.contains(&variable.name.as_str()));
+        container.volume_mounts.retain(|mount| CONFIGURATION_PATHS.contains(&mount.mount_path.trim_end_matches('/')));
+    }
+    let mounts = || spec.containers.iter().flat_map(|container| &container.volume_mounts);
+    let mounted: Vec<String> = mounts().map(|mount| mount.name.clone()).collect();
+    spec.volumes.retain(|volume| mounted.contains(&volume.name));
+}
+
+/// Istiod's own container: its image tells the control plane's version.
+const ISTIOD: &str = "discovery";
+
+fn decides(container: &str) -> bool {
+    may_be_proxy(container) || container == ISTIOD
+}
+
 fn reduce_spec(spec: &mut PodSpec) {
-    // Of istiod's own container the image tells the control plane's version.
-    let decides = |container: &Container| container.name == PROXY_CONTAINER || container.name == "discovery";
+    let decides = |container: &Container| decides(&container.name);
     spec.containers.retain(decides);
     spec.init_containers.retain(decides);
 }
@@ -195,12 +221,12 @@ fn reduce_annotations(metadata: &mut Metadata) {
     metadata.uid.clear();
     metadata.generation = 0;
     metadata.creation_timestamp = None;
-    metadata.annotations.retain(|key, _| labels::DECIDING_ANNOTATIONS.contains(&key.as_str()));
+    metadata.annotations.retain(|key, _| labels::decides(key));
     for (key, value) in &mut metadata.annotations {
         match key.as_str() {
             // These may hold environment values.
             labels::PROXY_CONFIG => {
-                *value = match annotated_image(value) {
+                *value = match annotated(value).map(|config| config.image) {
                     Ok(Some(image)) => json!({ "image": image }).to_string(),
                     Ok(None) => json!({}).to_string(),
                     // What is no ProxyConfig stays so: istiod refuses the pod.
@@ -236,11 +262,22 @@ fn reduce_configuration(configuration: &mut WebhookConfiguration) {
 
 /// A ConfigMap that cannot be parsed keeps only its name, and is as unreadable from the file.
 fn reduce_config_map(map: &mut ConfigMap) -> Option<()> {
+    // Of several that are laid over a Gateway the oldest counts.
+    let created = map.metadata.creation_timestamp;
     reduce_annotations(&mut map.metadata);
     map.data = if map.data.contains_key("config") {
         InjectorConfig::parse(map).map(|config| config.to_data()).unwrap_or_default()
     } else if map.data.contains_key("mesh") {
         MeshConfig::parse(map).map(|config| config.to_data()).unwrap_or_default()
+    } else if map.data.contains_key("deployment") {
+        map.metadata.creation_timestamp = created;
+        let image = overlaid_image(map).map(|image| {
+            let container = json!({"name": PROXY_CONTAINER, "image": image});
+            let containers = if container["image"].is_null() { json!([]) } else { json!([container]) };
+            json!({"spec": {"template": {"spec": {"containers": containers}}}}).to_string()
+        });
+        // What cannot be read stays so.
+        [("deployment".to_owned(), image.unwrap_or_else(|_| "[".to_owned()))].into()
     } else {
         return None;
     };

@@ -27,6 +27,7 @@ macro_rules! codes {
 }
 
 codes! {
+    AmbientAndInjection = "ambient-and-injection",
     BarePod = "bare-pod",
     BareReplicaSet = "bare-replica-set",
     BothLabels = "both-labels",
@@ -58,6 +59,7 @@ codes! {
     GitopsNamespace = "gitops-namespace",
     GitopsWorkload = "gitops-workload",
     HpaAtMaximum = "hpa-at-maximum",
+    ImageAuto = "image-auto",
     InPlace = "in-place",
     InPlaceMinor = "in-place-minor",
     InjectorConfig = "injector-config",
@@ -86,6 +88,8 @@ codes! {
     NodeComponentBehind = "node-component-behind",
     NodeComponentOrder = "node-component-order",
     NodeComponentVersion = "node-component-version",
+    NewlyRefused = "newly-refused",
+    NotDiscovered = "not-discovered",
     NotInFile = "not-in-file",
     NotReady = "not-ready",
     NothingToMove = "nothing-to-move",

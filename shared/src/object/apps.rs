@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::metadata::Metadata;
-use super::pod::PodTemplateSpec;
+use super::metadata::{Metadata, null_is_default};
+use super::pod::{Container, PodSpec, PodTemplateSpec};
 use super::resource::Resource;
 use super::selector::LabelSelector;
 
@@ -61,11 +61,161 @@ pub struct DeploymentSpec {
     pub selector: Option<LabelSelector>,
     /// What new pods are made from.
     #[prost(message, optional, tag = "3")]
-    pub template: Option<PodTemplateSpec>,
+    pub template: Option<DeploymentTemplate>,
     /// Whether changes of the template are held back.
     #[prost(bool, tag = "7")]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+}
+
+/// A Deployment's template: as every other, and with what an istiod is started with.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeploymentTemplate {
+    /// Metadata.
+    #[prost(message, optional, tag = "1")]
+    pub metadata: Option<Metadata>,
+    /// Specification.
+    #[prost(message, optional, tag = "2")]
+    pub spec: Option<DeploymentPodSpec>,
+}
+
+/// The specification of a Deployment's pods.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeploymentPodSpec {
+    /// Volumes.
+    #[prost(message, repeated, tag = "1")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub volumes: Vec<Volume>,
+    /// Containers.
+    #[prost(message, repeated, tag = "2")]
+    #[serde(deserialize_with = "null_is_default")]
+    pub containers: Vec<StartedContainer>,
+    /// Init containers, native sidecars among them.
+    #[prost(message, repeated, tag = "20")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub init_containers: Vec<Container>,
+    /// Whether it shares the node's network.
+    #[prost(bool, tag = "11")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub host_network: bool,
+}
+
+/// A container with what it is started with.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StartedContainer {
+    /// Name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Image reference as declared.
+    #[prost(string, tag = "2")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub image: String,
+    /// Variables.
+    #[prost(message, repeated, tag = "7")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub env: Vec<PlainVariable>,
+    /// Where volumes are mounted.
+    #[prost(message, repeated, tag = "9")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub volume_mounts: Vec<MountedVolume>,
+}
+
+/// A variable with the value that is written there; empty when it comes from elsewhere.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlainVariable {
+    /// Name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Value.
+    #[prost(string, tag = "2")]
+    #[serde(deserialize_with = "null_is_default")]
+    pub value: String,
+}
+
+/// A volume; only of ConfigMaps.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Volume {
+    /// Name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Where it comes from.
+    #[prost(message, optional, tag = "2")]
+    #[serde(flatten)]
+    pub source: Option<VolumeSource>,
+}
+
+/// Where a volume comes from. In protobuf it is a message of its own, in JSON its members stand in the volume.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VolumeSource {
+    /// The ConfigMap that it is.
+    #[prost(message, optional, tag = "19")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_map: Option<ConfigMapVolume>,
+}
+
+/// A ConfigMap as a volume.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConfigMapVolume {
+    /// Its name, in protobuf inside of a reference.
+    #[prost(message, optional, tag = "1")]
+    #[serde(flatten)]
+    pub reference: Option<LocalReference>,
+}
+
+/// A name in the same namespace.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LocalReference {
+    /// The name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+}
+
+/// Where a volume is mounted.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MountedVolume {
+    /// The volume's name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// The path.
+    #[prost(string, tag = "3")]
+    pub mount_path: String,
+}
+
+impl DeploymentTemplate {
+    /// As every other template of pods.
+    pub fn pods(self) -> PodTemplateSpec {
+        let plain = |container: StartedContainer| Container {
+            name: container.name,
+            image: container.image,
+            restart_policy: String::new(),
+        };
+        let spec = self.spec.map(|spec| PodSpec {
+            containers: spec.containers.into_iter().map(plain).collect(),
+            init_containers: spec.init_containers,
+            host_network: spec.host_network,
+        });
+        PodTemplateSpec { metadata: self.metadata, spec }
+    }
+
+    /// The ConfigMap that one of its containers has mounted at this path.
+    pub fn config_map_at(&self, path: &str) -> Option<&str> {
+        let spec = self.spec.as_ref()?;
+        let mounts = spec.containers.iter().flat_map(|container| &container.volume_mounts);
+        let mut of_path = mounts.filter(|mount| mount.mount_path.trim_end_matches('/') == path);
+        of_path.find_map(|mount| {
+            let volume = spec.volumes.iter().find(|volume| volume.name == mount.name)?;
+            Some(volume.source.as_ref()?.config_map.as_ref()?.reference.as_ref()?.name.as_str())
+        })
+    }
 }
 
 /// The part of a Deployment's status that readiness is read from.

@@ -117,10 +117,46 @@ pub struct ProxyImage {
     pub image_type: String,
 }
 
-/// `gateway.networking.k8s.io/v1` Gateway: only its labels matter here.
+/// `gateway.networking.k8s.io/v1` Gateway.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Gateway {
     /// Metadata.
     pub metadata: Metadata,
+    /// Specification.
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub spec: GatewaySpec,
+}
+
+/// The part of a Gateway that decides what istiod makes for it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GatewaySpec {
+    /// Its class.
+    #[serde(skip_serializing_if = "is_default")]
+    pub gateway_class_name: String,
+    /// Settings of what is made for it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub infrastructure: Option<Infrastructure>,
+}
+
+/// Settings of what is made for a Gateway.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Infrastructure {
+    /// What is laid over the Deployment and its like.
+    #[serde(skip_serializing_if = "is_default")]
+    pub parameters_ref: Option<ParametersReference>,
+}
+
+/// An object in the Gateway's namespace; istiod takes ConfigMaps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ParametersReference {
+    /// API group; empty for the core group.
+    pub group: String,
+    /// Kind.
+    pub kind: String,
+    /// Name.
+    pub name: String,
 }

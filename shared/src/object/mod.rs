@@ -16,13 +16,14 @@ use std::fmt;
 
 pub use admission::{ClientConfig, MatchCondition, Rule, ServiceReference, Webhook, WebhookConfiguration};
 pub use apps::{
-    DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy, Deployment, DeploymentSpec, DeploymentStatus, Job, JobSpec, ReplicaSet,
-    ReplicaSetSpec, Rollout, RolloutSpec, StatefulSet, StatefulSetRollingUpdate, StatefulSetSpec, StatefulSetUpdateStrategy,
-    WorkloadRef,
+    ConfigMapVolume, DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy, Deployment, DeploymentPodSpec, DeploymentSpec,
+    DeploymentStatus, DeploymentTemplate, Job, JobSpec, LocalReference, MountedVolume, PlainVariable, ReplicaSet, ReplicaSetSpec,
+    Rollout, RolloutSpec, StartedContainer, StatefulSet, StatefulSetRollingUpdate, StatefulSetSpec, StatefulSetUpdateStrategy,
+    Volume, VolumeSource, WorkloadRef,
 };
 pub use core::{
-    ConfigMap, Endpoint, EndpointConditions, EndpointSlice, Gateway, Namespace, ProxyConfig, ProxyConfigSpec, ProxyImage,
-    Service, ServiceSpec, WorkloadSelector,
+    ConfigMap, Endpoint, EndpointConditions, EndpointSlice, Gateway, GatewaySpec, Infrastructure, Namespace, ParametersReference,
+    ProxyConfig, ProxyConfigSpec, ProxyImage, Service, ServiceSpec, WorkloadSelector,
 };
 pub use environment::{Encoded, Environment, Environments, Variable, VolumeMount};
 pub use labels::{Interner, Labels, Lookup};

@@ -91,6 +91,15 @@ impl LabelSelector {
         self.match_labels.keys().map(String::as_str).chain(of_expressions)
     }
 
+    /// The keys of the terms that do not hold for an object with these labels, each once.
+    pub fn failing_keys(&self, labels: &impl Lookup) -> Vec<&str> {
+        let mut keys: Vec<&str> = self.keys().collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys.retain(|key| !self.admits(key, labels.value(key)));
+        keys
+    }
+
     fn values_of<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         let of_expressions = self.match_expressions.iter().filter(move |requirement| requirement.key == key);
         let values = of_expressions.flat_map(|requirement| requirement.values.iter().map(String::as_str));

@@ -7,17 +7,18 @@ mod withdrawal;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use ownership::count;
+use ownership::{count, gateway_of_template};
 
-use super::{Snapshot, Unread, UnreadCause};
-use crate::control_plane::{Istiod, UNREVISIONED, revision_suffix};
+use super::{GatewayFacts, Snapshot, Unread, UnreadCause};
+use crate::control_plane::{Istiod, UNREVISIONED};
 use crate::finding::Finding;
-use crate::injector::{Injector, Target};
-use crate::injector_config::{InjectorConfig, MeshConfig};
+use crate::injector::Injector;
+use crate::injector_config::InjectorConfig;
 use crate::labels;
+use crate::mesh_config::MeshConfig;
 use crate::object::{
-    Deployment, Interner, LabelSelector, Labels, Metadata, Object, OwnerReference, Pod, PodTemplateSpec, ProxyConfig, Resource,
-    Service, WebhookConfiguration, WorkloadRef,
+    Deployment, DeploymentTemplate, Interner, LabelSelector, Labels, Metadata, Object, OwnerReference, Pod, PodTemplateSpec,
+    ProxyConfig, Resource, Service, WebhookConfiguration, WorkloadRef,
 };
 use crate::operator::OwnerName;
 use crate::proxy::{Proxy, is_alive};
@@ -55,8 +56,8 @@ pub struct SnapshotBuilder {
     istiods: BTreeMap<(String, String), Istiod>,
     services: Vec<Service>,
     endpoint_slices: Vec<(String, String, bool)>,
-    injector_configs: HashMap<(String, String), FoundConfig>,
-    mesh_configs: HashMap<(String, String), Result<MeshConfig, String>>,
+    injector_configs: BTreeMap<(String, String), FoundConfig<InjectorConfig>>,
+    mesh_configs: BTreeMap<(String, String), FoundConfig<MeshConfig>>,
     configurations: BTreeMap<String, WebhookConfiguration>,
     snapshot: Snapshot,
 }
@@ -70,6 +71,8 @@ struct OwnerKey {
     name: Arc<str>,
     /// What it really is known by; empty in files that leave it out.
     uid: Arc<str>,
+    /// Pods of an owner that is not known here may each be made otherwise: the fingerprint of its template.
+    template: u64,
 }
 
 /// The pods of one owner.
@@ -83,11 +86,11 @@ struct OwnerPods {
     pods: Vec<(Arc<str>, usize)>,
 }
 
-/// An injector ConfigMap.
-struct FoundConfig {
+/// A ConfigMap of an istiod's.
+struct FoundConfig<T> {
     /// The revision that its label names.
     revision: Option<String>,
-    config: Result<InjectorConfig, String>,
+    config: Result<T, String>,
 }
 
 /// A controller of pods, whatever its kind.
@@ -102,6 +105,10 @@ struct Controller {
     owner: Option<OwnerReference>,
     /// How many pods it is to have; `None` where its specification does not say.
     wanted_pods: Option<u32>,
+    /// The Gateway that istiod made it for.
+    gateway: Option<String>,
+    /// The revision or tag that its own label names.
+    revision: Option<Arc<str>>,
 }
 
 impl SnapshotBuilder {
@@ -118,8 +125,8 @@ impl SnapshotBuilder {
             istiods: BTreeMap::new(),
             services: Vec::new(),
             endpoint_slices: Vec::new(),
-            injector_configs: HashMap::new(),
-            mesh_configs: HashMap::new(),
+            injector_configs: BTreeMap::new(),
+            mesh_configs: BTreeMap::new(),
             configurations: BTreeMap::new(),
             snapshot: Snapshot::default(),
         }
@@ -185,9 +192,16 @@ impl SnapshotBuilder {
             Object::ConfigMap(map) => self.add_config_map(map),
             Object::ProxyConfig(config) => self.snapshot.proxy_configs.push(config.clone()),
             Object::Gateway(gateway) => {
-                let labels = self.interner.labels(&gateway.metadata.labels, |_| true);
+                let parameters = gateway.spec.infrastructure.as_ref().and_then(|settings| settings.parameters_ref.as_ref());
+                let parameters = parameters.filter(|reference| reference.kind == "ConfigMap" && reference.group.is_empty());
+                let facts = GatewayFacts {
+                    labels: self.interner.labels(&gateway.metadata.labels, |_| true),
+                    annotations: self.interner.labels(&gateway.metadata.annotations, labels::decides),
+                    class: gateway.spec.gateway_class_name.clone(),
+                    parameters: parameters.map(|reference| reference.name.clone()),
+                };
                 let key = (gateway.metadata.namespace.clone(), gateway.metadata.name.clone());
-                self.snapshot.gateways.insert(key, labels);
+                self.snapshot.gateways.insert(key, facts);
             }
         }
         self.resources_seen.insert(object.resource());
@@ -239,26 +253,6 @@ impl SnapshotBuilder {
         self.snapshot.may_hide_control_planes = true;
     }
 
-    /// The revisions whose control planes are, or answer, in this namespace.
-    pub fn revisions_in(&self, namespace: &str) -> BTreeSet<String> {
-        let by_injector = self.injectors().filter_map(|injector| match injector.target {
-            Target::Service(service) if service.namespace == namespace => injector.revision,
-            _ => None,
-        });
-        let by_deployment = self.istiods.keys().filter(|(candidate, _)| candidate == namespace);
-        by_injector.chain(by_deployment.map(|(_, revision)| revision.clone())).collect()
-    }
-
-    /// Whether a control plane here has an injector ConfigMap under another name than istiod's own.
-    pub fn lacks_injector_config(&self, namespace: &str) -> bool {
-        let has_config = |revision: &String| {
-            let name = format!("istio-sidecar-injector{}", revision_suffix(revision));
-            self.injector_configs.contains_key(&(namespace.to_owned(), name))
-        };
-        let mut revisions = self.istiods.keys().filter(|(candidate, _)| candidate == namespace).map(|(_, revision)| revision);
-        self.snapshot.unread(Resource::ConfigMaps, namespace).is_none() && revisions.any(|revision| !has_config(revision))
-    }
-
     /// Lists that nobody needed until these pods came, with the namespaces in which they are needed.
     pub fn wanted_besides(&self) -> BTreeMap<Resource, BTreeSet<String>> {
         let mut wanted: BTreeMap<Resource, BTreeSet<String>> = BTreeMap::new();
@@ -272,7 +266,7 @@ impl SnapshotBuilder {
                 ("batch/v1", "Job") if has_proxy => want(Resource::Jobs),
                 _ => {}
             }
-            if pods.template.label(labels::GATEWAY_MANAGED).is_some() {
+            if gateway_of_template(&pods.template).is_some() {
                 want(Resource::Gateways);
                 want(Resource::ValidatingWebhookConfigurations);
             }
@@ -284,7 +278,24 @@ impl SnapshotBuilder {
                 wanted.entry(Resource::ReplicaSets).or_default().insert(namespace.to_string());
             }
         }
+        let gateways = self.controllers.iter().filter(|(_, controller)| controller.gateway.is_some());
+        for namespace in gateways.map(|((_, namespace, _), _)| namespace) {
+            for resource in [Resource::Gateways, Resource::ValidatingWebhookConfigurations] {
+                wanted.entry(resource).or_default().insert(namespace.to_string());
+            }
+        }
         wanted
+    }
+
+    /// The ConfigMaps that are laid over Gateways, by namespace and name.
+    pub fn overlay_names(&self) -> BTreeSet<(String, String)> {
+        let gateways = self.snapshot.gateways.iter();
+        gateways.filter_map(|((namespace, _), facts)| Some((namespace.clone(), facts.parameters.clone()?))).collect()
+    }
+
+    /// Whether istiod makes a gateway here, over which a ConfigMap may be laid.
+    pub fn has_gateways(&self) -> bool {
+        !self.snapshot.gateways.is_empty()
     }
 
     /// Links everything.
@@ -307,8 +318,10 @@ impl SnapshotBuilder {
         self.snapshot
     }
 
+    /// The entries that inject: those that are named or labelled as Istio's are, and those of any name that lead to an istiod.
     fn injectors(&self) -> impl Iterator<Item = Injector> {
-        self.configurations.values().flat_map(Injector::all_of)
+        let candidates = self.configurations.values().flat_map(Injector::all_of);
+        candidates.filter(|injector| injector.is_recognised() || self.leads_to_istiod(injector))
     }
 
     fn add_pod(&mut self, pod: &Pod) {
@@ -318,14 +331,43 @@ impl SnapshotBuilder {
             return;
         }
         let proxy = Proxy::of_pod(pod, &mut self.interner);
+        let mut key = self.owner_key(metadata);
+        let interner = &mut self.interner;
+        let may_differ = Resource::of_kind(&key.api_version, &key.kind).is_none();
+        let template = (may_differ || !self.pods.contains_key(&key)).then(|| Template::of_pod(pod, interner));
+        if may_differ {
+            key.template = template.as_ref().map_or(0, Template::fingerprint);
+        }
+        let pods = self.pods.entry(key).or_insert_with(|| OwnerPods {
+            first: metadata.name.as_str().into(),
+            template: template.unwrap_or_default(),
+            is_mirror: metadata.annotation(labels::MIRROR).is_some(),
+            proxies: Vec::new(),
+            pods: Vec::new(),
+        });
+        if *pods.first > *metadata.name {
+            pods.first = metadata.name.as_str().into();
+            if !may_differ {
+                pods.template = Template::of_pod(pod, interner);
+            }
+        }
+        let place = count(&mut pods.proxies, proxy, 1);
+        if self.detail == Detail::Pods {
+            pods.pods.push((metadata.name.as_str().into(), place));
+        }
+    }
+
+    /// Whose a pod is; one without an owner is its own.
+    fn owner_key(&mut self, metadata: &Metadata) -> OwnerKey {
         let namespace = self.interner.text(&metadata.namespace);
-        let key = match metadata.controller() {
+        match metadata.controller() {
             Some(owner) => OwnerKey {
                 namespace,
                 api_version: self.interner.text(&owner.api_version),
                 kind: self.interner.text(&owner.kind),
                 name: self.interner.text(&owner.name),
                 uid: self.interner.text(&owner.uid),
+                template: 0,
             },
             None => OwnerKey {
                 namespace,
@@ -333,19 +375,8 @@ impl SnapshotBuilder {
                 kind: self.interner.text("Pod"),
                 name: metadata.name.as_str().into(),
                 uid: self.interner.text(""),
+                template: 0,
             },
-        };
-        let interner = &mut self.interner;
-        let pods = self.pods.entry(key).or_insert_with(|| OwnerPods {
-            first: metadata.name.as_str().into(),
-            template: Template::of_pod(pod, interner),
-            is_mirror: metadata.annotation(labels::MIRROR).is_some(),
-            proxies: Vec::new(),
-            pods: Vec::new(),
-        });
-        let place = count(&mut pods.proxies, proxy, 1);
-        if self.detail == Detail::Pods {
-            pods.pods.push((metadata.name.as_str().into(), place));
         }
     }
 
@@ -359,20 +390,12 @@ impl SnapshotBuilder {
 
     fn add_deployment(&mut self, deployment: &Deployment) {
         let (Some(metadata), Some(spec)) = (&deployment.metadata, &deployment.spec) else { return };
-        let containers = spec.template.as_ref().and_then(|template| template.spec.as_ref()).map(|spec| &spec.containers);
-        let discovery = containers.and_then(|containers| containers.iter().find(|container| container.name == "discovery"));
-        if let (Some("istiod"), Some(discovery)) = (metadata.label(labels::APP), discovery) {
+        if let Some(istiod) = Istiod::of(deployment) {
             let revision = metadata.label(labels::REVISION).unwrap_or(UNREVISIONED).to_owned();
-            let istiod = Istiod {
-                name: metadata.name.clone(),
-                image: discovery.image.clone(),
-                ready_replicas: deployment.status.as_ref().map_or(0, |status| status.ready_replicas),
-                is_observed: deployment.status.as_ref().is_none_or(|status| status.observed_generation >= metadata.generation),
-            };
             self.istiods.insert((metadata.namespace.clone(), revision), istiod);
         }
         let restart = if spec.paused { Restart::Paused } else { Restart::Rollout };
-        let (template, selector) = (spec.template.clone(), spec.selector.clone());
+        let (template, selector) = (spec.template.clone().map(DeploymentTemplate::pods), spec.selector.clone());
         let key = self.add_controller(Resource::Deployments, &deployment.metadata, template, selector, restart);
         self.note_replicas(key, spec.replicas);
     }
@@ -402,6 +425,8 @@ impl SnapshotBuilder {
             restart,
             owner: metadata.controller().cloned(),
             wanted_pods: None,
+            gateway: gateway_of(metadata),
+            revision: metadata.label(labels::REVISION).map(|revision| self.interner.text(revision)),
         };
         self.controllers.insert(key.clone(), controller);
         Some(key)
@@ -429,9 +454,14 @@ impl SnapshotBuilder {
         if !self.resources_seen.contains(&Resource::Services) && self.istiods.is_empty() {
             lacking.push(Resource::Services);
         }
-        let has_owner = |kind: &str| self.pods.keys().any(|key| *key.kind == *kind);
+        // Of a control plane that runs elsewhere nothing else tells.
+        if !self.resources_seen.contains(&Resource::EndpointSlices) && self.has_injector_without_istiod() {
+            lacking.push(Resource::EndpointSlices);
+        }
+        let has_owner =
+            |resource: Resource| self.pods.keys().any(|key| Resource::of_kind(&key.api_version, &key.kind) == Some(resource));
         for resource in [Resource::StatefulSets, Resource::DaemonSets] {
-            if has_owner(resource.kind()) && !self.resources_seen.contains(&resource) {
+            if has_owner(resource) && !self.resources_seen.contains(&resource) {
                 lacking.push(resource);
             }
         }
@@ -449,4 +479,12 @@ impl SnapshotBuilder {
             self.unread(Unread { resource, namespace: None, cause: UnreadCause::NotInFile });
         }
     }
+}
+
+/// The Gateway that istiod made a Deployment for: its owner, though not its controller (files/kube-gateway.yaml, every version).
+fn gateway_of(metadata: &Metadata) -> Option<String> {
+    let is_gateway = |owner: &&OwnerReference| {
+        Resource::of_kind(&owner.api_version, &owner.kind) == Some(Resource::Gateways) && !owner.controller
+    };
+    metadata.owner_references.iter().find(is_gateway).map(|owner| owner.name.clone())
 }

@@ -78,7 +78,8 @@ impl Followers {
 
 /// Who follows the tag or revision that labels name `value`. `is_own` says which injectors are its own.
 pub fn followers(installation: &Installation, census: &Census, value: &str, is_own: impl Fn(&Injector) -> bool) -> Followers {
-    let mut followers = followers_by_label(installation, value);
+    let made = census.groups.iter().filter_map(|group| Some((group.workload.namespace.to_string(), group.gateway()?.to_owned())));
+    let mut followers = by_label(installation, value, &made.collect());
     let snapshot = &installation.snapshot;
     let active: Vec<&Injector> = snapshot.injectors.iter().filter(|injector| !injector.is_deactivated()).collect();
     let nothing = Labels::default();
@@ -105,6 +106,12 @@ pub fn followers(installation: &Installation, census: &Census, value: &str, is_o
 
 /// Namespaces and Gateways whose labels name `value`.
 pub fn followers_by_label(installation: &Installation, value: &str) -> Followers {
+    by_label(installation, value, &BTreeSet::new())
+}
+
+/// Likewise. `made` are Gateways for which istiod has made pods, so that it is theirs whatever their class is called: OpenShift, AKS and
+/// users name classes of their own after istiod's controller.
+fn by_label(installation: &Installation, value: &str, made: &BTreeSet<(String, String)>) -> Followers {
     let mut followers = Followers::default();
     for (name, labels) in &installation.snapshot.namespaces {
         let asks_for_default = value == DEFAULT && labels.value(labels::INJECTION) == Some("enabled");
@@ -112,8 +119,11 @@ pub fn followers_by_label(installation: &Installation, value: &str) -> Followers
             followers.namespaces.insert(name.to_string());
         }
     }
-    for gateway in installation.gateways.iter().filter(|gateway| is_istios(gateway)) {
+    for gateway in &installation.gateways {
         let place = (namespace(gateway).to_owned(), name(gateway).to_owned());
+        if !is_istios(gateway) && !made.contains(&place) {
+            continue;
+        }
         match named(gateway, &installation.snapshot.namespaces) {
             Some(named) if named == value => drop(followers.gateways.insert(place)),
             None if value == DEFAULT => drop(followers.unnamed_gateways.insert(place)),

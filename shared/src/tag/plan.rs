@@ -11,13 +11,13 @@ use super::injectors::{
 };
 use super::service::{service, service_name};
 use super::validator::{is_of_default_tag, pointed_to, released};
-use super::{DEFAULT, ownership};
+use super::{DEFAULT, discovery, ownership};
 use crate::advice::{Advice, Command};
 use crate::census::Census;
 use crate::change::{Action, Change, Subject};
 use crate::control_plane::{ControlPlane, Read, Readiness, UNREVISIONED};
 use crate::health::repoint;
-use crate::injection::answering_revision;
+use crate::injection::{answering_revision, control_plane};
 use crate::injector::{Injector, Match};
 use crate::installation::{DEFAULT_VALIDATOR, Installation, label, name, namespace};
 use crate::labels;
@@ -86,7 +86,7 @@ impl TagPlan {
 }
 
 /// Why there is no plan.
-type Planned<T> = Result<T, Refusal>;
+pub(super) type Planned<T> = Result<T, Refusal>;
 
 /// Plans to make or to move a tag.
 ///
@@ -130,6 +130,11 @@ fn plan_move(installation: &Installation, census: &Census, request: &SetRequest<
     }
     changes.retain(|change| change.action() != Action::None);
     let followers = followers_of_tag(installation, census, tag);
+    let following = followers
+        .namespaces
+        .iter()
+        .filter_map(|name| installation.snapshot.namespaces.get(name.as_str()).map(|labels| (name.as_str(), labels)));
+    let discovered = discovery::check(target.control_plane, following);
     let handover = handover(installation, &changes);
     let effect = Effect::new(&followers, revision, &handover);
     let plan = TagPlan {
@@ -144,6 +149,7 @@ fn plan_move(installation: &Installation, census: &Census, request: &SetRequest<
     if plan.is_done() {
         return Ok(plan);
     }
+    discovered?;
     check_overlaps(installation, &plan)?;
     ownership::check(&plan.changes, tag, Some(revision))?;
     check_collisions(installation, &plan)?;
@@ -454,6 +460,11 @@ pub fn check_answers(installation: &Installation, target: &str, namespaces: &[(S
         let reason = format!("nobody answers for {target} soon");
         return Err(Refusal::new(reason, Advice::run(Command::mesh_tag("list")).and_say(" shows what is wrong")).with(leaving));
     }
+    let answering = own.last().and_then(|injector| {
+        let revision = answering_revision(snapshot, injector).ok()?;
+        control_plane(snapshot, injector, &revision).ok()?
+    });
+    discovery::check(answering, namespaces.iter().map(|(name, labels)| (name.as_str(), labels)))?;
     let pod = StringMap::new();
     let mut details = Vec::new();
     for (namespace, labels) in namespaces {
@@ -706,11 +717,15 @@ fn check_ready(installation: &Installation, target: &Target<'_>) -> Planned<()> 
             problems.extend(control_plane_problems(control_plane));
             match &control_plane.injector_config {
                 Read::Known(_) => {}
-                Read::Absent if is_external => {}
+                Read::Absent if is_external || control_plane.is_elsewhere => {}
                 Read::Absent => {
                     problems.push(format!("its injector ConfigMap in namespace {} is not there", control_plane.namespace))
                 }
                 Read::Broken(why) => problems.push(format!("its injector ConfigMap cannot be understood: {why}")),
+                Read::Several(names) => {
+                    let names = names.join(", ");
+                    problems.push(format!("each of the ConfigMaps {names} could be its injector configuration"))
+                }
                 Read::Unread => problems.push("its injector ConfigMap could not be read".to_owned()),
             }
         }

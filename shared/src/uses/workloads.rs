@@ -14,7 +14,6 @@ use crate::injection::{Injection, injection};
 use crate::installation::{name, namespace};
 use crate::labels;
 use crate::object::{Environments, Interner, PodTemplateSpec};
-use crate::proxy::ProxyType;
 use crate::state::State;
 use crate::template::Template;
 use crate::terminal::words::plural;
@@ -32,7 +31,7 @@ impl Graph<'_> {
     /// What runs, and what would run.
     pub(super) fn workloads(&self, uses: &mut Uses) {
         let verdicts = verdicts(self.evidence.snapshot, &HashMap::new());
-        for verdict in verdicts.iter().filter(|verdict| verdict.proxy_type != ProxyType::Ztunnel) {
+        for verdict in verdicts.iter().filter(|verdict| !verdict.proxy_type.is_of_node()) {
             if self.is_revision() {
                 self.workload_of_revision(verdict, uses);
             }

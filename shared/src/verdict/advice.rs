@@ -32,11 +32,21 @@ pub(super) fn advice(verdict: &Verdict) -> Advice {
             Advice::run(Command::kubectl("get namespace").value(&**namespace).words("--show-labels"))
                 .and_say(": let it follow a revision that is there")
         }
+        Fix::RepairCaBundle(configuration) => {
+            let get = Command::kubectl("get mutatingwebhookconfiguration").value(configuration).words("-o yaml");
+            Advice::say("its istiod writes the caBundle once it runs and may change it: ")
+                .and_run(get)
+                .and_say(" shows what is there")
+        }
+        Fix::ChangeTemplate => {
+            Advice::say(format!("change in the pod template of {workload} -n {namespace} what istiod refuses: {}", verdict.why))
+        }
         Fix::GatewayOwner(Some(revision)) => Advice::say(format!(
             "istiod of revision {revision} makes this Deployment: see that it runs, or let the Gateway follow another \
              revision by its label {}",
             labels::REVISION
         )),
+        Fix::Discover(advice) => advice.clone(),
         Fix::GatewayOwner(None) => Advice::say(format!("let the Gateway follow a revision by its label {}", labels::REVISION)),
         Fix::Explain(reason) => explain(*reason),
     }
@@ -80,7 +90,14 @@ fn restart(verdict: &Verdict) -> Advice {
         Restart::Unknown(_) if &*id.kind == "Pod" => {
             Advice::say(format!("delete and create pod/{name} -n {namespace} again, when its work allows"))
         }
-        Restart::Unknown(_) => Advice::say(format!("restart it through its owner {kind}/{name} -n {namespace}")),
+        Restart::Unknown(_) if &*id.kind == "DeploymentConfig" => {
+            Command::new(Program::Other("oc"), "rollout latest").value(format!("dc/{name}")).namespace(namespace).into()
+        }
+        Restart::Unknown(_) => Advice::say(format!(
+            "bring new pods in the way that is documented for {}: how a {} replaces them is not known here",
+            id.qualified_name(),
+            id.kind
+        )),
     }
 }
 

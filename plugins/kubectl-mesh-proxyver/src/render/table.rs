@@ -1,12 +1,14 @@
 //! The report as a table in kubectl's shape.
 
+use mesh::image::Image;
+use mesh::proxy::Proxy;
 use mesh::state::{Reason, State};
 use mesh::terminal::styles::Styles;
 use mesh::terminal::table::Table;
-use mesh::verdict::{Running, Verdict, Wanted};
+use mesh::verdict::{NewPods, Running, Verdict, Wanted};
 use owo_colors::{OwoColorize, Style};
 
-use crate::report::{NamespaceRow, PodRow, Report, Rows, VersionRow, WorkloadRow, version_name};
+use crate::report::{NamespaceRow, PodRow, Report, Rows, VersionRow, WorkloadRow};
 use mesh::terminal::advisor::Advisor;
 
 /// What the columns depend on.
@@ -153,8 +155,8 @@ fn running_list(running: &[Running]) -> String {
     for running in running {
         let text = match &running.proxy {
             Some(proxy) => match &proxy.revision {
-                Some(revision) => format!("{} ({revision})", version_name(proxy)),
-                None => version_name(proxy),
+                Some(revision) => format!("{} ({revision})", short_version(proxy)),
+                None => short_version(proxy),
             },
             None => "no proxy".to_owned(),
         };
@@ -170,24 +172,38 @@ fn running_list(running: &[Running]) -> String {
     }
 }
 
+/// The version, or as much of the image as a table has room for.
+fn short_version(proxy: &Proxy) -> String {
+    proxy.version().map_or_else(|| short_image(&proxy.image), |version| version.to_string())
+}
+
+/// `proxyv2:tag`, `proxyv2@sha256:0123456789ab`: `-o wide` and JSON have the whole.
+fn short_image(image: &str) -> String {
+    let image = Image::parse(image);
+    let tag = image.tag.map_or_else(String::new, |tag| format!(":{tag}"));
+    let digest = image.digest.map_or_else(String::new, |digest| {
+        let (algorithm, sum) = digest.split_once(':').unwrap_or(("", digest));
+        format!("@{algorithm}:{}", sum.chars().take(12).collect::<String>())
+    });
+    format!("{}{tag}{digest}", image.name())
+}
+
 /// `1.28.2 (prod-stable -> 1-28-2)`; what is not known is a question mark.
 fn wanted_cell(verdict: &Verdict) -> String {
-    let is_refused = verdict.state == State::Blocked && verdict.wanted.as_ref().is_none_or(|wanted| wanted.image.is_none());
-    match &verdict.wanted {
-        Some(Wanted { revision: Some(revision), .. }) if is_refused => format!("refused ({revision})"),
-        None if is_refused => "refused".to_owned(),
-        Some(wanted) => wanted_text(wanted),
-        None => match verdict.state {
-            State::Leaving => "no proxy".to_owned(),
-            _ => "<unknown>".to_owned(),
-        },
+    match (verdict.new_pods, &verdict.wanted) {
+        (NewPods::Refused, Some(Wanted { revision: Some(revision), .. })) => format!("refused ({revision})"),
+        (NewPods::Refused, _) => "refused".to_owned(),
+        (NewPods::NoProxy, _) => "no proxy".to_owned(),
+        (_, Some(wanted)) => wanted_text(wanted),
+        (NewPods::Nobody, None) => "<none>".to_owned(),
+        (_, None) => "<unknown>".to_owned(),
     }
 }
 
 fn wanted_text(wanted: &Wanted) -> String {
     let version = match (wanted.version(), &wanted.image) {
         (Some(version), _) => version.to_string(),
-        (None, Some(image)) => image.clone(),
+        (None, Some(image)) => short_image(image),
         (None, None) => "?".to_owned(),
     };
     match (&wanted.tag, &wanted.revision) {

@@ -13,7 +13,7 @@ use mesh::finding::Severity;
 use mesh::health;
 use mesh::labels;
 use mesh::object::Lookup;
-use mesh::proxy::{Proxy, ProxyType};
+use mesh::proxy::Proxy;
 use mesh::regression;
 use mesh::snapshot::Snapshot;
 use mesh::state::{Reason, State};
@@ -245,7 +245,7 @@ pub fn status(seen: Seen<'_>, to: Option<&str>) -> Result<Status, NoSuchRevision
     let mut without_proxy = Vec::new();
     for verdict in verdicts {
         // ztunnel is one DaemonSet for all revisions, so it moves with none.
-        if verdict.proxy_type == ProxyType::Ztunnel {
+        if verdict.proxy_type.is_of_node() {
             continue;
         }
         if verdict.running.iter().any(|running| running.state == State::Missing) {
@@ -703,6 +703,8 @@ mod tests {
     use mesh::terminal::advisor::Advisor;
     use mesh::workload::{Restart, Workload, WorkloadId};
 
+    use mesh::proxy::ProxyType;
+
     use super::*;
     use crate::revisions::sample as revision;
 
@@ -734,6 +736,8 @@ mod tests {
             pods: Vec::new(),
             uid: None,
             wanted_pods: None,
+            revision: None,
+            others: Vec::new(),
             doubt: None,
         }
     }

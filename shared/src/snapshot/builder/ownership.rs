@@ -7,7 +7,7 @@ use super::{Controller, Origin, OwnerKey, OwnerPods, SnapshotBuilder};
 use crate::labels;
 use crate::object::Resource;
 use crate::operator::{Operator, OwnerName};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, ProxyType};
 use crate::snapshot::UnreadCause;
 use crate::template::Template;
 use crate::workload::{OwnerDoubt, Restart, Workload, WorkloadId};
@@ -38,11 +38,17 @@ impl SnapshotBuilder {
             controller.wanted_pods = self.left_daemon_sets.contains(&controller.uid).then_some(1);
         }
         let mut workloads: HashMap<WorkloadId, Workload> = HashMap::new();
-        for (key, pods) in std::mem::take(&mut self.pods) {
+        // In the order of their first pods, so that equal clusters give equal answers.
+        let mut owners: Vec<_> = std::mem::take(&mut self.pods).into_iter().collect();
+        owners.sort_by(|(_, one), (_, other)| one.first.cmp(&other.first));
+        for (key, pods) in owners {
             let workload = self.workload_of(&key, &pods);
             match workloads.entry(workload.id.clone()) {
                 std::collections::hash_map::Entry::Vacant(vacant) => {
                     vacant.insert(Workload { proxies: pods.proxies, pods: pods.pods, ..workload });
+                }
+                std::collections::hash_map::Entry::Occupied(mut known) if keeps_template(&workload) => {
+                    known.get_mut().others.push(Workload { proxies: pods.proxies, pods: pods.pods, ..workload });
                 }
                 std::collections::hash_map::Entry::Occupied(mut known) => merge(known.get_mut(), pods),
             }
@@ -57,8 +63,7 @@ impl SnapshotBuilder {
         }
         let mut workloads: Vec<_> = workloads.into_values().collect();
         for workload in &mut workloads {
-            workload.pods.sort();
-            sort_proxies(workload);
+            finish(workload);
             // Those of its pods that nobody saw may run anything.
             if self.has_partial_pods(&workload.id.namespace) {
                 workload.doubt = Some(OwnerDoubt { resource: Resource::Pods, is_file: self.origin == Origin::Files });
@@ -100,6 +105,7 @@ impl SnapshotBuilder {
             ("apps/v1", "StatefulSet") => self.listed_or_doubtful(Resource::StatefulSets, id, &key.uid, pods),
             ("apps/v1", "DaemonSet") => self.listed_or_doubtful(Resource::DaemonSets, id, &key.uid, pods),
             ("batch/v1", "Job") => self.workload_of_job(id, &key.uid, pods),
+            ("v1", "ReplicationController") => of_replication_controller(id, pods),
             _ => owned_by_custom(id, &key.uid, pods),
         }
     }
@@ -228,9 +234,10 @@ impl SnapshotBuilder {
         let doubt = OwnerDoubt { resource: Resource::Rollouts, is_file: self.origin == Origin::Files };
         let doubt = (lender.is_some() && borrowed.is_none()).then_some(doubt);
         let template = borrowed.or_else(|| controller.template.clone()).unwrap_or(fallback);
-        let is_made_by_istiod = template.label(labels::GATEWAY_MANAGED).is_some();
         Workload {
-            gateway: template.label(labels::GATEWAY_NAME).filter(|_| is_made_by_istiod).map(str::to_owned),
+            gateway: controller.gateway.clone().or_else(|| gateway_of_template(&template)),
+            revision: controller.revision.clone(),
+            others: Vec::new(),
             id,
             uid: known(&controller.uid),
             wanted_pods: controller.wanted_pods,
@@ -250,10 +257,11 @@ impl Workload {
 }
 
 fn owned_by_nobody(id: WorkloadId, pods: &OwnerPods, why: &str) -> Workload {
-    let is_made_by_istiod = pods.template.label(labels::GATEWAY_MANAGED).is_some();
     Workload {
         id,
-        gateway: pods.template.label(labels::GATEWAY_NAME).filter(|_| is_made_by_istiod).map(str::to_owned),
+        gateway: gateway_of_template(&pods.template),
+        revision: None,
+        others: Vec::new(),
         template: pods.template.clone(),
         uid: None,
         wanted_pods: None,
@@ -261,6 +269,52 @@ fn owned_by_nobody(id: WorkloadId, pods: &OwnerPods, why: &str) -> Workload {
         proxies: Vec::new(),
         pods: Vec::new(),
         doubt: None,
+    }
+}
+
+/// The Gateway that istiod made pods for, by their labels: it marks them since 1.24; until then it names the Gateway and lets nobody inject.
+/// Whoever fills in a name alone has a gateway of his own.
+pub(super) fn gateway_of_template(template: &Template) -> Option<String> {
+    let name = template.label(labels::GATEWAY_NAME).or(template.label(labels::OLD_GATEWAY_NAME))?;
+    let is_old = || {
+        let is_never_injected = template.label(labels::INJECT) == Some("false") && template.annotation(labels::STATUS).is_none();
+        is_never_injected && template.annotation(labels::REVISION).is_some() && template.fixed_image().is_some()
+    };
+    (template.label(labels::GATEWAY_MANAGED).is_some() || is_old()).then(|| name.to_owned())
+}
+
+/// Whether pods of this workload may differ in their template: those of owners that are not known here.
+fn keeps_template(workload: &Workload) -> bool {
+    let is_known = Resource::of_kind(&workload.id.api_version, &workload.id.kind).is_some();
+    !is_known && !matches!((&*workload.id.api_version, &*workload.id.kind), ("batch/v1", "CronJob") | ("v1", "Node"))
+}
+
+/// Sorts what the order of arrival has decided, and gives what istiod has made its type: its pods say it only since 1.24.
+fn finish(workload: &mut Workload) {
+    workload.pods.sort();
+    let made = workload.gateway.is_some();
+    for (proxy, _) in &mut workload.proxies {
+        if let Some(proxy) = proxy.as_mut().filter(|proxy| made && !proxy.proxy_type.is_made_by_istiod()) {
+            proxy.proxy_type = ProxyType::GatewayApi;
+        }
+    }
+    sort_proxies(workload);
+    workload.others.iter_mut().for_each(finish);
+}
+
+/// Pods of a ReplicationController, which on OpenShift belongs to a DeploymentConfig that they name.
+fn of_replication_controller(id: WorkloadId, pods: &OwnerPods) -> Workload {
+    match pods.template.annotation(labels::DEPLOYMENT_CONFIG) {
+        Some(config) => {
+            let id = WorkloadId {
+                api_version: "apps.openshift.io/v1".into(),
+                kind: "DeploymentConfig".into(),
+                name: config.into(),
+                ..id
+            };
+            owned_by_nobody(id, pods, "a DeploymentConfig of OpenShift is rolled out by oc")
+        }
+        None => owned_by_nobody(id, pods, "a ReplicationController does not replace its pods by itself"),
     }
 }
 

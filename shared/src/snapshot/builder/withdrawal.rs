@@ -35,6 +35,7 @@ impl SnapshotBuilder {
             Object::ConfigMap(_) => {
                 self.injector_configs.remove(&key);
                 self.mesh_configs.remove(&key);
+                self.snapshot.overlays.remove(&key);
             }
             Object::ProxyConfig(_) => {
                 self.snapshot

@@ -39,16 +39,16 @@ fn gateway(verdict: &Verdict) -> Option<Finding> {
                 Advice::run(Command::mesh_upgrade("restart")).and_say(", as for any workload"),
             ))
         }
-        ProxyType::GatewayApi | ProxyType::Waypoint if verdict.state == State::Blocked => {
+        ProxyType::GatewayApi | ProxyType::Waypoint | ProxyType::Agentgateway if verdict.state == State::Blocked => {
             let message = format!("istiod is to make it, and none does: {}", verdict.why);
             Some(warning(Code::GatewayStranded, subject, message, verdict.advice()))
         }
-        ProxyType::GatewayApi | ProxyType::Waypoint => {
+        ProxyType::GatewayApi | ProxyType::Waypoint | ProxyType::Agentgateway => {
             let message =
                 "istiod makes it: it rolls by itself as soon as the tag or label that it follows moves, without a restart";
             Some(info(Code::GatewayAtOnce, subject, message, "move that when its traffic allows"))
         }
-        ProxyType::Sidecar | ProxyType::Ztunnel => None,
+        ProxyType::Sidecar | ProxyType::Ztunnel | ProxyType::Cni => None,
     }
 }
 
@@ -83,6 +83,8 @@ mod tests {
             pods: Vec::new(),
             uid: None,
             wanted_pods: None,
+            revision: None,
+            others: Vec::new(),
             doubt: None,
         }];
         facts.verdicts = mesh::verdict::verdicts(&facts.survey.snapshot, &std::collections::HashMap::new());

@@ -6,6 +6,7 @@ pub mod definitions;
 mod gateways;
 mod mesh_config;
 mod owners;
+mod refusals;
 mod trust;
 mod validators;
 mod versions;
@@ -18,7 +19,7 @@ use super::facts::{Facts, error};
 
 /// Everything that the rules find.
 pub fn all(facts: &Facts) -> Vec<Finding> {
-    let rules: [fn(&Facts) -> Vec<Finding>; 39] = [
+    let rules: [fn(&Facts) -> Vec<Finding>; 40] = [
         unread,
         versions::target,
         versions::minors,
@@ -44,6 +45,7 @@ pub fn all(facts: &Facts) -> Vec<Finding> {
         mesh_config::edits_to_carry,
         mesh_config::injector_values,
         mesh_config::istiod_environment,
+        refusals::newly_refused,
         workloads::without_surge,
         workloads::disruption_budgets,
         workloads::hard_to_replace,

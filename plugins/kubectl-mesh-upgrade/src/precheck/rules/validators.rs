@@ -164,7 +164,7 @@ mod tests {
     fn facts(validator: Value, readiness: Option<Readiness>) -> Facts {
         let mut facts = sample([(List::ValidatingWebhookConfigurations, vec![validator])]);
         if let Some(readiness) = readiness {
-            let service = ServiceFacts { revision: None, readiness, tag: None, is_external: false };
+            let service = ServiceFacts { revision: None, readiness, tag: None, is_external: false, has_selector: true };
             facts.survey.snapshot.services.insert(("istio-system".to_owned(), "istiod-x".to_owned()), service);
         }
         facts

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use mesh::finding::{Code, Finding, Severity};
 use mesh::health;
+use mesh::injection::lead_to_one_istiod;
 use mesh::injector::{Injector, Match};
 use mesh::labels;
 use mesh::object::{Interner, Labels};
@@ -35,9 +36,11 @@ pub fn overlap(facts: &Facts) -> Vec<Finding> {
     for (namespace, namespace_labels) in &snapshot.namespaces {
         for pod in &pods {
             let matching = snapshot.injectors.iter().filter(|injector| injector.matches(namespace_labels, pod) == Match::Yes);
-            let mut configurations: Vec<&str> = matching.map(|injector: &Injector| injector.configuration.as_str()).collect();
+            let matching: Vec<&Injector> = matching.collect();
+            let mut configurations: Vec<&str> = matching.iter().map(|injector| injector.configuration.as_str()).collect();
             configurations.dedup();
-            if configurations.len() > 1 {
+            // Of those that lead to one istiod `health` warns.
+            if configurations.len() > 1 && !lead_to_one_istiod(snapshot, &matching) {
                 let namespaces = overlaps.entry(configurations).or_default();
                 if !namespaces.contains(&&**namespace) {
                     namespaces.push(namespace);

@@ -382,6 +382,8 @@ mod tests {
             pods: Vec::new(),
             uid: None,
             wanted_pods: None,
+            revision: None,
+            others: Vec::new(),
             doubt: None,
         }
     }
