@@ -2,10 +2,12 @@
 //!
 //! A command that has written nothing ends at once. One that has ends between two writes: what is under way is finished,
 //! nothing more begins, and what was done is said. Changes that are only right together, as those of a tag, are finished together.
-//! A second signal ends the process at once, with everything that it has started, and says what it leaves half-way.
+//! A second signal ends the process at once, with everything that it has started, and says what it leaves half-way. While a command
+//! attends to interruptions itself (see [`Interruption::attend`]), the first signal asks it to begin nothing new, the second to wait for
+//! nothing any more, and the third ends the process.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,8 +32,13 @@ pub struct Interruption(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    is_requested: AtomicBool,
-    requested: Notify,
+    /// How many signals have come.
+    signals: AtomicUsize,
+    heard: Notify,
+    /// Whether the command itself says how it ends.
+    is_attended: AtomicBool,
+    /// Whether it has seen the first signal, and waits for what it has begun.
+    is_waiting: AtomicBool,
     writes: Writes,
     /// The process groups of the programs that run.
     groups: Mutex<Vec<Group>>,
@@ -56,21 +63,49 @@ impl Interruption {
 
     /// Whether it was asked for.
     pub fn is_requested(&self) -> bool {
-        self.0.is_requested.load(Ordering::SeqCst)
+        self.0.signals.load(Ordering::SeqCst) > 0
     }
 
-    /// Waits until the command is to end: the user has asked for it, and no write is under way, or it has not ended for long.
+    /// Waits until the command is to end: the user has asked for it, nobody attends to that, and no write is under way, or it
+    /// has not ended for long.
     pub async fn takes_effect(&self) {
+        self.is(|shared| shared.signals.load(Ordering::SeqCst) > 0 && !shared.is_attended.load(Ordering::SeqCst)).await;
+        self.settles().await;
+    }
+
+    /// Waits until nothing new is to begin: the user has asked the command to stop, and no write is under way, or it has not
+    /// ended for long.
+    pub async fn forbids_more(&self) {
+        self.is(|shared| shared.signals.load(Ordering::SeqCst) > 0).await;
+        self.settles().await;
+    }
+
+    /// Waits until the user has asked a second time, so that nothing is waited for any more.
+    pub async fn insists(&self) {
+        self.is(|shared| shared.signals.load(Ordering::SeqCst) > 1).await;
+    }
+
+    /// From now on, as long as the answer lives, the command itself says how it ends when it is interrupted.
+    pub fn attend(&self) -> Attendance {
+        self.0.is_attended.store(true, Ordering::SeqCst);
+        Attendance(self.clone())
+    }
+
+    /// Waits until something is so that signals bring about.
+    async fn is(&self, holds: impl Fn(&Shared) -> bool) {
         loop {
-            let requested = self.0.requested.notified();
-            tokio::pin!(requested);
-            // From here on no request is missed, however early it comes.
-            requested.as_mut().enable();
-            if self.is_requested() {
-                break;
+            let heard = self.0.heard.notified();
+            tokio::pin!(heard);
+            // From here on no signal is missed, however early it comes.
+            heard.as_mut().enable();
+            if holds(&self.0) {
+                return;
             }
-            requested.await;
+            heard.await;
         }
+    }
+
+    async fn settles(&self) {
         // What was not waited for to its end is reported as unknown.
         let _ = tokio::time::timeout(PATIENCE, self.0.writes.are_settled()).await;
     }
@@ -84,18 +119,25 @@ impl Interruption {
     }
 
     fn hear(&self) {
-        let is_first = !self.0.is_requested.swap(true, Ordering::SeqCst);
+        let signals = self.0.signals.fetch_add(1, Ordering::SeqCst) + 1;
         let has_written = self.0.writes.end();
-        if !is_first {
-            if has_written {
-                self.say_last_words();
+        match signals {
+            1 if has_written => {
+                self.0.heard.notify_waiters();
+                self.leave_when_stuck();
+                return;
             }
-            self.leave(Duration::ZERO);
-        }
-        if has_written {
-            self.0.requested.notify_waiters();
-            self.leave_when_stuck();
-            return;
+            2 if has_written && self.0.is_waiting.load(Ordering::SeqCst) => {
+                self.0.heard.notify_waiters();
+                return;
+            }
+            1 => {}
+            _ => {
+                if has_written {
+                    self.say_last_words();
+                }
+                self.leave(Duration::ZERO)
+            }
         }
         if self.0.writes.are_allowed() {
             // Where nobody reads it, the exit code says the same.
@@ -111,7 +153,7 @@ impl Interruption {
     }
 
     /// Ends the process once nothing has been under way for a while, and it is still there: it waits for somebody to take its
-    /// output, and would do so for ever.
+    /// output, and would do so for ever. What waits for something that it has begun is no such process, until a second signal.
     fn leave_when_stuck(&self) {
         const PAUSE: Duration = Duration::from_millis(100);
         let watched = self.clone();
@@ -119,7 +161,8 @@ impl Interruption {
             let mut idle = Duration::ZERO;
             while idle < STUCK {
                 std::thread::sleep(PAUSE);
-                idle = if watched.0.writes.is_settled() { idle + PAUSE } else { Duration::ZERO };
+                let waits = watched.0.is_waiting.load(Ordering::SeqCst) && watched.0.signals.load(Ordering::SeqCst) < 2;
+                idle = if watched.0.writes.is_settled() && !waits { idle + PAUSE } else { Duration::ZERO };
             }
             watched.leave(child::GRACE)
         };
@@ -134,6 +177,27 @@ impl Interruption {
         }
         remove_private_files();
         std::process::exit(i32::from(Exit::Interrupted.code()))
+    }
+}
+
+/// A command that says itself how it ends when it is interrupted. When it is dropped, interruptions end the command as ever.
+#[derive(Debug)]
+#[must_use]
+pub struct Attendance(Interruption);
+
+impl Attendance {
+    /// The first signal was seen, and what has begun is waited for: the next one ends the waiting, and not the process.
+    pub fn is_waiting(&self) {
+        self.0.0.is_waiting.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        let shared = &self.0.0;
+        shared.is_waiting.store(false, Ordering::SeqCst);
+        shared.is_attended.store(false, Ordering::SeqCst);
+        shared.heard.notify_waiters();
     }
 }
 
@@ -214,6 +278,27 @@ mod tests {
             assert!(interruption.is_requested());
             assert!(interruption.takes_effect().now_or_never().is_none());
             writing.done();
+            interruption.takes_effect().await;
+        });
+    }
+
+    #[test]
+    fn a_command_that_attends_is_asked_first_to_begin_nothing_and_then_to_wait_for_nothing() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let interruption = Interruption::default();
+            interruption.writes().allow();
+            interruption.writes().begin("changing a").await.unwrap().done();
+            let attendance = interruption.attend();
+            assert!(interruption.forbids_more().now_or_never().is_none());
+            interruption.hear();
+            interruption.forbids_more().await;
+            assert!(interruption.takes_effect().now_or_never().is_none(), "it says itself how it ends");
+            assert!(interruption.insists().now_or_never().is_none());
+            attendance.is_waiting();
+            interruption.hear();
+            interruption.insists().await;
+            drop(attendance);
             interruption.takes_effect().await;
         });
     }

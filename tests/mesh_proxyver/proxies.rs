@@ -126,6 +126,17 @@ fn pods_are_rows_when_asked_for() -> Result<()> {
 fn a_probe_asks_the_api_server_and_its_answer_counts() -> Result<()> {
     let cluster = Cluster::start(&Options::default())?;
     cluster.install(&Revision::of(IstioVersion::V1_28_2))?;
+    // A bare pod carries what an injection has added, which is no pod that somebody would create.
+    let alone = cluster.namespace("alone", Follows::Revision("1-28-2"))?;
+    alone.run(&Workload::pod("debug"))?;
+    alone.run(&Workload::pod("native").pod_annotations(json!({"sidecar.istio.io/nativeSidecar": "true"})))?;
+    let pods = plugin("mesh-proxyver")?.on(&cluster).run(["mesh-proxyver", "-n", "alone", "--probe=all", "-o", "json"])?;
+    let report = pods.json()?;
+    assert_eq!(report["findings"], json!([]), "{}", pods.transcript());
+    for item in report["items"].as_array().context("a report has items")? {
+        assert_eq!((&item["state"], &item["wanted"]["revision"]), (&json!("current"), &json!("1-28-2")), "{}", pods.transcript());
+    }
+    assert!(!pods.stdout.contains("no-injector"), "{}", pods.transcript());
     let doubt = cluster.namespace("doubt", Follows::Revision("1-28-2"))?;
     doubt.run(&Workload::deployment("web"))?;
     doubt.run(&Workload::deployment("api"))?;

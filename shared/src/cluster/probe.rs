@@ -62,7 +62,7 @@ async fn probe_one(connection: &Connection, workload: &Workload) -> Injection {
         dry_run(connection, &id.namespace, json!({"metadata": metadata, "spec": template["spec"]}), &what).await
     };
     match pod.await {
-        Ok(pod) => injection_of(&pod, &workload.template),
+        Ok(dry_run) => injection_of(&dry_run, &workload.template),
         Err(failure) => injection_of_failure(&failure),
     }
 }
@@ -92,7 +92,7 @@ pub async fn prove(connection: &Connection, places: &[Place], revision: &str) ->
         let namespace = &place.namespace;
         let what = format!("asking for a pod in namespace {namespace} as a dry run");
         let injection = match dry_run(connection, namespace, pod_in(place), &what).await {
-            Ok(pod) => injection_of(&pod, &Template::default()),
+            Ok(dry_run) => injection_of(&dry_run, &Template::default()),
             // A quota, a policy or a missing permission says nothing about the injector.
             Err(failure) if matches!(failure.cause, Cause::Forbidden | Cause::Refused(_) | Cause::NotFound) => {
                 untried = Some(failure.to_string());
@@ -152,12 +152,21 @@ fn pod_in(place: &Place) -> Value {
     })
 }
 
+/// A pod that was asked for, as the API server would make it.
+struct DryRun {
+    pod: Pod,
+    /// What the pod that was sent said of an earlier injection: only what differs from it was injected now.
+    sent_status: Option<String>,
+}
+
 /// Creates a pod as a dry run and gives what the API server makes of it.
-async fn dry_run(connection: &Connection, namespace: &str, mut pod: Value, what: &str) -> Result<Pod, Failure> {
+async fn dry_run(connection: &Connection, namespace: &str, mut pod: Value, what: &str) -> Result<DryRun, Failure> {
     pod["apiVersion"] = "v1".into();
     pod["kind"] = "Pod".into();
+    let sent_status = pod["metadata"]["annotations"][labels::STATUS].as_str().map(str::to_owned);
     let pod = post(connection, &Resource::Pods.path(Some(namespace)), &pod, what, Persistence::DryRun).await?;
-    serde_json::from_value(pod).map_err(|error| Failure::new(what, Cause::Decode(error.to_string())))
+    let pod = serde_json::from_value(pod).map_err(|error| Failure::new(what, Cause::Decode(error.to_string())))?;
+    Ok(DryRun { pod, sent_status })
 }
 
 /// The whole pod template of a workload, which the snapshot holds only in part.
@@ -244,11 +253,12 @@ fn without_injection(mut pod: Value) -> Value {
 }
 
 /// What an answered dry run says.
-fn injection_of(pod: &Pod, template: &Template) -> Injection {
+fn injection_of(dry_run: &DryRun, template: &Template) -> Injection {
+    let DryRun { pod, sent_status } = dry_run;
     let mut interner = Interner::default();
     let metadata = pod.metadata.clone().unwrap_or_default();
-    let was_injected = metadata.annotations.value(labels::STATUS).is_some() && template.annotation(labels::STATUS).is_none();
-    let re_injected = metadata.annotations.value(labels::STATUS) != template.annotation(labels::STATUS);
+    let was_injected = metadata.annotations.value(labels::STATUS).is_some() && sent_status.is_none();
+    let re_injected = metadata.annotations.value(labels::STATUS) != sent_status.as_deref();
     match Proxy::of_pod(pod, &mut interner) {
         Some(proxy) if was_injected || re_injected => Injection::Injected(Injected {
             revision: proxy.revision.as_deref().unwrap_or_default().to_owned(),
