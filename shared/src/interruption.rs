@@ -73,10 +73,15 @@ impl Interruption {
         self.settles().await;
     }
 
+    /// Waits until the user has asked the command to stop.
+    pub async fn is_heard(&self) {
+        self.is(|shared| shared.signals.load(Ordering::SeqCst) > 0).await;
+    }
+
     /// Waits until nothing new is to begin: the user has asked the command to stop, and no write is under way, or it has not
     /// ended for long.
     pub async fn forbids_more(&self) {
-        self.is(|shared| shared.signals.load(Ordering::SeqCst) > 0).await;
+        self.is_heard().await;
         self.settles().await;
     }
 

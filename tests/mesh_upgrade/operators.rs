@@ -192,7 +192,7 @@ fn an_operator_that_does_not_answer_is_a_failure() -> Result<()> {
     cluster.namespace("operators-silent", Follows::Revision("1-28-2"))?;
     let session = plugin("mesh-upgrade")?.on(cluster);
     let output = session.run(["mesh-upgrade", "restart", "-n", "operators-silent", "--yes", "--timeout", "3"])?;
-    ensure!(output.code == Some(5) && output.stderr.contains("Strimzi was asked to restart it"), "{}", output.transcript());
+    ensure!(output.code == Some(5) && output.stdout.contains("Strimzi was asked to restart it"), "{}", output.transcript());
     ensure!(revisions(&namespace)? == ["1-26-0"], "{}", output.transcript());
     Ok(())
 }

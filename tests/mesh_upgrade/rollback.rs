@@ -91,6 +91,78 @@ fn tags_labels_and_workloads_go_back() -> Result<()> {
     Ok(())
 }
 
+/// The revision of a workload's proxies, by the label `app` of its pods.
+fn revisions_of(namespace: &Namespace<'_>, app: &str) -> Result<Vec<String>> {
+    let pods = namespace.pods()?;
+    let own = pods.iter().filter(|pod| pod["metadata"]["labels"]["app"] == app);
+    let revision = |pod: &Value| pod["metadata"]["annotations"]["istio.io/rev"].as_str().map(str::to_owned);
+    Ok(own.filter_map(revision).collect())
+}
+
+#[test]
+fn a_part_of_the_mesh_goes_back_and_takes_nobody_else_along() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let upgrade = plugin("mesh-upgrade")?.on(cluster).time_limit(Duration::from_secs(120));
+    let tag = plugin("mesh-tag")?.on(cluster);
+    succeed(&tag, &["mesh-tag", "set", "part-stable", "--revision", "1-28-2", "--yes"])?;
+    let (one, two) = (Follows::Revision("part-stable"), Follows::Revision("part-stable"));
+    let (one, two) = (cluster.namespace("part-one", one)?, cluster.namespace("part-two", two)?);
+    let named = cluster.namespace("part-named", Follows::Revision("1-28-2"))?;
+    for namespace in [&one, &two, &named] {
+        for name in ["web", "api"] {
+            namespace.create(&Workload::deployment(name))?;
+        }
+    }
+    for (namespace, name) in [(&one, "web"), (&one, "api"), (&two, "web"), (&two, "api"), (&named, "web"), (&named, "api")] {
+        namespace.wait_until_rolled_out(&Workload::deployment(name))?;
+    }
+    let back = |more: &[&str]| upgrade.run(["mesh-upgrade", "rollback", "--to", "1-26-0", "--yes"].iter().chain(more));
+
+    let output = back(&["-n", "part-named"])?;
+    assert_eq!(output.code, Some(0), "{}", output.transcript());
+    assert!(output.stderr.contains("What was selected in namespace part-named is back on 1-26-0."), "{}", output.transcript());
+    assert_eq!((revisions(&named)?, revisions(&one)?), (vec!["1-26-0".to_owned()], vec!["1-28-2".to_owned()]));
+    let label = cluster.api().get("/api/v1/namespaces/part-named")?["metadata"]["labels"]["istio.io/rev"].clone();
+    assert_eq!(label, "1-26-0");
+
+    // A tag that others follow too does not move for a part; the command that helps instead does.
+    let refused = back(&["-n", "part-one"])?;
+    assert_eq!(refused.code, Some(4), "{}", refused.transcript());
+    let why = "tag part-stable cannot go back for namespace part-one alone: others follow it too";
+    assert!(refused.stderr.contains(why) && refused.stderr.contains("namespaces/part-two"), "{}", refused.transcript());
+    let advice = refused.stderr.lines().find_map(|line| line.strip_prefix("Next: kubectl ")).context("a next command")?;
+    let attach = advice.split(';').next().context("a command")?.to_owned();
+    assert!(attach.starts_with("mesh-tag attach ") && attach.ends_with(" part-one --overwrite"), "{attach}");
+    succeed(&tag, &attach.split(' ').collect::<Vec<_>>())?;
+    let output = back(&["-n", "part-one"])?;
+    assert_eq!(output.code, Some(0), "{}", output.transcript());
+    assert_eq!((revisions(&one)?, revisions(&two)?), (vec!["1-26-0".to_owned()], vec!["1-28-2".to_owned()]));
+
+    // Now nobody else follows it. Of two workloads the one that was named is restarted.
+    let dry = back(&["-n", "part-two", "deployment/web", "--dry-run"])?;
+    assert!(
+        dry.stderr.contains("tag part-stable: 1-28-2 -> 1-26-0") && dry.stderr.contains("1 workload runs"),
+        "{}",
+        dry.transcript()
+    );
+    let output = back(&["-n", "part-two", "-l", "app=web"])?;
+    assert_eq!(output.code, Some(0), "{}", output.transcript());
+    assert_eq!((revisions_of(&two, "web")?, revisions_of(&two, "api")?), (vec!["1-26-0".to_owned()], vec!["1-28-2".to_owned()]));
+
+    // As in restart: what is not there is an error, and one file names its namespaces itself.
+    for missing in [&["-n", "part-oen"][..], &["-n", "part-two", "deployment/nope"], &["-A", "-l", "app=nope"]] {
+        let output = back(missing)?;
+        assert_eq!(output.code, Some(1), "{}", output.transcript());
+    }
+    assert_eq!(back(&["-n", "part-two", "--remove"])?.code, Some(2));
+    let reference = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "api", "namespace": "part-two"}});
+    let piped = plugin("mesh-upgrade")?.on(cluster).stdin(reference.to_string());
+    let output = piped.run(["mesh-upgrade", "rollback", "--to", "1-26-0", "--yes", "-f", "-"])?;
+    assert_eq!(output.code, Some(0), "{}", output.transcript());
+    assert_eq!(revisions(&two)?, ["1-26-0"]);
+    Ok(())
+}
+
 #[test]
 fn the_unrevisioned_install_gets_its_namespaces_back() -> Result<()> {
     let cluster = Cluster::start(&Options::default())?;

@@ -36,6 +36,14 @@ const UNASKED: &[(&str, &str, &[&str], &str)] = &[
     ),
     ("mesh-upgrade rollback", "serviceaccounts", &["list"], "only where no revision is here that could be left"),
     ("mesh-upgrade rollback", "events", &["list"], "only when a restart fails, as one of restart does"),
+    ("mesh-upgrade rollback", "controllerrevisions", &["list"], "only where a roll-out is stuck; tests of such ask for them"),
+    (
+        "mesh-upgrade rollback",
+        "pods",
+        &["get", "delete"],
+        "only for a broken pod that a budget keeps; tests of stuck roll-outs do it",
+    ),
+    ("*", "poddisruptionbudgets", &["list"], "only where pods are evicted; tests of budgets list them"),
     (
         "mesh-tag remove, mesh-tag undo, mesh-upgrade rollback",
         "services, mutatingwebhookconfigurations",

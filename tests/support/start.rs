@@ -154,6 +154,10 @@ pub(crate) const KWOK: &str = "kwok";
 /// A pod with this annotation is scheduled but never gets ready.
 pub(crate) const NEVER_READY: &str = "mesh-tests/never-ready";
 
+/// A pod with this annotation is scheduled, and gets ready unless its proxy is of the revision that the annotation names: as if the new
+/// proxy were broken.
+pub(crate) const NEVER_READY_ON: &str = "mesh-tests/never-ready-on";
+
 /// What kwok does with nodes and pods, read from its module.
 fn kwok_stages() -> Result<String> {
     let folder = module_dir("kwok", "sigs.k8s.io/kwok")?.join("kustomize/stage");
@@ -176,8 +180,13 @@ fn kwok_stages() -> Result<String> {
         if file == "pod/fast/pod-ready.yaml" {
             let first = "    matchExpressions:\n";
             ensure!(text.contains(first), "kwok's stage {} has no matchExpressions to add to", path.display());
-            let exception =
-                format!("{first}    - key: '.metadata.annotations[\"{NEVER_READY}\"]'\n      operator: 'DoesNotExist'\n");
+            let is_broken = format!(
+                "select((.metadata.annotations[\"{NEVER_READY_ON}\"] // \"\") as $broken | ($broken != \"\" and .metadata.annotations[\"istio.io/rev\"] == $broken)) | .metadata.name"
+            );
+            let keys = [format!(".metadata.annotations[\"{NEVER_READY}\"]"), is_broken];
+            let exceptions: String =
+                keys.iter().map(|key| format!("    - key: '{key}'\n      operator: 'DoesNotExist'\n")).collect();
+            let exception = format!("{first}{exceptions}");
             stages.push(text.replacen(first, &exception, 1));
         } else {
             stages.push(text);

@@ -264,6 +264,12 @@ impl Workload {
         self.pod_annotations(json!({crate::start::NEVER_READY: "true"}))
     }
 
+    /// Its pods are scheduled and never get ready where their proxy is of this revision.
+    #[must_use]
+    pub fn never_ready_on(self, revision: &str) -> Self {
+        self.pod_annotations(json!({crate::start::NEVER_READY_ON: revision}))
+    }
+
     /// How long each pod of a Job runs.
     #[must_use]
     pub fn runs_for(self, time: Duration) -> Self {

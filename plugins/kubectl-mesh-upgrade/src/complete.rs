@@ -21,10 +21,12 @@ use mesh::needs::Needs;
 use mesh::refusal::Refusal;
 use mesh::session::{Intent, Session};
 use mesh::terminal::exit::Exit;
+use mesh::terminal::findings;
 use mesh::terminal::question::Consent;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use mesh::terminal::writing::DryRun;
+use mesh::workload::Workload;
 use owo_colors::OwoColorize;
 
 use crate::complete::clients::check_clients;
@@ -32,6 +34,7 @@ use crate::complete::proof::{Validation, Works};
 use crate::complete::removal::Removal;
 use crate::complete::show::{announce, check_uses, lines, print};
 use crate::complete::sight::Sight;
+use crate::disruption;
 use crate::program::Program;
 use crate::program::needs::uninstall_needs;
 use crate::program::release::Release;
@@ -91,7 +94,7 @@ pub fn anybodys_removal_needs(intent: Intent, scope: &Scope) -> Needs {
 /// What looking at everything that uses a revision, and removing it, may ask for.
 pub fn removal_needs(intent: Intent, scope: &Scope) -> Needs {
     let namespace = scope.control_plane_namespace();
-    let reading = users::needs(scope).and(removal::reading_needs(namespace));
+    let reading = users::needs(scope).and(removal::reading_needs(namespace)).and(disruption::needs(None));
     match intent {
         // Who only looks may leave it to others to remove it.
         Intent::Read => reading.and(proof::needs(namespace).optional()),
@@ -105,6 +108,7 @@ pub async fn run(session: &mut Session, args: &CompleteArgs) -> Result<Exit, Sto
     let sight = Sight::look(session, &args.remove).await?;
     let removal = sight.decide(session).await?;
     print(session, args, &sight, &removal)?;
+    tell_budgets(session, &sight).await?;
     check_uses(&sight.users.uses, args, &session.terminal.advisor)?;
     if let Some(note) = check_clients(session, args, &sight).await? {
         writeln!(session.terminal.err, "{} {note}", "note:".style(session.terminal.err_styles.warning))?;
@@ -172,6 +176,19 @@ pub async fn preview(session: &mut Session, revision: &str) -> Result<Vec<String
         Err(Stop::Refused(refusal)) => Ok(vec![format!("it cannot be removed: {}", refusal.reason)]),
         Err(stop) => Err(stop),
     }
+}
+
+/// Which PodDisruptionBudgets allow none of the evictions by which those that still run the revision would be restarted.
+async fn tell_budgets(session: &mut Session, sight: &Sight) -> Result<(), Stop> {
+    let connection = session.connect().await?;
+    let revision = sight.users.departure().name;
+    let runs_it = |workload: &Workload| {
+        let mut proxies = workload.proxies.iter().filter_map(|(proxy, _)| proxy.as_ref());
+        proxies.any(|proxy| proxy.revision.as_deref() == Some(revision))
+    };
+    let found = disruption::read(&connection, None, sight.users.evidence().snapshot, runs_it).await?;
+    findings::write(found.iter().map(|finding| (None, finding)), session.flags.v, &mut session.terminal)?;
+    Ok(())
 }
 
 /// A release of helm goes as a whole, so it may hold this revision only.

@@ -129,6 +129,10 @@ Examples:
   # Tags, labels and workloads back to the revision before, which is still here
   {name} rollback --to 1-26-0
 
+  # Only one namespace, or some of its workloads: everybody else stays on the newer revision
+  {name} rollback --to 1-26-0 -n shop
+  {name} rollback --to 1-26-0 -n shop deployment/cart
+
 Exit codes:
   0  everything is back                 5  partly done; the same command continues
   4  refused: nothing was changed       130  interrupted; as 5";

@@ -3,6 +3,7 @@
 mod args;
 mod complete;
 mod definition;
+mod disruption;
 mod downgrade;
 mod examples;
 mod lists;
@@ -15,6 +16,7 @@ mod program;
 mod restart;
 mod revisions;
 mod rollback;
+mod rolling_update;
 mod selection;
 mod start;
 mod status;

@@ -5,13 +5,19 @@ pub mod engine;
 pub mod event;
 mod eviction;
 mod gate;
+mod interval;
 mod live;
 mod looks;
 mod pods;
 mod presence;
+mod proof;
+mod quota;
 mod reason;
 mod replacement;
 mod rollout;
+mod step;
+mod tally;
+mod unfinished;
 mod writers;
 
 use std::collections::{BTreeSet, HashMap};
@@ -27,7 +33,7 @@ use mesh::finding::Code;
 use mesh::needs::Needs;
 use mesh::session::{Intent, Session};
 use mesh::skew::{IgnoredArgs, MINORS_AT_ONCE, TooFar, step};
-use mesh::snapshot::Detail;
+use mesh::snapshot::{Detail, Snapshot};
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
 use mesh::terminal::findings;
@@ -36,9 +42,11 @@ use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use mesh::terminal::writing::DryRun;
 use mesh::verdict::{Verdict, verdicts};
+use mesh::workload::Workload;
 use mesh::workload::WorkloadId;
 use owo_colors::OwoColorize;
 
+use crate::disruption;
 use crate::downgrade::{self, Downgrades, Older, passages, tell_unknown};
 use crate::plan::{self, Plan, cluster_id};
 use crate::restart::engine::{Engine, Limits};
@@ -73,6 +81,10 @@ pub struct RestartArgs {
     #[command(flatten)]
     pub limits: LimitArgs,
 
+    /// Leave alone what could not be proved by a dry-run pod, such as where a quota is full, and go on with the others
+    #[arg(long)]
+    pub skip_unproved: bool,
+
     /// Wait so many seconds between waves
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub pause: u64,
@@ -105,21 +117,22 @@ pub struct LimitArgs {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     pub max_parallel: u16,
 
-    /// Stop after so many failures
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    pub max_failures: u16,
+    /// Start nothing more after so many failures; without it restart stops after the first, and rollback after none
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_failures: Option<u16>,
 
     /// How long one workload may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub timeout: u64,
 }
 
-impl From<&LimitArgs> for Limits {
-    fn from(args: &LimitArgs) -> Limits {
+impl LimitArgs {
+    /// As typed; with so many failures where none were typed.
+    pub fn limits(&self, failures: usize) -> Limits {
         Limits {
-            parallel: args.max_parallel.into(),
-            failures: args.max_failures.into(),
-            timeout: Duration::from_secs(args.timeout),
+            parallel: self.max_parallel.into(),
+            failures: self.max_failures.map_or(failures, usize::from),
+            timeout: Duration::from_secs(self.timeout),
             ..Limits::default()
         }
     }
@@ -144,6 +157,7 @@ pub fn needs(args: &RestartArgs, typed: &Scope) -> Result<Needs, Stop> {
         None => (args.selection.within(typed), Needs::default()),
     };
     let reading = read::needs(&scope).and(downgrade::needs(&scope)).and(cluster_id);
+    let reading = reading.and(disruption::needs(scope.namespace.as_deref()));
     if args.dry_run.is_dry() {
         return Ok(reading);
     }
@@ -211,6 +225,7 @@ pub async fn run(session: &mut Session, args: &RestartArgs) -> Result<Exit, Stop
         let warning = "warning:".style(session.terminal.err_styles.warning);
         writeln!(session.terminal.err, "{warning} the gate is not run: it runs between waves, and there is only one wave.")?;
     }
+    tell_budgets(session, &connection, &selection.snapshot, &waves).await?;
     if args.dry_run.is_dry() {
         if let Some(refusal) = refusal {
             return Err(refusal.into());
@@ -244,6 +259,17 @@ fn too_far(waves: &[Wave]) -> Vec<(String, TooFar)> {
         found.extend(why.map(|why| (format!("{} -n {}", item.workload.qualified_name(), item.workload.namespace), why)));
     }
     found
+}
+
+/// Which PodDisruptionBudgets allow none of the evictions by which some of these would be restarted.
+async fn tell_budgets(session: &mut Session, connection: &Connection, snapshot: &Snapshot, waves: &[Wave]) -> Result<(), Stop> {
+    let is_meant = |workload: &Workload| waves.iter().flat_map(|wave| &wave.items).any(|item| item.workload == workload.id);
+    let places: BTreeSet<&str> = waves.iter().flat_map(|wave| &wave.items).map(|item| &*item.workload.namespace).collect();
+    // One namespace may be all that may be read.
+    let place = places.first().copied().filter(|_| places.len() == 1);
+    let found = disruption::read(connection, place, snapshot, is_meant).await?;
+    findings::write(found.iter().map(|finding| (None, finding)), session.flags.v, &mut session.terminal)?;
+    Ok(())
 }
 
 /// A clock that is wrong here is no danger, since the API server's is used; but it is worth knowing.
@@ -315,7 +341,8 @@ impl RestartArgs {
             gate: self.gate.clone(),
             gate_timeout: Duration::from_secs(self.gate_timeout),
             older: Older::from(&self.selection.downgrade),
-            ..Limits::from(&self.limits)
+            skip_unproved: self.skip_unproved,
+            ..self.limits.limits(1)
         }
     }
 }

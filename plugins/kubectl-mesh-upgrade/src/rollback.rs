@@ -1,5 +1,6 @@
 //! `mesh-upgrade rollback`: tags, labels and workloads back to a revision that is still here.
 
+mod part;
 mod plan;
 
 use mesh::advice::{Advice, Command};
@@ -34,18 +35,22 @@ use mesh::terminal::words::plural;
 use mesh::terminal::writing::{DryRun, WritingArgs};
 use mesh::uses::{Departing, UseKind, Uses};
 use mesh::verdict::verdicts;
+use mesh::workload::Workload;
 use owo_colors::OwoColorize;
 use serde_json::Value;
 
 use crate::complete::{self, CompleteArgs};
 use crate::definition::{definitions_needs, definitions_stay};
+use crate::disruption;
 use crate::downgrade::Older;
 use crate::partly;
 use crate::restart::engine::{self, Engine, Limits};
 use crate::restart::event::Events;
 use crate::restart::{LimitArgs, Output};
 use crate::revisions::Revision;
+use crate::rollback::part::Part;
 use crate::rollback::plan::{Rollback, Runners, Start, check_target, other_revision, runners};
+use crate::selection::SubjectArgs;
 use crate::survey::{self, Survey, scope, survey};
 use crate::waves::{Item, Waving, waves};
 
@@ -56,6 +61,10 @@ pub struct RollbackArgs {
     /// The revision to go back to
     #[arg(long, value_name = "REVISION")]
     pub to: String,
+
+    /// What goes back; everything when nothing selects.
+    #[command(flatten)]
+    pub subjects: SubjectArgs,
 
     /// The revision to leave; found by itself when only one is newer
     #[arg(long, value_name = "REVISION")]
@@ -74,7 +83,7 @@ pub struct RollbackArgs {
     pub limits: LimitArgs,
 
     /// Remove the revision that was left, once nothing uses it any more
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["subjects", "namespace", "selector", "filename"])]
     pub remove: bool,
 
     /// With --remove: also when proxies of other clusters or virtual machines, which this cluster does not show, may use it
@@ -107,18 +116,21 @@ pub fn needs(args: &RollbackArgs, typed: &Scope) -> Needs {
 pub fn way_back_needs(intent: Intent, scope: &Scope) -> Needs {
     // Going back to the install without a revision removes the tag `default`.
     let reading = survey::needs(scope).and(read::look_needs(scope)).and(users::needs(scope).optional()).and(definitions_needs());
+    let reading = reading.and(disruption::needs(None));
     match intent {
         Intent::Read => reading,
         Intent::Write => reading
             .and(execution::needs(scope, DryRun::None))
             .and(relabel_needs(None, Resource::Namespaces))
             .and(relabel_needs(None, Resource::Gateways))
-            .and(engine::needs(None)),
+            .and(engine::needs_back(None)),
     }
 }
 
 /// Runs it.
 pub async fn run(session: &mut Session, args: &RollbackArgs) -> Result<Exit, Stop> {
+    // What makes no sense is told before the cluster is asked for anything.
+    let subjects = args.subjects.read()?;
     let connection = session.connect_for(Intent::from(args.dry_run)).await?;
     let mut survey = survey(session, None).await?;
     if args.evict_owned {
@@ -137,18 +149,26 @@ pub async fn run(session: &mut Session, args: &RollbackArgs) -> Result<Exit, Sto
     let sight = look(&connection, session.istio_namespace(), Pods::All).await?;
     let unread = sight.installation.snapshot.unread_findings().chain(survey.snapshot.unread_findings());
     findings::write(unread.map(|finding| (None, finding)), session.flags.v, &mut session.terminal)?;
-    let runners = runners(&verdicts(&survey.snapshot, &HashMap::new()), &survey.snapshot, &from);
+    let mut all = verdicts(&survey.snapshot, &HashMap::new());
+    let typed = Scope { namespace: Some(connection.namespace.clone()), ..Scope::default() };
+    let place = args.subjects.within(&typed).namespace;
+    let part = Part::of(&args.subjects, &subjects, place.as_deref(), &survey.snapshot, &all)?;
+    all.retain(|verdict| part.as_ref().is_none_or(|part| part.includes(&verdict.workload)));
+    let runners = runners(&all, &survey.snapshot, &from);
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default().to_string();
     let namespaces = namespaces_of(&connection, &from).await?;
     let leaving = DefaultTag { installation: &sight.installation, snapshot: &survey.snapshot, from: &from, to: &args.to };
     let default_users = leaving.users(&connection, session.istio_namespace()).await?;
-    let start = Start { from: &from, now: &now, default_users: default_users.as_ref() };
+    let start = Start { from: &from, now: &now, default_users: default_users.as_ref(), part: part.as_ref() };
     let rollback = Rollback::new(&sight, namespaces, args, &start)?;
-    announce(&rollback, &runners, args.dry_run, &mut session.terminal)?;
+    announce(&rollback, &runners, part.as_ref(), args.dry_run, &mut session.terminal)?;
     let to_version = survey.revisions.iter().find(|revision| revision.name == args.to).and_then(Revision::version);
     if let Some(stay) = definitions_stay(&connection, to_version).await? {
         writeln!(session.terminal.err, "  {} {stay}", "left:".style(session.terminal.err_styles.warning))?;
     }
+    let is_meant = |workload: &Workload| runners.restartable.iter().any(|verdict| verdict.workload == workload.id);
+    let budgets = disruption::read(&connection, None, &survey.snapshot, is_meant).await?;
+    findings::write(budgets.iter().map(|finding| (None, finding)), session.flags.v, &mut session.terminal)?;
     if args.remove {
         let lines = complete::preview(session, &from).await?;
         let suffix = args.dry_run.suffix();
@@ -163,12 +183,13 @@ pub async fn run(session: &mut Session, args: &RollbackArgs) -> Result<Exit, Sto
     }
     check_permitted(&connection, intended(&rollback, &runners)).await?;
     if !rollback.is_done() || !runners.restartable.is_empty() {
-        session.ask(&format!("Go back from revision {from} to {}?", args.to), Consent::from_flag(args.yes)).await?;
+        let place = part.as_ref().map_or_else(String::new, |part| format!(" in {}", part.place()));
+        session.ask(&format!("Go back from revision {from} to {}{place}?", args.to), Consent::from_flag(args.yes)).await?;
     }
     move_back(session, args, &sight.installation, &rollback).await?;
     session.if_interrupted(Refusal::new("tags and labels are back, workloads are not", "the same command continues"));
-    let left = restart(session, args, &from).await?;
-    conclude(session, args, &from, left.into_iter().chain(rollback.not_ours).collect())?;
+    let left = restart(session, args, &from, part.as_ref()).await?;
+    conclude(session, args, &from, part.as_ref(), left.into_iter().chain(rollback.not_ours).collect())?;
     if !args.remove {
         return Ok(Exit::Done);
     }
@@ -206,12 +227,23 @@ async fn revision_to_leave(connection: &Connection, survey: &Survey, args: &Roll
     Ok(partly::left(&partly::read(connection, survey).await?, &args.to, named)?)
 }
 
-fn announce(rollback: &Rollback, runners: &Runners, dry_run: DryRun, terminal: &mut Terminal) -> Result<(), Stop> {
+fn announce(
+    rollback: &Rollback,
+    runners: &Runners,
+    part: Option<&Part>,
+    dry_run: DryRun,
+    terminal: &mut Terminal,
+) -> Result<(), Stop> {
     let suffix = dry_run.suffix();
     let Rollback { from, to, .. } = rollback;
-    writeln!(terminal.err, "Back from revision {from} to {to}:")?;
+    let place = part.map_or_else(String::new, |part| format!(" in {}", part.place()));
+    writeln!(terminal.err, "Back from revision {from} to {to}{place}:")?;
     for line in rollback.lines() {
         writeln!(terminal.err, "  {line}{suffix}")?;
+    }
+    if part.is_some_and(|part| part.workloads.is_some()) && !rollback.is_done() {
+        let what = "every new pod there follows it from then on; workloads that were not selected are not restarted";
+        writeln!(terminal.err, "  {} {what}", "note:".style(terminal.err_styles.warning))?;
     }
     let count = plural(runners.restartable.len() as u64, "workload runs", "workloads run");
     writeln!(terminal.err, "  {count} proxies of {from} and are restarted{suffix}")?;
@@ -299,13 +331,15 @@ fn follower(object: &Value) -> Subject {
 }
 
 /// Restarts what runs the revision that is left, in reverse order, and gives what cannot be brought back.
-async fn restart(session: &mut Session, args: &RollbackArgs, from: &str) -> Result<Vec<String>, Stop> {
+async fn restart(session: &mut Session, args: &RollbackArgs, from: &str, part: Option<&Part>) -> Result<Vec<String>, Stop> {
     let connection = session.connect().await?;
     let mut snapshot = read(&connection, &scope(session, None), Detail::Workloads, &Unobserved).await?;
     if args.evict_owned {
         snapshot.evict_owned();
     }
-    let Runners { restartable, others } = runners(&verdicts(&snapshot, &HashMap::new()), &snapshot, from);
+    let mut all = verdicts(&snapshot, &HashMap::new());
+    all.retain(|verdict| part.is_none_or(|part| part.includes(&verdict.workload)));
+    let Runners { restartable, others } = runners(&all, &snapshot, from);
     let mut others = others;
     let mut items = Vec::new();
     for verdict in &restartable {
@@ -330,20 +364,36 @@ async fn restart(session: &mut Session, args: &RollbackArgs, from: &str) -> Resu
         wave.number = place + 1;
     }
     let mut events = Events::new(args.output);
-    let engine = Engine::new(&connection, &snapshot, Limits { older: Older::Allowed, ..Limits::from(&args.limits) });
-    engine.run(&waves, &mut events, &mut session.terminal).await?;
-    Ok(others)
+    // Who cannot go back stops nobody.
+    let limits = Limits { older: Older::Allowed, ..args.limits.limits(usize::MAX) };
+    let engine = Engine::new(&connection, &snapshot, limits).leaving(from);
+    match engine.run(&waves, &mut events, &mut session.terminal).await {
+        Ok(_) => Ok(others),
+        Err(Stop::Partly(mut refusal)) => {
+            refusal.details.extend(others);
+            Err(Stop::Partly(refusal))
+        }
+        Err(stop) => Err(stop),
+    }
 }
 
-fn conclude(session: &mut Session, args: &RollbackArgs, from: &str, left: Vec<String>) -> Result<(), Stop> {
+fn conclude(session: &mut Session, args: &RollbackArgs, from: &str, part: Option<&Part>, left: Vec<String>) -> Result<(), Stop> {
+    // Whoever was not selected may use the revision still.
+    let next = || match part {
+        Some(_) => Command::mesh_upgrade("status"),
+        None => Command::mesh_upgrade("complete").flag("--remove", from),
+    };
     if !left.is_empty() {
         let reason = format!("these still use revision {from}, and are not brought back from here");
-        let advice = Advice::say("fix each; then ").and_run(Command::mesh_upgrade("complete").flag("--remove", from));
-        return Err(Stop::Partly(Refusal::new(reason, advice).with(left)));
+        return Err(Stop::Partly(Refusal::new(reason, Advice::say("fix each; then ").and_run(next())).with(left)));
+    }
+    if let Some(part) = part {
+        writeln!(session.terminal.err, "What was selected in {} is back on {}.", part.place(), args.to)?;
+        return session.tell_next(next());
     }
     writeln!(session.terminal.err, "Everything that followed revision {from} is back on {}.", args.to)?;
     if !args.remove {
-        session.tell_next(Command::mesh_upgrade("complete").flag("--remove", from))?;
+        session.tell_next(next())?;
     }
     Ok(())
 }

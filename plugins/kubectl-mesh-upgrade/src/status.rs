@@ -7,6 +7,8 @@ mod model;
 mod page;
 mod prom;
 
+use std::collections::{BTreeSet, HashMap};
+
 use clap::{Args, ValueEnum};
 use mesh::advice::Part;
 use mesh::cluster::authorship::{self, read_authorship};
@@ -17,14 +19,18 @@ use mesh::following::{self, Followed, Round};
 use mesh::health;
 use mesh::needs::Needs;
 use mesh::session::Session;
+use mesh::state::State;
 use mesh::terminal::advisor::Advisor;
 use mesh::terminal::exit::Exit;
 use mesh::terminal::findings;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
 use mesh::terminal::{Audience, Terminal};
+use mesh::verdict::{Verdict, verdicts};
+use mesh::workload::{Workload, WorkloadId};
 use owo_colors::OwoColorize;
 
+use crate::disruption;
 use crate::output::{write_json, write_yaml};
 use crate::partly;
 use crate::status::model::{NoSuchRevision, Seen, Status, status};
@@ -80,6 +86,7 @@ pub enum Output {
 pub fn needs(args: &StatusArgs, typed: &Scope) -> Needs {
     let scope = typed.within(args.namespace.as_deref());
     let needs = survey::needs(&scope).and(authorship::needs(&scope)).and(partly::needs(scope.control_plane_namespace()));
+    let needs = needs.and(disruption::needs(scope.namespace.as_deref()));
     if args.watch { needs.and(watch::needs(&scope)) } else { needs }
 }
 
@@ -95,6 +102,7 @@ pub async fn run(session: &mut Session, args: &StatusArgs) -> Result<Exit, Stop>
     let (survey, status) = look(session, args).await?;
     print(session, &survey, &status, args)?;
     session.terminal.flush()?;
+    tell_budgets(session, &survey, args).await?;
     tell(session, &survey, &status, args)?;
     Ok(if args.exit_code && status.has_left() { Exit::Found } else { Exit::Done })
 }
@@ -143,6 +151,18 @@ fn print(session: &mut Session, survey: &Survey, status: &Status, args: &StatusA
 fn lines(survey: &Survey, status: &Status, args: &StatusArgs, advisor: &Advisor, terminal: &Terminal) -> Vec<String> {
     let look = page::Look { width: terminal.width, styles: terminal.out_styles, is_wide: args.output == Output::Wide };
     page::lines(survey, status, advisor, args.namespace.as_deref(), look)
+}
+
+/// Which PodDisruptionBudgets allow none of the evictions by which stale workloads would be restarted.
+async fn tell_budgets(session: &mut Session, survey: &Survey, args: &StatusArgs) -> Result<(), Stop> {
+    let connection = session.connect().await?;
+    let is_stale = |verdict: &Verdict| matches!(verdict.state, State::Stale | State::Orphaned);
+    let verdicts = verdicts(&survey.snapshot, &HashMap::new());
+    let stale: BTreeSet<WorkloadId> = verdicts.into_iter().filter(is_stale).map(|verdict| verdict.workload).collect();
+    let is_meant = |workload: &Workload| stale.contains(&workload.id);
+    let found = disruption::read(&connection, args.namespace.as_deref(), &survey.snapshot, is_meant).await?;
+    findings::write(found.iter().map(|finding| (None, finding)), session.flags.v, &mut session.terminal)?;
+    Ok(())
 }
 
 /// What stands on stderr: findings, and the next command.

@@ -333,7 +333,8 @@ mod tests {
     }
 
     fn shown(pod: &Pod, revision: &str) -> Proof {
-        proof(&injection_of(pod, &Template::default()), "shop", revision)
+        let dry_run = DryRun { pod: pod.clone(), sent_status: None };
+        proof(&injection_of(&dry_run, &Template::default()), "shop", revision)
     }
 
     #[test]

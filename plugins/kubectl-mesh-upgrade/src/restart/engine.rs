@@ -1,43 +1,46 @@
 //! Carries the waves out: proof, restart, roll-out, and a look at what runs then.
 
-use std::process::Stdio;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
-use mesh::advice::{Advice, Command};
 use mesh::change::Subject;
-use mesh::child;
 use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::Failure;
-use mesh::cluster::probe::{self, probe};
+use mesh::cluster::probe;
 use mesh::cluster::raw::read_object;
 use mesh::cluster::review::{self, Intended};
+use mesh::interruption::Attendance;
 use mesh::needs::Needs;
 use mesh::object::Resource;
 use mesh::operator::{OPERATORS, Operator};
 use mesh::outcome::ending;
-use mesh::refusal::Refusal;
 use mesh::snapshot::Snapshot;
 use mesh::terminal::Terminal;
 use mesh::terminal::exit::Exit;
 use mesh::terminal::stop::Stop;
 use mesh::terminal::words::plural;
-use mesh::workload::{Restart, Workload, WorkloadId};
+use mesh::workload::{Restart, WorkloadId};
 use owo_colors::OwoColorize;
 use serde_json::Value;
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::Instant;
 
-use super::dry_run::{Shown, not_asked, shown};
 use super::event::{Events, Outcome};
 use super::eviction;
 use super::live::Live;
 use super::looks::{LOOK, Looks};
-use super::pods::{Pods, Standing};
+use super::pods::{OwnPod, Pods, Standing};
+use super::proof::Proved;
 use super::reason::{self, reasons};
 use super::replacement::mark_of;
-use super::rollout::{Progress, progress};
+use super::rollout::{Progress, given_up_at, progress, replaced};
+use super::step::{Phase, Step};
+use super::tally::Tally;
+use super::unfinished;
 use crate::downgrade::Older;
+use crate::rolling_update::needs_room;
 use crate::waves::{Item, Wave};
 
 /// How far the engine may go.
@@ -47,6 +50,8 @@ pub struct Limits {
     pub parallel: usize,
     /// Failures after which nothing more is begun.
     pub failures: usize,
+    /// Whether what could not be proved is left alone, and no reason to stop.
+    pub skip_unproved: bool,
     /// How long one workload may take.
     pub timeout: Duration,
     /// How long to wait between waves.
@@ -64,6 +69,8 @@ pub struct Engine<'a> {
     pub(super) connection: &'a Connection,
     pub(super) snapshot: &'a Snapshot,
     pub(super) limits: Limits,
+    /// The revision that everything leaves, on the way back: a roll-out towards it is replaced, and who cannot leave it stops nobody.
+    pub(super) leaving: Option<String>,
     pub(super) looks: Looks<'a>,
     pub(super) pods: Pods<'a>,
 }
@@ -82,153 +89,143 @@ pub fn needs(namespace: Option<&str>) -> Needs {
         .and(reason::needs(namespace))
 }
 
+/// What an engine on the way back may ask for besides.
+pub fn needs_back(namespace: Option<&str>) -> Needs {
+    needs(namespace).and(unfinished::needs(namespace))
+}
+
 impl<'a> Engine<'a> {
     /// An engine for workloads of this snapshot.
     pub fn new(connection: &'a Connection, snapshot: &'a Snapshot, limits: Limits) -> Engine<'a> {
         let looks = Looks::new(connection);
-        Engine { connection, snapshot, limits, looks, pods: Pods::new(connection) }
+        Engine { connection, snapshot, limits, leaving: None, looks, pods: Pods::new(connection) }
     }
 
-    /// Restarts everything, wave by wave.
+    /// On the way back from a revision.
+    #[must_use]
+    pub fn leaving(self, revision: &str) -> Engine<'a> {
+        Engine { leaving: Some(revision.to_owned()), ..self }
+    }
+
+    /// Restarts everything, wave by wave. Once the user interrupts it, nothing new is started, and what rolls out is waited for
+    /// until the user interrupts that too.
+    ///
+    /// # Errors
+    /// As [`Tally::conclude`], and [`Stop::Interrupted`] with what was done and what is left.
     pub async fn run(&self, waves: &[Wave], events: &mut Events, terminal: &mut Terminal) -> Result<Exit, Stop> {
+        let attendance = self.connection.interruption.attend();
         let mut tally = Tally { total: waves.iter().map(|wave| wave.items.len()).sum(), ..Tally::default() };
         for (place, wave) in waves.iter().enumerate() {
-            if place > 0 {
-                self.between(&waves[place - 1], terminal).await?;
+            let prepared = async {
+                if place > 0 {
+                    self.between(&waves[place - 1], terminal).await?;
+                }
+                // On the way back, whoever is left alone has not come back.
+                let left = if self.leaving.is_some() { &mut tally.failed } else { &mut tally.skipped };
+                let wave = self.without_operated(wave, left, terminal).await?;
+                self.prove(&wave, &mut tally, events, terminal).await
+            };
+            let prepared = tokio::select! {
+                biased;
+                proved = prepared => Some(proved?),
+                () = self.connection.interruption.forbids_more() => None,
+            };
+            if let Some(proved) = prepared {
+                self.wave(wave, &proved, &mut tally, events, &attendance, terminal).await?;
             }
-            let wave = self.without_operated(wave, &mut tally.skipped, terminal).await?;
-            if wave.items.is_empty() {
-                continue;
+            if self.connection.interruption.is_requested() {
+                return Err(self.interrupted(&tally));
             }
-            let proved = self.prove(&wave, events, terminal).await?;
-            self.wave(&proved, &mut tally, events, terminal).await?;
-            if tally.failed.len() >= self.limits.failures {
+            if tally.failed.len() >= self.limits.failures || !tally.unproved.is_empty() {
                 break;
             }
         }
-        let Tally { total, done, skipped, failed } = tally;
-        for skipped in &skipped {
-            writeln!(terminal.err, "left alone: {skipped}")?;
-        }
-        if failed.is_empty() {
-            let style = terminal.err_styles.current;
-            let what = plural(done as u64, "workload runs", "workloads run");
-            writeln!(terminal.err, "{} what is wanted.", what.style(style))?;
-            return Ok(Exit::Done);
-        }
-        let left = total - done - skipped.len() - failed.len();
-        let reason = format!("{} failed, {done} restarted, {left} left untouched", failed.len());
-        Err(Stop::Partly(Refusal::new(reason, "fix what failed; the same command continues").with(failed)))
+        tally.conclude(terminal)
     }
 
-    /// What is said if the user interrupts it from here on. What rolls out goes on by itself.
-    fn if_interrupted(&self, tally: &Tally, rolling: &[&Item]) {
-        let reason = format!("{} of {} workloads were restarted", tally.done, tally.total);
-        let name = |item: &&Item| format!("on its way: {} -n {}", item.workload.qualified_name(), item.workload.namespace);
-        let advice = "the same command continues; what runs already is not restarted again";
-        let refusal = Refusal::new(reason, advice).with(rolling.iter().map(name).collect());
-        self.connection.interruption.writes().if_interrupted(refusal);
-    }
-
-    /// The pause and the gate before the next wave.
-    async fn between(&self, before: &Wave, terminal: &mut Terminal) -> Result<(), Stop> {
-        tokio::time::sleep(self.limits.pause).await;
-        let Some(command) = &self.limits.gate else { return Ok(()) };
-        writeln!(terminal.err, "gate after wave {}: {command}", before.number)?;
-        let mut gate = tokio::process::Command::new("sh");
-        // What it says is told with ours, and never mixed into data.
-        gate.arg("-c").arg(command).stdout(Stdio::null()).stderr(Stdio::piped());
-        // It asks the cluster that is restarted, whatever its own kubeconfig says by now.
-        let private = self.connection.private_kubeconfig();
-        private.and_then(|private| private.lead(&mut gate)).map_err(Stop::Partly)?;
-        gate.env("MESH_WAVE", before.number.to_string()).env("MESH_WAVE_NAME", &before.name);
-        let mut written = Ok(());
-        let show = |line: &str| {
-            if written.is_ok() {
-                written = writeln!(terminal.err, "{line}");
-            }
-        };
-        let running = child::run_shown(gate, &self.connection.interruption, show);
-        let ended = tokio::time::timeout(self.limits.gate_timeout, running).await;
-        written?;
-        let outcome = match ended {
-            Ok(Ok(status)) if status.success() => return Ok(()),
-            Ok(Ok(status)) => format!("the gate ended with {status}"),
-            Ok(Err(error)) => format!("the gate could not be run: {error}"),
-            Err(_) => format!("the gate did not end within {} s", self.limits.gate_timeout.as_secs()),
-        };
-        let reason = format!("{outcome} after wave {}; nothing more was restarted", before.number);
-        Err(Stop::Partly(Refusal::new(reason, "the same command continues once the gate is content")))
-    }
-
-    /// Shows by dry-run pods that a restart brings what is wanted; if not, nothing of the wave is begun.
-    /// The answer is the wave, with the images that the dry runs have shown: new pods are compared with those.
-    async fn prove(&self, wave: &Wave, events: &Events, terminal: &mut Terminal) -> Result<Wave, Stop> {
-        let find = |id: &WorkloadId| -> Option<&Workload> {
-            let place = self.snapshot.workloads.binary_search_by(|workload| workload.id.cmp(id)).ok()?;
-            Some(&self.snapshot.workloads[place])
-        };
-        let workloads: Vec<&Workload> = wave.items.iter().filter_map(|item| find(&item.workload)).collect();
-        let answers = probe(self.connection, workloads).await;
-        let (mut against, mut proved) = (Vec::new(), wave.clone());
-        for item in &mut proved.items {
-            let name = format!("{} -n {}", item.workload.qualified_name(), item.workload.namespace);
-            let shown = answers.get(&item.workload).map_or_else(not_asked, |answer| shown(answer, item.wanted.as_ref()));
-            match shown {
-                Ok(Shown { wanted, note }) => {
-                    item.passage = item.passage.to(self.snapshot, wanted.as_ref());
-                    item.wanted = wanted;
-                    if let Some(note) = note {
-                        writeln!(terminal.err, "note: {name}: {note}")?;
-                    }
-                }
-                Err(why) => against.push(format!("{name}: {why}")),
-            }
-        }
-        if self.limits.older != Older::Allowed {
-            // Only the dry run has shown which version it would be.
-            let back = proved.items.iter().filter(|item| item.goes_back());
-            against.extend(back.map(|item| format!("{}: restart it with --allow-downgrade", item.line())));
-        }
-        if against.is_empty() {
-            events.proved(wave, terminal)?;
-            return Ok(proved);
-        }
-        let reason =
-            format!("a restart would not bring what is wanted; nothing of wave {} ({}) was restarted", wave.number, wave.name);
-        Err(Stop::Refused(
-            Refusal::new(reason, Advice::run(Command::mesh_proxyver("-A --probe=all")).and_say(" shows what new pods get"))
-                .with(against),
-        ))
+    /// How an interrupted command ends: with what was done and what is left.
+    fn interrupted(&self, tally: &Tally) -> Stop {
+        let writes = self.connection.interruption.writes();
+        writes.if_interrupted(tally.interrupted());
+        Stop::Interrupted(writes.unfinished())
     }
 
     /// Restarts a wave, and notes what became of each of its workloads.
-    async fn wave(&self, wave: &Wave, tally: &mut Tally, events: &Events, terminal: &mut Terminal) -> Result<(), Stop> {
-        let mut waiting = wave.items.iter();
+    async fn wave(
+        &self,
+        wave: &Wave,
+        proved: &[Proved],
+        tally: &mut Tally,
+        events: &Events,
+        attendance: &Attendance,
+        terminal: &mut Terminal,
+    ) -> Result<(), Stop> {
+        let interruption = &self.connection.interruption;
+        let (say, mut notices) = unbounded_channel();
+        let mut waiting = proved.iter();
         let mut running = FuturesUnordered::new();
-        let mut rolling: Vec<&Item> = Vec::new();
-        let mut done = 0;
+        let mut steps: Vec<(&Item, Rc<Step>)> = Vec::new();
+        let (mut done, mut is_interrupted) = (0, false);
         let mut live = Live::default();
         loop {
-            while running.len() < self.limits.parallel && tally.failed.len() < self.limits.failures {
-                let Some(item) = waiting.next() else { break };
-                live.clear(terminal);
-                events.begun(item, terminal)?;
-                running.push(async move { (item, self.restart(item).await) });
-                rolling.push(item);
+            while running.len() < self.limits.parallel && tally.failed.len() < self.limits.failures && !is_interrupted {
+                let Some(next) = waiting.next() else { break };
+                let step = Rc::new(Step::new(&next.item, say.clone()));
+                steps.push((&next.item, Rc::clone(&step)));
+                running.push(async move { (&next.item, self.restart(next, &step).await) });
             }
-            self.if_interrupted(tally, &rolling);
-            let count = wave.items.len();
+            if running.is_empty() {
+                return Ok(());
+            }
+            let count = proved.len();
             live.draw(&format!("wave {}: {done} of {count} done, {} rolling out …", wave.number, running.len()), terminal);
-            let ended = running.next().await;
+            let ended = tokio::select! {
+                biased;
+                () = interruption.insists(), if is_interrupted => None,
+                () = interruption.is_heard(), if !is_interrupted => {
+                    is_interrupted = true;
+                    attendance.is_waiting();
+                    live.clear(terminal);
+                    let rolling = steps.iter().filter(|(_, step)| step.phase() == Phase::RollingOut).count();
+                    announce_interruption(rolling, terminal)?;
+                    continue;
+                }
+                Some((item, notice)) = notices.recv() => {
+                    live.clear(terminal);
+                    events.noticed(&item, &notice, terminal)?;
+                    continue;
+                }
+                ended = running.next() => ended,
+            };
             live.clear(terminal);
-            let Some((item, outcome)) = ended else { return Ok(()) };
-            rolling.retain(|other| other.workload != item.workload);
-            let outcome = outcome.unwrap_or_else(|failure| Outcome::Failed(failure.to_string()));
+            // What it has said comes before how it ended.
+            while let Ok((item, notice)) = notices.try_recv() {
+                events.noticed(&item, &notice, terminal)?;
+            }
+            let Some((item, outcome)) = ended else {
+                for (item, step) in &steps {
+                    if step.phase() != Phase::NotBegun {
+                        tally.half.push(half_done(item, step));
+                    }
+                }
+                return Ok(());
+            };
+            let step = steps.iter().position(|(other, _)| other.workload == item.workload).map(|place| steps.remove(place).1);
+            let outcome = match (outcome, step) {
+                (Err(End::Interrupted), Some(step)) => {
+                    if step.phase() != Phase::NotBegun {
+                        tally.half.push(half_done(item, &step));
+                    }
+                    continue;
+                }
+                (Ok(outcome) | Err(End::Outcome(outcome)), _) => outcome,
+                (Err(End::Failure(failure)), _) => Outcome::Failed(failure.to_string()),
+                (Err(End::Changed | End::Interrupted), _) => continue,
+            };
             events.ended(item, &outcome, terminal)?;
-            let name = format!("{} -n {}", item.workload.qualified_name(), item.workload.namespace);
+            let name = name(&item.workload);
             match outcome {
-                Outcome::Failed(why) => tally.failed.push(format!("{name}: {why}")),
+                Outcome::Failed(_) => tally.failed.push(name),
                 Outcome::Skipped(why) => tally.skipped.push(format!("{name}: {why}")),
                 Outcome::Restarted(_) | Outcome::Current => {
                     done += 1;
@@ -239,51 +236,89 @@ impl<'a> Engine<'a> {
     }
 
     /// Restarts one workload; what fails is told with what containers and events say of it.
-    async fn restart(&self, item: &Item) -> Result<Outcome, Failure> {
+    async fn restart(&self, proved: &Proved, step: &Step) -> Result<Outcome, End> {
+        let item = &proved.item;
+        let Some(subject) = subject(&item.workload) else {
+            return Ok(Outcome::Failed("nobody here knows how it is restarted".to_owned()));
+        };
         let deadline = Instant::now() + self.limits.timeout;
+        let rollout = Rollout { subject: &subject, item, deadline, step, doubt: proved.doubt.as_deref() };
         let why = loop {
-            match self.attempt(item, deadline).await {
+            let attempt = tokio::select! {
+                biased;
+                attempt = self.attempt(&rollout) => attempt,
+                () = self.may_be_left(step) => return Err(End::Interrupted),
+            };
+            match attempt {
                 Ok(Outcome::Failed(why)) | Err(End::Outcome(Outcome::Failed(why))) => break why,
                 Ok(outcome) | Err(End::Outcome(outcome)) => return Ok(outcome),
-                Err(End::Failure(failure)) => return Err(failure),
                 // Perhaps somebody restarts it too: seen anew, that is waited for.
                 Err(End::Changed) if Instant::now() < deadline => {}
                 Err(End::Changed) => break "somebody goes on changing its specification".to_owned(),
+                Err(end) => return Err(end),
             }
         };
-        let object = match subject(&item.workload) {
-            Some(subject) => self.read(&subject).await?.unwrap_or_default(),
-            None => Value::Null,
-        };
+        let object = self.read(&subject).await?.unwrap_or_default();
         let pods = self.pods.of(&item.workload, &object, item.wanted.as_ref()).await.unwrap_or_default();
         let pods: Vec<Value> = pods.into_iter().map(|pod| pod.object).collect();
         let more = reasons(self.connection, &item.workload, &pods).await;
         Ok(Outcome::Failed([vec![why], more].concat().join("; ")))
     }
 
-    async fn attempt(&self, item: &Item, deadline: Instant) -> Result<Outcome, End> {
-        let Some(subject) = subject(&item.workload) else {
-            return Ok(Outcome::Failed("nobody here knows how it is restarted".to_owned()));
-        };
-        let rollout = Rollout { subject: &subject, item, deadline };
-        if self.looks.find(&subject, None).await?.is_some_and(|object| object["spec"]["paused"] == true) {
+    /// Waits until the user has interrupted the command, and this workload can be left as it is: nothing of it is under way.
+    async fn may_be_left(&self, step: &Step) {
+        self.connection.interruption.forbids_more().await;
+        if step.phase() == Phase::RollingOut {
+            // It is waited for, until that is interrupted too; before its next pod it stops by itself.
+            std::future::pending().await
+        }
+    }
+
+    /// Carries out a change, unless the user has interrupted the command: from then on nothing new is started.
+    pub(super) async fn write<T>(&self, step: &Step, change: impl Future<Output = Result<T, End>>) -> Result<T, End> {
+        let interruption = &self.connection.interruption;
+        if interruption.is_requested() {
+            return Err(End::Interrupted);
+        }
+        let before = step.is(Phase::RollingOut);
+        tokio::select! {
+            biased;
+            result = change => result,
+            () = interruption.forbids_more() => {
+                step.is(before);
+                Err(End::Interrupted)
+            }
+        }
+    }
+
+    async fn attempt(&self, rollout: &Rollout<'_>) -> Result<Outcome, End> {
+        let item = rollout.item;
+        if self.looks.find(rollout.subject, None).await?.is_some_and(|object| object["spec"]["paused"] == true) {
             return Ok(Outcome::Failed("it is paused: rollout resume goes on".to_owned()));
         }
+        if let Some(leaving) = &self.leaving
+            && let Some(outcome) = self.replace_unfinished(rollout, leaving).await?
+        {
+            return Ok(outcome);
+        }
         // Somebody, perhaps an earlier run of this command, has begun a roll-out: it is waited for, not begun again.
-        let (object, pods) = self.gathered(&rollout, None, None).await?;
+        let (object, pods) = self.gathered(rollout, None, None).await?;
         if pods.iter().all(|pod| pod.difference().is_none()) {
             return Ok(Outcome::Current);
         }
+        if let Some(doubt) = rollout.doubt.filter(|_| needs_room(&item.workload.kind, &object)) {
+            return Ok(Outcome::Failed(doubt.to_owned()));
+        }
         match &item.restart {
-            Restart::Rollout => self.by_template(&rollout, object).await?,
-            Restart::ArgoRollout => self.by_argo(&rollout, object).await?,
-            Restart::Operator(operator) => self.by_operator(&rollout, operator, object, pods).await?,
-            restart if restart.is_by_eviction() => self.by_eviction(&rollout, pods).await?,
+            Restart::Rollout => self.by_template(rollout, object).await?,
+            Restart::ArgoRollout => self.by_argo(rollout, object).await?,
+            Restart::Operator(operator) => self.by_operator(rollout, operator, object, pods).await?,
+            restart if restart.is_by_eviction() => self.by_eviction(rollout, pods).await?,
             _ => {
                 return Ok(Outcome::Failed("its pods cannot be replaced safely".to_owned()));
             }
         };
-        self.judge(&rollout).await
+        self.judge(rollout).await
     }
 
     /// Waits until the roll-out is complete, and gives the object as it is then.
@@ -299,13 +334,22 @@ impl<'a> Engine<'a> {
                 let why = format!("it {ending}: nobody makes new pods for it");
                 return Err(End::Outcome(Outcome::Skipped(why)));
             }
-            if let Some(mark) = change.as_ref().and_then(|change| change.mark.as_deref())
-                && mark_of(&object) != Some(mark)
+            if let Some(Mark::Is(mark)) = change.as_ref().map(|change| &change.mark)
+                && mark_of(&object) != mark.as_deref()
             {
                 return fails("somebody took the restart back: a GitOps tool or operator that owns its template".to_owned());
             }
+            if change.is_some() {
+                rollout.step.has_replaced(replaced(&object));
+            }
+            let is_old = |object: &Value| {
+                let given_up = given_up_at(object);
+                given_up.is_some() && change.as_ref().is_some_and(|change| change.given_up == given_up)
+            };
             let waits_for = match progress(&object, &rollout.item.restart) {
                 Progress::Complete => return Ok(object),
+                // The controller has not yet looked at whether what is there now goes on.
+                Progress::Failed(why) if is_old(&object) => why,
                 Progress::Failed(why) => return fails(why),
                 Progress::Running(what) => what,
             };
@@ -317,17 +361,9 @@ impl<'a> Engine<'a> {
     }
 
     /// Reads the new pods: only they prove that the restart has brought what is wanted.
-    async fn judge(&self, rollout: &Rollout<'_>) -> Result<Outcome, End> {
+    pub(super) async fn judge(&self, rollout: &Rollout<'_>) -> Result<Outcome, End> {
         let (_, pods) = self.gathered(rollout, None, None).await?;
-        let mut note = None;
-        for pod in pods {
-            match pod.standing {
-                Standing::Wanted => {}
-                Standing::ByRevision(why) => note = Some(format!("by its revision; {why}")),
-                Standing::Other(why) => return Ok(Outcome::Failed(why)),
-            }
-        }
-        Ok(Outcome::Restarted(note))
+        Ok(judged(pods))
     }
 
     /// By the API server's clock, to the second, as kubectl writes it: Argo compares it with when pods were made.
@@ -346,31 +382,38 @@ impl<'a> Engine<'a> {
     }
 }
 
-/// What became of the workloads so far.
-#[derive(Default)]
-struct Tally {
-    /// How many there are.
-    total: usize,
-    /// How many run what is wanted.
-    done: usize,
-    /// Those that were left alone, each with the reason.
-    skipped: Vec<String>,
-    /// Those that failed, each with the reason.
-    failed: Vec<String>,
-}
-
 /// One workload on its way.
 pub(super) struct Rollout<'a> {
     pub(super) subject: &'a Subject,
     pub(super) item: &'a Item,
     pub(super) deadline: Instant,
+    pub(super) step: &'a Step,
+    /// Why no dry run has shown what its new pods get, where none has.
+    pub(super) doubt: Option<&'a str>,
 }
 
 /// What was just done to a workload: what was seen before knows nothing of it.
 pub(super) struct Change {
     pub(super) at: Instant,
     /// What its template says since, unless somebody takes it back.
-    pub(super) mark: Option<String>,
+    pub(super) mark: Mark,
+    /// When its controller had given up a roll-out before that.
+    pub(super) given_up: Option<Value>,
+}
+
+/// What a template says of restarts.
+pub(super) enum Mark {
+    /// Nothing that would tell.
+    Untold,
+    /// It was restarted at this time; never when `None`.
+    Is(Option<String>),
+}
+
+impl Change {
+    /// Something that a template does not tell.
+    pub(super) fn untold() -> Change {
+        Change { at: Instant::now(), mark: Mark::Untold, given_up: None }
+    }
 }
 
 /// Why a workload goes no further.
@@ -378,6 +421,8 @@ pub(super) enum End {
     Outcome(Outcome),
     /// Somebody has changed its specification since it was looked at.
     Changed,
+    /// The user has interrupted the command, and nothing of it is under way.
+    Interrupted,
     Failure(Failure),
 }
 
@@ -416,6 +461,45 @@ pub fn intended(workload: &WorkloadId, restart: &Restart) -> impl Iterator<Item 
         subject(workload).map(|subject| Intended::with("patch", &subject))
     };
     written.into_iter().chain([Intended::dry_run_pod(&workload.namespace)])
+}
+
+/// Whether these are what a restart was to bring.
+pub(super) fn judged(pods: Vec<OwnPod>) -> Outcome {
+    let mut note = None;
+    for pod in pods {
+        match pod.standing {
+            Standing::Wanted => {}
+            Standing::ByRevision(why) => note = Some(format!("by its revision; {why}")),
+            Standing::Other(why) => return Outcome::Failed(why),
+        }
+    }
+    Outcome::Restarted(note)
+}
+
+/// A workload as kubectl names it, with its namespace.
+pub(super) fn name(workload: &WorkloadId) -> String {
+    format!("{} -n {}", workload.qualified_name(), workload.namespace)
+}
+
+/// How far a workload has come that is not waited for any more.
+fn half_done(item: &Item, step: &Step) -> String {
+    let goes_on =
+        if step.phase() == Phase::RollingOut { "its roll-out goes on by itself" } else { "the others are as they were" };
+    let replaced = step.replaced().map_or_else(String::new, |replaced| format!("{replaced}; "));
+    format!("{}: {replaced}{goes_on}", name(&item.workload))
+}
+
+fn announce_interruption(rolling: usize, terminal: &mut Terminal) -> Result<(), Stop> {
+    let style = terminal.err_styles.warning;
+    let word = "Interrupted:";
+    let line = if rolling == 0 {
+        "nothing new is started".to_owned()
+    } else {
+        let rolling = plural(rolling as u64, "roll-out", "roll-outs");
+        format!("nothing new is started; waiting for {rolling} (Ctrl-C again stops waiting)")
+    };
+    writeln!(terminal.err, "{} {line}", word.style(style))?;
+    Ok(())
 }
 
 pub(super) fn subject(workload: &WorkloadId) -> Option<Subject> {

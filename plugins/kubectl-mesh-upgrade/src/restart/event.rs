@@ -10,6 +10,7 @@ use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 
 use super::Output;
+use super::step::Notice;
 use crate::waves::{Item, Wave};
 
 /// What became of a workload.
@@ -90,11 +91,19 @@ impl Events {
         self.write("WaveProved", &text, json!({"wave": wave.number}), terminal)
     }
 
-    /// A workload is being restarted.
-    pub fn begun(&self, item: &Item, terminal: &mut Terminal) -> Result<(), Stop> {
-        let (workload, passage) = (&item.workload, item.passage_text());
-        let text = format!("{} -n {}: restarting: {passage}", workload.qualified_name(), workload.namespace);
-        self.write("Restarting", &text, json!({"workload": described(item)}), terminal)
+    /// Something is being done with a workload.
+    pub fn noticed(&self, item: &Item, notice: &Notice, terminal: &mut Terminal) -> Result<(), Stop> {
+        let name = format!("{} -n {}", item.workload.qualified_name(), item.workload.namespace);
+        match notice {
+            Notice::Restarting => {
+                let text = format!("{name}: restarting: {}", item.passage_text());
+                self.write("Restarting", &text, json!({"workload": described(item)}), terminal)
+            }
+            Notice::Replacing(what) => {
+                let document = json!({"workload": described(item), "message": what});
+                self.write("Replacing", &format!("{name}: {what}"), document, terminal)
+            }
+        }
     }
 
     /// A workload is done with.

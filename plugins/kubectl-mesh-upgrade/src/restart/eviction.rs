@@ -29,18 +29,28 @@ pub enum Eviction {
     Changed,
 }
 
-/// Evicts a pod as it was read, waiting for its budget until `deadline`.
+/// What is done where a PodDisruptionBudget does not allow an eviction now.
+#[derive(Clone, Copy, Debug)]
+pub enum Budget {
+    /// It is a failure.
+    Asked,
+    /// It may allow it later: until then.
+    WaitedFor(tokio::time::Instant),
+}
+
+/// Evicts a pod as it was read.
 ///
 /// # Errors
-/// Also when the budget has not allowed it in time.
-pub async fn evict(connection: &Connection, pod: &Value, deadline: tokio::time::Instant) -> Result<Eviction, Failure> {
+/// Also when its budget has not allowed it.
+pub async fn evict(connection: &Connection, pod: &Value, budget: Budget) -> Result<Eviction, Failure> {
     loop {
         match apply::evict(connection, pod).await {
             Ok(()) => return Ok(Eviction::Done),
             Err(failure) if failure.cause == Cause::NotFound => return Ok(Eviction::Gone),
             Err(failure) if matches!(failure.cause, Cause::Conflict(_)) => return Ok(Eviction::Changed),
             Err(failure)
-                if matches!(failure.cause, Cause::DisruptionBudget(_)) && tokio::time::Instant::now() + PAUSE < deadline =>
+                if matches!(failure.cause, Cause::DisruptionBudget(_))
+                    && matches!(budget, Budget::WaitedFor(deadline) if tokio::time::Instant::now() + PAUSE < deadline) =>
             {
                 tokio::time::sleep(PAUSE).await;
             }

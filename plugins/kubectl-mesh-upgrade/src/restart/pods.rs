@@ -11,6 +11,7 @@ use mesh::cluster::connection::Connection;
 use mesh::cluster::failure::{Cause, Failure};
 use mesh::cluster::replica_sets::{ReplicaSetControllers, replica_set_controllers};
 use mesh::comparison::{Agreement, Comparison};
+use mesh::labels;
 use mesh::object::{Interner, Metadata, OwnerReference, Pod, Resource};
 use mesh::proxy::{Proxy, is_alive};
 use mesh::state::Reason;
@@ -18,6 +19,10 @@ use mesh::verdict::Wanted;
 use mesh::workload::WorkloadId;
 use serde::Deserialize;
 use serde_json::Value;
+
+/// Label by which pods of a StatefulSet or a DaemonSet, and a DaemonSet's revisions, say which template is theirs
+/// (`ControllerRevisionHashLabelKey`, k8s.io/api/apps/v1/types.go).
+pub const HASH: &str = "controller-revision-hash";
 
 /// How often, and how long apart, a ReplicaSet is looked for that a pod names and no list has yet.
 const TRIES: usize = 5;
@@ -74,6 +79,19 @@ impl OwnPod {
     fn readiness(&self) -> Option<&Value> {
         let mut conditions = self.object["status"]["conditions"].as_array()?.iter();
         conditions.find(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    }
+
+    /// The revision that its proxy says it is of.
+    pub fn revision(&self) -> Option<&str> {
+        self.object["metadata"]["annotations"][labels::REVISION].as_str()
+    }
+
+    /// What names the template that it was made from: the uid of its ReplicaSet, or the hash of its controller's revision.
+    pub fn origin(&self) -> Option<&str> {
+        let owners = self.object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+        let mut controllers = owners.filter(|owner| owner["controller"] == true && owner["kind"] == "ReplicaSet");
+        let replica_set = controllers.next().and_then(|owner| owner["uid"].as_str());
+        replica_set.or_else(|| self.object["metadata"]["labels"][HASH].as_str())
     }
 
     /// Why it has to be replaced; `None` when it runs what is wanted for sure.

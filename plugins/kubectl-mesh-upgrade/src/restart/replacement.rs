@@ -11,21 +11,37 @@ use mesh::owner::{Owner, owner_of};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::engine::{Change, End, Engine, Rollout};
+use super::engine::{Change, End, Engine, Mark, Rollout};
 use super::event::Outcome;
-use super::eviction::{Eviction, evict};
+use super::eviction::{Budget, Eviction, evict};
 use super::looks::LOOK;
 use super::pods::{OwnPod, Standing};
-use super::rollout::RESTARTED_AT;
+use super::rollout::{RESTARTED_AT, given_up_at, replaced};
+use super::step::{Notice, Phase, Replaced};
 
 impl Engine<'_> {
     /// As `kubectl rollout restart`: a new annotation of the template.
     pub(super) async fn by_template(&self, rollout: &Rollout<'_>, object: Value) -> Result<(), End> {
+        rollout.step.say(Notice::Restarting);
+        // What was restarted within this second already would not be restarted by the same mark.
+        while mark_of(&object) == Some(&self.now()) {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
         let mark = self.now();
+        let change = self.marked(rollout, object, Some(mark)).await?;
+        self.complete(rollout, Some(change)).await.map(drop)
+    }
+
+    /// Lets the template say when it was restarted, `None` for never.
+    pub(super) async fn marked(&self, rollout: &Rollout<'_>, object: Value, mark: Option<String>) -> Result<Change, End> {
+        let (given_up, of) = (given_up_at(&object), replaced(&object));
         let annotations = json!({ RESTARTED_AT: mark });
         let change = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
-        self.patch(rollout.subject, object, change, &|object| mark_of(object) == Some(&mark)).await?;
-        self.complete(rollout, Some(Change { at: Instant::now(), mark: Some(mark) })).await.map(drop)
+        let has_happened = |object: &Value| mark_of(object) == mark.as_deref();
+        self.write(rollout.step, self.patch(rollout.subject, object, change, &has_happened)).await?;
+        // Nothing is replaced before its controller has seen that.
+        rollout.step.has_replaced(of.map(|of| Replaced { done: 0, ..of }));
+        Ok(Change { at: Instant::now(), mark: Mark::Is(mark), given_up })
     }
 
     /// By the field of its own (`spec.restartAt`). Argo compares whole seconds, and restarts pods that are older.
@@ -33,8 +49,10 @@ impl Engine<'_> {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let mark = self.now();
         let has_mark = |object: &Value| object["spec"]["restartAt"] == mark.as_str();
-        self.patch(rollout.subject, object, json!({"spec": {"restartAt": mark}}), &has_mark).await?;
-        self.complete(rollout, Some(Change { at: Instant::now(), mark: None })).await.map(drop)
+        rollout.step.say(Notice::Restarting);
+        let change = self.patch(rollout.subject, object, json!({"spec": {"restartAt": mark}}), &has_mark);
+        self.write(rollout.step, change).await?;
+        self.complete(rollout, Some(Change::untold())).await.map(drop)
     }
 
     /// As its operator documents it: an annotation of the custom resource. Only the pods tell when that is done.
@@ -52,11 +70,13 @@ impl Engine<'_> {
         let change = json!({"metadata": {"annotations": {operator.annotation: value}}});
         let has_happened = |object: &Value| object["metadata"]["annotations"][operator.annotation] == value.as_str();
         let (count, item) = (pods.len(), rollout.item);
-        self.patch(rollout.subject, object.clone(), change, &has_happened).await?;
+        rollout.step.say(Notice::Restarting);
+        self.write(rollout.step, self.patch(rollout.subject, object.clone(), change, &has_happened)).await?;
         loop {
             tokio::time::sleep(LOOK).await;
             let pods = self.pods.of(&item.workload, &object, item.wanted.as_ref()).await?;
             let done = pods.iter().filter(|pod| !matches!(pod.standing, Standing::Other(_)) && pod.is_ready()).count();
+            rollout.step.has_replaced(Some(replaced_of(&pods)));
             if done == pods.len() && done >= count {
                 return Ok(());
             }
@@ -73,6 +93,7 @@ impl Engine<'_> {
     pub(super) async fn by_eviction(&self, rollout: &Rollout<'_>, pods: Vec<OwnPod>) -> Result<(), End> {
         let old: HashSet<String> = pods.iter().map(|pod| pod.uid().to_owned()).collect();
         let (mut pods, mut evicted) = (pods, HashSet::new());
+        rollout.step.say(Notice::Restarting);
         loop {
             // A new pod that is not what is wanted proves that the others would not come to be either.
             let failed = pods.iter().find(|pod| !old.contains(pod.uid()) && matches!(pod.standing, Standing::Other(_)));
@@ -82,10 +103,12 @@ impl Engine<'_> {
             let is_next = |pod: &&OwnPod| old.contains(pod.uid()) && pod.difference().is_some() && !evicted.contains(pod.uid());
             let Some(next) = pods.iter().find(is_next) else { return Ok(()) };
             // Nobody would make a new one for a workload that is gone by now.
-            self.complete(rollout, Some(Change { at: Instant::now(), mark: None })).await?;
-            let change = Some(Change { at: Instant::now(), mark: None });
+            self.complete(rollout, Some(Change::untold())).await?;
+            let change = Some(Change::untold());
             // Read anew before each eviction: a pod that was taken out of the workload meanwhile is none of its.
-            (_, pods) = match evict(self.connection, &next.object, rollout.deadline).await? {
+            let budget = Budget::WaitedFor(rollout.deadline);
+            let eviction = async { Ok(evict(self.connection, &next.object, budget).await?) };
+            (_, pods) = match self.write(rollout.step, eviction).await? {
                 Eviction::Changed if Instant::now() < rollout.deadline => self.gathered(rollout, change, None).await?,
                 Eviction::Changed => {
                     let why = format!("pod {} changes all the time, so it was not evicted", next.name());
@@ -98,12 +121,14 @@ impl Engine<'_> {
                     gathered.map_err(|end| if done == Eviction::Done { end.after_eviction_of(next.name()) } else { end })?
                 }
             };
+            rollout.step.has_replaced(Some(replaced_of(&pods)));
+            rollout.step.is(Phase::BetweenPods);
         }
     }
 
     /// Patches the object as it was seen, and as it is there now when only its status has changed. One that was deleted and made
     /// anew meanwhile is another one.
-    async fn patch(
+    pub(super) async fn patch(
         &self,
         subject: &Subject,
         object: Value,
@@ -136,6 +161,12 @@ impl Engine<'_> {
         }
         Ok(())
     }
+}
+
+/// How many of these pods run what is wanted.
+pub(super) fn replaced_of(pods: &[OwnPod]) -> Replaced {
+    let done = pods.iter().filter(|pod| pod.difference().is_none() && pod.is_ready()).count();
+    Replaced { done: done as u64, of: pods.len() as u64 }
 }
 
 /// As whom an object is changed: Flux would take a restart back that it takes for kubectl's, which is another restart.

@@ -4,6 +4,8 @@
 use mesh::workload::Restart;
 use serde_json::Value;
 
+use super::step::Replaced;
+
 /// Annotation by which kubectl restarts; ours is the same, so that `kubectl rollout history` and `undo` behave as ever.
 pub const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 
@@ -44,9 +46,41 @@ pub fn progress(object: &Value, restart: &Restart) -> Progress {
     }
 }
 
+/// How many of its pods are made from its newest template and are available, as its status tells; `None` where it tells nothing of
+/// that. A pod that is not available is taken for a new one: an old one was available before.
+pub fn replaced(object: &Value) -> Option<Replaced> {
+    let number = |key: &str| object["status"][key].as_u64().unwrap_or(0);
+    let (of, total, updated, available) = match object["kind"].as_str()? {
+        "Deployment" => (wanted_replicas(object), number("replicas"), number("updatedReplicas"), number("availableReplicas")),
+        "StatefulSet" => (wanted_replicas(object), number("replicas"), number("updatedReplicas"), number("readyReplicas")),
+        "DaemonSet" => {
+            let of = number("desiredNumberScheduled");
+            (of.try_into().ok()?, of, number("updatedNumberScheduled"), number("numberAvailable"))
+        }
+        _ => return None,
+    };
+    let of = of.try_into().ok()?;
+    if object["status"]["observedGeneration"].as_i64() < object["metadata"]["generation"].as_i64() {
+        return Some(Replaced { done: 0, of });
+    }
+    let old = total.saturating_sub(updated);
+    Some(Replaced { done: available.saturating_sub(old).min(updated), of })
+}
+
+/// When its controller has given a roll-out up, if it has.
+pub fn given_up_at(object: &Value) -> Option<Value> {
+    let found = exceeded(object)?;
+    Some(found["lastUpdateTime"].clone())
+}
+
+fn exceeded(object: &Value) -> Option<&Value> {
+    let conditions = object["status"]["conditions"].as_array()?;
+    conditions.iter().find(|condition| condition["type"] == "Progressing" && condition["reason"] == "ProgressDeadlineExceeded")
+}
+
 fn deployment(object: &Value, number: &dyn Fn(&str) -> i64) -> Progress {
-    if let Some(why) = condition(object, "Progressing", "ProgressDeadlineExceeded") {
-        return Progress::Failed(why);
+    if let Some(condition) = exceeded(object) {
+        return Progress::Failed(condition["message"].as_str().unwrap_or("its progress deadline is exceeded").to_owned());
     }
     let wanted = wanted_replicas(object);
     let (updated, total, available) =
@@ -109,12 +143,6 @@ fn wanted_replicas(object: &Value) -> i64 {
     object["spec"]["replicas"].as_i64().unwrap_or(1)
 }
 
-fn condition(object: &Value, kind: &str, reason: &str) -> Option<String> {
-    let conditions = object["status"]["conditions"].as_array()?;
-    let found = conditions.iter().find(|condition| condition["type"] == kind && condition["reason"] == reason)?;
-    Some(found["message"].as_str().unwrap_or(reason).to_owned())
-}
-
 /// Why pods cannot be created: a quota, a policy, a webhook.
 fn failure_message(object: &Value) -> Option<String> {
     let conditions = object["status"]["conditions"].as_array()?;
@@ -163,6 +191,21 @@ mod tests {
             Restart::Rollout,
             &Progress::Failed("too slow".to_owned()),
         );
+    }
+
+    #[test]
+    fn what_was_replaced_is_new_and_available() {
+        let object = |status: Value| json!({"kind": "Deployment", "spec": {"replicas": 2}, "status": status});
+        let replaced = |status: Value| replaced(&object(status)).map(|replaced| replaced.to_string());
+        let told = |done: u64| Some(format!("{done} of 2 pods replaced"));
+        assert_eq!(replaced(json!({"replicas": 3, "updatedReplicas": 1, "availableReplicas": 2})), told(0));
+        assert_eq!(replaced(json!({"replicas": 3, "updatedReplicas": 2, "availableReplicas": 2})), told(1));
+        assert_eq!(replaced(json!({"replicas": 2, "updatedReplicas": 2, "availableReplicas": 2})), told(2));
+        assert_eq!(replaced(json!({"replicas": 1, "updatedReplicas": 0, "availableReplicas": 1})), told(0));
+        assert_eq!(super::replaced(&json!({"kind": "Rollout"})), None);
+        let mut unseen = object(json!({"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}));
+        unseen["metadata"]["generation"] = 2.into();
+        assert_eq!(super::replaced(&unseen), Some(Replaced { done: 0, of: 2 }), "the pods are those of the template before");
     }
 
     #[test]

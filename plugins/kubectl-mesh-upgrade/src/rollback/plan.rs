@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use crate::revisions::Revision;
 use crate::rollback::RollbackArgs;
+use crate::rollback::part::{Following, Part, followers_of};
 
 /// What is moved back.
 #[derive(Debug, PartialEq)]
@@ -47,6 +48,8 @@ pub struct Start<'a> {
     pub now: &'a str,
     /// Who uses the tag `default`, where going back removes it.
     pub default_users: Option<&'a Uses>,
+    /// The part of the mesh that goes back; all of it when `None`.
+    pub part: Option<&'a Part>,
 }
 
 impl Rollback {
@@ -60,11 +63,25 @@ impl Rollback {
         let follows = |object: &Value| label(object, labels::REVISION) == Some(from);
         let mut tags = Vec::new();
         for tag in installation.snapshot.tags() {
-            if installation.tag_webhooks(tag).chain(installation.tag_services(tag)).any(follows) {
-                tags.push(plan_of(sight, tag, args, start)?);
+            if !installation.tag_webhooks(tag).chain(installation.tag_services(tag)).any(follows) {
+                continue;
             }
+            if let Some(part) = start.part {
+                let followers = followers_of(sight, tag);
+                match part.following(&followers) {
+                    Following::Others => continue,
+                    Following::Part => {}
+                    Following::Both => return Err(part.refusal(sight, tag, &followers, &args.to)),
+                }
+            }
+            tags.push(plan_of(sight, tag, args, start)?);
         }
-        let gateways: Vec<Value> = installation.gateways.iter().filter(|gateway| follows(gateway)).cloned().collect();
+        let is_meant = |place: &str| start.part.is_none_or(|part| part.namespaces.contains(place));
+        // A Gateway is no workload that was selected: it goes back with its whole namespace.
+        let has_gateways = start.part.is_none_or(|part| part.workloads.is_none());
+        let gateways = installation.gateways.iter().filter(|gateway| has_gateways && is_meant(namespace(gateway)));
+        let gateways: Vec<Value> = gateways.filter(|gateway| follows(gateway)).cloned().collect();
+        let namespaces = namespaces.into_iter().filter(|namespace| is_meant(name(namespace))).collect();
         let (namespaces, mut not_ours) = ours(namespaces, "namespaces");
         let (gateways, others) = ours(gateways, "gateways");
         not_ours.extend(others);
@@ -120,7 +137,7 @@ fn handover(sight: &Sight, tags: &[TagPlan], namespaces: &[Value], to: &str) -> 
 
 /// A tag goes back as `undo` does it where that leads there; else it is set.
 fn plan_of(sight: &Sight, tag: &str, args: &RollbackArgs, start: &Start<'_>) -> Result<TagPlan, Refusal> {
-    let Start { from, now, default_users } = *start;
+    let Start { from, now, default_users, .. } = *start;
     let request = SetRequest {
         tag,
         revision: &args.to,

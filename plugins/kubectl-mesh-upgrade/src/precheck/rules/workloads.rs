@@ -2,14 +2,15 @@
 
 use mesh::advice::{Advice, Command};
 use mesh::finding::{Code, Finding};
-use mesh::object::LabelSelector;
 use mesh::proxy::ProxyType;
 use mesh::state::State;
 use mesh::verdict::Verdict;
 use mesh::workload::Restart;
 use serde_json::Value;
 
+use crate::disruption;
 use crate::precheck::facts::{Facts, List, error, info, subject, warning};
+use crate::rolling_update::{needs_room, replicas, surge_and_unavailable};
 
 /// `deployments.apps/web -n shop`.
 fn subject_of(verdict: &Verdict) -> String {
@@ -34,40 +35,6 @@ pub fn objects(facts: &Facts) -> impl Iterator<Item = (&Verdict, &Value)> {
         };
         Some((verdict, facts.object(list, &id.namespace, &id.name)?))
     })
-}
-
-fn replicas(object: &Value) -> u64 {
-    object["spec"]["replicas"].as_u64().unwrap_or(1)
-}
-
-/// How a share is rounded.
-#[derive(Clone, Copy)]
-enum Rounding {
-    Up,
-    Down,
-}
-
-/// A number, or a percentage of the replicas: a surge is rounded up, what may be unavailable down (`ResolveFenceposts`,
-/// k8s.io/kubernetes/pkg/controller/deployment/util/deployment_util.go).
-fn resolved(value: &Value, replicas: u64, rounding: Rounding) -> Option<u64> {
-    if let Some(number) = value.as_u64() {
-        return Some(number);
-    }
-    let percent: u64 = value.as_str()?.strip_suffix('%')?.parse().ok()?;
-    Some(match rounding {
-        Rounding::Up => (percent * replicas).div_ceil(100),
-        Rounding::Down => percent * replicas / 100,
-    })
-}
-
-/// What a rolling update of a Deployment may add and take away, by Kubernetes' own defaults of a quarter.
-fn surge_and_unavailable(object: &Value) -> (u64, u64) {
-    let update = &object["spec"]["strategy"]["rollingUpdate"];
-    let replicas = replicas(object);
-    let surge = resolved(&update["maxSurge"], replicas, Rounding::Up).unwrap_or_else(|| replicas.div_ceil(4));
-    let unavailable = resolved(&update["maxUnavailable"], replicas, Rounding::Down).unwrap_or(replicas / 4);
-    // Both at nothing would never roll: the controller lets one be unavailable then.
-    (surge, if surge == 0 && unavailable == 0 { 1 } else { unavailable })
 }
 
 /// A restart during which nobody serves: all pods at once, or the only one.
@@ -102,34 +69,9 @@ fn pods(count: u64) -> String {
     if count == 1 { "its only pod".to_owned() } else { format!("all {count} pods") }
 }
 
-/// Budgets that allow no disruption. A rolling update asks no budget, an eviction does, and nodes cannot be drained meanwhile.
+/// Budgets that allow no disruption, where only evictions replace pods.
 pub fn disruption_budgets(facts: &Facts) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let exhausted = facts.items(List::PodDisruptionBudgets).iter().filter(|budget| {
-        let status = &budget["status"];
-        status["disruptionsAllowed"] == 0 && status["expectedPods"].as_u64().is_some_and(|pods| pods > 0)
-    });
-    for budget in exhausted {
-        let Ok(selector) = serde_json::from_value::<LabelSelector>(budget["spec"]["selector"].clone()) else { continue };
-        for workload in &facts.survey.snapshot.workloads {
-            let is_selected = budget["metadata"]["namespace"] == *workload.id.namespace
-                && selector.matches(&workload.template.labels) != Ok(false);
-            if !is_selected || workload.proxy_count() == 0 {
-                continue;
-            }
-            let subject = format!("{} -n {}", workload.id.qualified_name(), workload.id.namespace);
-            let name = budget["metadata"]["name"].as_str().unwrap_or_default();
-            let advice = "give it one more replica, or its budget a larger maxUnavailable";
-            if workload.restart.is_by_eviction() && !matches!(workload.restart, Restart::Partitioned(_)) {
-                let message = format!("PodDisruptionBudget {name} allows no eviction, and only evictions replace its pods");
-                findings.push(error(Code::PdbBlocks, subject, message, advice));
-            } else {
-                let message = format!("PodDisruptionBudget {name} allows no disruption: a restart has no pod to spare");
-                findings.push(warning(Code::PdbZero, subject, message, advice));
-            }
-        }
-    }
-    findings
+    disruption::findings(facts.items(List::PodDisruptionBudgets), facts.survey.snapshot.workloads.iter())
 }
 
 /// What is no plain roll-out: paused, by deletion, in part, by nobody, or fixed.
@@ -282,10 +224,7 @@ pub fn quotas(facts: &Facts) -> Vec<Finding> {
         }
         for (verdict, object) in objects(facts) {
             let is_here = quota["metadata"]["namespace"] == *verdict.workload.namespace;
-            let needs_room = &*verdict.workload.kind == "Deployment"
-                && object["spec"]["strategy"]["type"] != "Recreate"
-                && surge_and_unavailable(object).1 == 0;
-            if is_here && needs_room {
+            if is_here && needs_room(&verdict.workload.kind, object) {
                 let message = format!(
                     "a restart needs room for one more pod, and {} has none: {} is used up",
                     subject("resourcequotas", quota),
@@ -423,15 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_rounded_as_the_controller_rounds_them() {
-        assert_eq!(resolved(&json!("25%"), 3, Rounding::Up), Some(1));
-        assert_eq!(resolved(&json!("25%"), 3, Rounding::Down), Some(0));
-        assert_eq!(resolved(&json!(2), 3, Rounding::Down), Some(2));
-        assert_eq!(resolved(&json!("x"), 3, Rounding::Down), None);
-    }
-
-    #[test]
-    fn a_budget_at_zero_blocks_evictions_and_is_told_of_others() {
+    fn a_budget_at_zero_blocks_evictions_and_no_roll_out() {
         let budget = |allowed: u32, app: &str| {
             json!({"metadata": {"name": "budget", "namespace": "shop"}, "spec": {"selector": {"matchLabels": {"app": app}}},
                 "status": {"disruptionsAllowed": allowed, "expectedPods": 3}})
@@ -439,7 +370,9 @@ mod tests {
         let found = |restart, budget| {
             brief(&disruption_budgets(&facts("StatefulSet", restart, vec![(List::PodDisruptionBudgets, vec![budget])])))
         };
-        assert_eq!(found(Restart::Rollout, budget(0, "web")), [("pdb-zero", Warning)]);
+        assert_eq!(found(Restart::Rollout, budget(0, "web")), []);
+        assert_eq!(found(Restart::Eviction, budget(0, "web")), [("pdb-blocks", Error)]);
+        assert_eq!(found(Restart::Partitioned(1), budget(0, "web")), [("pdb-blocks", Error)]);
         assert_eq!(found(Restart::OnDelete, budget(0, "web")), [("pdb-blocks", Error)]);
         assert_eq!(found(Restart::OnDelete, budget(1, "web")), []);
         assert_eq!(found(Restart::OnDelete, budget(0, "other")), []);
