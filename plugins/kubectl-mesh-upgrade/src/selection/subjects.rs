@@ -262,7 +262,7 @@ const KINDS: [(&str, &[&str]); 9] = [
 fn check_named(named: &[Named], verdicts: &[Verdict], snapshot: &Snapshot, looked_at: Option<&str>) -> Result<(), Refusal> {
     if let Some(unknown) = named.iter().find(|name| !name.is_of_known_type(snapshot)) {
         let reason = format!("the server doesn't have a resource type {:?} that owns pods here", unknown.kind);
-        return Err(Refusal::not_found(reason, "name workloads as kubectl does: deployment/web, or deploy web"));
+        return Err(Refusal::not_found(reason, "name workloads by type and name: deployment/web, or deploy web"));
     }
     let missing = named.iter().filter(|name| !verdicts.iter().any(|verdict| name.is(&verdict.workload)));
     let missing: BTreeSet<String> = missing
