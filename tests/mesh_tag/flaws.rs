@@ -186,7 +186,7 @@ fn the_default_injector_is_switched_off_before_anything_is_certain() -> Result<(
     cluster.kubeconfig_for("limited", rules)?.write(&file)?;
     let limited = plugin("mesh-tag")?.kubeconfig(&file).with_istioctl(NEW)?;
     let ours = limited.run(["mesh-tag", "set", "default", "--revision", "1-28-2", "--yes"])?;
-    assert_eq!(ours.code, Some(1), "{}", ours.transcript());
+    assert_eq!(ours.code, Some(4), "{}", ours.transcript());
     wait_for(&cluster, "legacy", "default")?;
     let theirs = limited.shell("istioctl tag set default --revision 1-28-2 -y")?;
     assert_ne!(theirs.code, Some(0), "{}", theirs.transcript());
