@@ -187,8 +187,11 @@ fn what_explain_rbac_prints_is_enough_and_one_list_less_is_a_refusal() -> Result
     let before = Dump::of(&cluster)?;
     for (number, missing) in permissions.iter().enumerate() {
         let (_, group, resource, verb) = missing;
-        // Without pods there is no look at all; secrets are only good to know; these ReplicaSets and ConfigMaps are not asked for.
-        if verb != "list" || matches!(resource.as_str(), "secrets" | "pods" | "configmaps" | "replicasets") {
+        // Without pods there is no look at all; secrets are only good to know; these ReplicaSets and ConfigMaps are not asked for, nor
+        // budgets where no pod would be evicted.
+        if verb != "list"
+            || matches!(resource.as_str(), "secrets" | "pods" | "configmaps" | "replicasets" | "poddisruptionbudgets")
+        {
             continue;
         }
         // A group of which nothing is served has no lists that could be denied. What is, is found by discovery, and named with its group.

@@ -161,12 +161,12 @@ fn revision_of_account(account: &Value) -> Option<&str> {
 
 /// Whether its control plane is here, or its Service leads to one elsewhere.
 fn is_whole(survey: &Survey, namespace: &str, revision: &str) -> bool {
-    let mut planes =
-        survey.revisions.iter().filter(|found| found.name == revision).filter_map(|found| found.control_plane.as_ref());
+    // A Service and an injector alone are what is left of a control plane, unless it runs elsewhere.
+    let mut planes = survey.snapshot.control_planes.iter().filter(|plane| plane.deployment.is_some() || plane.is_elsewhere);
     let service = (namespace.to_owned(), format!("istiod{}", revision_suffix(revision)));
     let service = survey.snapshot.services.get(&service);
     survey.istiods_unread.is_some()
-        || planes.any(|plane| plane.namespace == namespace)
+        || planes.any(|plane| plane.namespace == namespace && plane.revision == revision)
         || service.is_some_and(|service| service.is_external || service.readiness == Readiness::Ready)
 }
 

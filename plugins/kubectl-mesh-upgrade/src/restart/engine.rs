@@ -1,5 +1,6 @@
 //! Carries the waves out: proof, restart, roll-out, and a look at what runs then.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -42,6 +43,9 @@ use super::unfinished;
 use crate::downgrade::Older;
 use crate::rolling_update::needs_room;
 use crate::waves::{Item, Wave};
+
+/// How long after an interruption the answer to a write that had begun is looked at.
+const KNOWN: Duration = Duration::from_secs(5);
 
 /// How far the engine may go.
 #[derive(Clone, Debug, Default)]
@@ -281,14 +285,26 @@ impl<'a> Engine<'a> {
             return Err(End::Interrupted);
         }
         let before = step.is(Phase::RollingOut);
+        // Whether this change, and not one of another workload, has begun to write: that is seen while it is polled.
+        let has_begun = Cell::new(false);
+        let mut change = std::pin::pin!(change);
+        let mut change = std::future::poll_fn(|context| {
+            let mark = interruption.writes().mark();
+            let polled = change.as_mut().poll(context);
+            has_begun.set(has_begun.get() || interruption.writes().mark() > mark);
+            polled
+        });
         tokio::select! {
             biased;
-            result = change => result,
-            () = interruption.forbids_more() => {
-                step.is(before);
-                Err(End::Interrupted)
-            }
+            result = &mut change => return result,
+            () = interruption.forbids_more() => {}
         }
+        if !has_begun.get() {
+            step.is(before);
+            return Err(End::Interrupted);
+        }
+        // What was written is known in a moment; where it wants to write once more, it waits in vain.
+        tokio::time::timeout(KNOWN, change).await.unwrap_or(Err(End::Interrupted))
     }
 
     async fn attempt(&self, rollout: &Rollout<'_>) -> Result<Outcome, End> {
