@@ -223,6 +223,7 @@ impl<'a> Engine<'a> {
                     continue;
                 }
                 (Ok(outcome) | Err(End::Outcome(outcome)), _) => outcome,
+                (Err(End::Unneeded(why)), _) => Outcome::Skipped(why.to_owned()),
                 (Err(End::Failure(failure)), _) => Outcome::Failed(failure.to_string()),
                 (Err(End::Changed | End::Interrupted), _) => continue,
             };
@@ -256,6 +257,7 @@ impl<'a> Engine<'a> {
             match attempt {
                 Ok(Outcome::Failed(why)) | Err(End::Outcome(Outcome::Failed(why))) => break why,
                 Ok(outcome) | Err(End::Outcome(outcome)) => return Ok(outcome),
+                Err(End::Unneeded(why)) => return Ok(Outcome::Skipped(why.to_owned())),
                 // Perhaps somebody restarts it too: seen anew, that is waited for.
                 Err(End::Changed) if Instant::now() < deadline => {}
                 Err(End::Changed) => break "somebody goes on changing its specification".to_owned(),
@@ -435,6 +437,8 @@ impl Change {
 /// Why a workload goes no further.
 pub(super) enum End {
     Outcome(Outcome),
+    /// It is to have no pods any more, also where some were evicted before: why.
+    Unneeded(&'static str),
     /// Somebody has changed its specification since it was looked at.
     Changed,
     /// The user has interrupted the command, and nothing of it is under way.

@@ -17,6 +17,8 @@ pub enum Presence {
     Complete,
     /// They are not: what is waited for.
     Lacking(String),
+    /// It is to have none any more: why.
+    Unneeded(&'static str),
     /// It is to have no pod, so that nothing can be proved of its pods: why.
     Nothing(&'static str),
 }
@@ -28,9 +30,9 @@ impl Presence {
         let leaving = pods.iter().find(|pod| pod.is_leaving());
         let wanted = match wanted_pods(object) {
             Some(0) if object["kind"] == "DaemonSet" => {
-                return Presence::Nothing("no node is to run a pod of it: there is nothing left to prove");
+                return Presence::Unneeded("no node is to run a pod of it: there is nothing left to prove");
             }
-            Some(0) => return Presence::Nothing("scaled to 0: there is nothing left to prove"),
+            Some(0) => return Presence::Unneeded("scaled to 0: there is nothing left to prove"),
             Some(wanted) => wanted,
             None if pods.is_empty() => return Presence::Nothing("it has no pod: there is nothing to prove"),
             // Nobody here knows how many it is to have: one that is being deleted is one that is missing.
@@ -81,6 +83,7 @@ impl Engine<'_> {
                     pods.retain(|pod| !pod.is_leaving());
                     return Ok((object, pods));
                 }
+                Presence::Unneeded(why) => return Err(End::Unneeded(why)),
                 Presence::Nothing(why) => return Err(End::Outcome(Outcome::Skipped(why.to_owned()))),
                 Presence::Lacking(what) => what,
             };
@@ -122,7 +125,7 @@ mod tests {
         let told = match Presence::of(object, pods, evicted, NOW.parse().unwrap()) {
             Presence::Complete => String::new(),
             Presence::Lacking(what) => what,
-            Presence::Nothing(why) => why.to_owned(),
+            Presence::Unneeded(why) | Presence::Nothing(why) => why.to_owned(),
         };
         assert_eq!(told, expected, "{object} {pods:?}");
     }
