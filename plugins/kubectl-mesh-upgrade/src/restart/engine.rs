@@ -357,7 +357,8 @@ impl<'a> Engine<'a> {
             {
                 return fails("somebody took the restart back: a GitOps tool or operator that owns its template".to_owned());
             }
-            if change.is_some() {
+            // Where its template is as it was, its status counts the old pods as new ones.
+            if let Some(Change { mark: Mark::Is(_), .. }) = change {
                 rollout.step.has_replaced(replaced(&object));
             }
             let is_old = |object: &Value| {
