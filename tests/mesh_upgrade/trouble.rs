@@ -126,7 +126,11 @@ fn a_namespace_that_goes_in_mid_wave_is_told_and_the_rest_goes_on() -> Result<()
     cluster.kubectl(["delete", "namespace", "going", "--wait=false"])?;
     let output = running.finish()?;
     ensure!(output.code == Some(0), "{}", output.transcript());
-    ensure!(output.stdout.contains("c -n going: skipped: it is not there any more"), "{}", output.transcript());
+    ensure!(
+        output.stdout.contains("c -n going: skipped, 1.26.0 (1-26-0) -> 1.28.2 (1-28-2): it is not there any more"),
+        "{}",
+        output.transcript()
+    );
     ensure!(output.stdout.contains("a -n staying: restarted"), "{}", output.transcript());
     Ok(())
 }

@@ -25,7 +25,11 @@ fn shares_are_counted_gateways_come_last_and_a_gate_is_looked_at_before_anything
 
     let plain = restart(&["--dry-run"])?;
     tells(&plain, 0, &["wave 1 of 2: waves-shop (3 workloads)", "Gateways are restarted last, in a wave of their own"])?;
-    ensure!(plain.stdout.contains("wave 2 of 2: gateways (1 workload)\n  deployment.apps/aaa"), "{}", plain.transcript());
+    ensure!(
+        plain.stdout.contains("wave 2 of 2: gateways (1 workload) (dry run)\n  deployment.apps/aaa"),
+        "{}",
+        plain.transcript()
+    );
     let half = restart(&["--dry-run", "--percent", "25%,50"])?;
     let told = ["wave 1 of 2: 25% (1 workload)", "wave 2 of 2: 50% (1 workload)", "2 of 4 workloads are in no wave: add 100"];
     tells(&half, 0, &told)?;
