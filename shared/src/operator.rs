@@ -161,7 +161,7 @@ pub enum AnnotationValue {
 /// the operator then replaces replicas before the primary. With `primaryUpdateStrategy: supervised` it waits for a person before the
 /// primary, and before its pull request 7122 (merged 2025-03) `primaryUpdateMethod: restart` restarted the primary inside of its
 /// pod: then the look at the pods afterwards says that the old proxy runs on.
-/// Knative is not among them: see [`OwnerName::way`].
+/// Knative is not among them: see `OwnerName::way`.
 pub static OPERATORS: [Operator; 2] = [
     Operator {
         name: "Strimzi",

@@ -135,7 +135,7 @@ pub(super) async fn read_inventory(
     Ok(inventory)
 }
 
-/// What [`read_inventory`] asks for, as far as it can be said before it is known what is served: a cluster may have kinds of other
+/// What `read_inventory` asks for, as far as it can be said before it is known what is served: a cluster may have kinds of other
 /// groups below `istio.io`.
 pub fn needs(control_plane: &str) -> Needs {
     let kinds = KINDS.iter().map(|(group, _, plural)| (*group, *plural));
