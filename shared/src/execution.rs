@@ -182,8 +182,8 @@ impl Execution<'_> {
             session.interruption.writes().put_back_since(written.since);
             return match stop {
                 Stop::Failure(failure) if written.changes.is_empty() => Stop::Failure(failure),
-                Stop::Failure(failure) => put_back_too(&failure.to_string()),
-                Stop::Message(message) => put_back_too(&message),
+                Stop::Failure(failure) => put_back_too(&failure.to_string(), session),
+                Stop::Message(message) => put_back_too(&message, session),
                 other => other,
             };
         }
@@ -315,8 +315,13 @@ fn altered(plan: &TagPlan, differences: &[String]) -> Stop {
     Stop::Message(format!("{reason}\n  {}", differences.join("\n  ")))
 }
 
-fn put_back_too(message: &str) -> Stop {
-    Stop::Message(format!("{message}\n  Everything that was written before was put back."))
+fn put_back_too(message: &str, session: &Session) -> Stop {
+    let message = format!("{message}\n  Everything that was written before was put back.");
+    // Whoever interrupts a command learns from its exit code that it ended for that, too.
+    if session.interruption.is_requested() {
+        return Stop::Interrupted(Refusal::new(message, "the same command starts anew"));
+    }
+    Stop::Message(message)
 }
 
 /// A change of an object that was written before, on the state that it has since then.
