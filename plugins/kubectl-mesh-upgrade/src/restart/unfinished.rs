@@ -232,8 +232,16 @@ impl Engine<'_> {
                 return Err(End::Outcome(Outcome::Failed(why.to_owned())));
             }
             let next = |pod: &&OwnPod| pod.difference().is_some() && !evicted.contains(pod.uid());
-            let broken: Vec<&OwnPod> = pods.iter().filter(next).filter(|pod| !pod.is_ready()).collect();
             let is_whole = !is_one_going && pods.len() >= old.len() && pods.iter().all(OwnPod::is_ready);
+            if is_whole && !pods.iter().any(|pod| next(&pod)) {
+                return Ok(pods);
+            }
+            // A pod that changes all the time is not evicted, and is waited for no longer than anything else.
+            if Instant::now() >= rollout.deadline {
+                let (done, limit) = (replaced_of(&pods), self.limits.timeout.as_secs());
+                return Err(End::Outcome(Outcome::Failed(format!("not rolled out within {limit} s: {done}"))));
+            }
+            let broken: Vec<&OwnPod> = pods.iter().filter(next).filter(|pod| !pod.is_ready()).collect();
             let whole = pods.iter().find(next).filter(|_| is_whole);
             if !broken.is_empty() {
                 for pod in broken {
@@ -248,11 +256,6 @@ impl Engine<'_> {
                 if self.write(rollout.step, eviction).await? != Eviction::Changed {
                     evicted.insert(pod.uid().to_owned());
                 }
-            } else if is_whole {
-                return Ok(pods);
-            } else if Instant::now() >= rollout.deadline {
-                let (done, limit) = (replaced_of(&pods), self.limits.timeout.as_secs());
-                return Err(End::Outcome(Outcome::Failed(format!("not rolled out within {limit} s: {done}"))));
             }
             tokio::time::sleep(LOOK).await;
         }
