@@ -60,6 +60,7 @@ pub fn needs(scope: &Scope) -> Needs {
         .require(None, [Resource::Namespaces], &[read_namespaces])
         // They only give a CronJob's name to what a Job runs.
         .prefer(namespace, [Resource::Jobs], &["list"])
+        .note("Where a Gateway names a ConfigMap in infrastructure.parametersRef, that one is read in the Gateway's namespace.")
 }
 
 /// What [`super::read_installation`] may ask for, and [`super::look`] besides pods. The scope's namespace does not count: what is installed is
@@ -231,9 +232,8 @@ impl<'a, O: Observer> Reading<'a, O> {
         if !has_gateways {
             return Ok(());
         }
-        for (namespace, name) in names {
-            self.config_map(&namespace, &name).await?;
-        }
+        let named = names.iter().map(|(namespace, name)| self.config_map(namespace, name));
+        join_all(named).await.into_iter().collect::<Result<(), Failure>>()?;
         let namespaces = self.builder.borrow().control_plane_namespaces();
         let lists = namespaces
             .iter()
