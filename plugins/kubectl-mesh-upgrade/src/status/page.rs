@@ -269,37 +269,38 @@ fn written(table: &Table) -> Vec<String> {
 pub fn wrapped(text: &str, indent: &str, width: Option<u16>) -> Vec<String> {
     let Some(width) = width.map(usize::from) else { return vec![text.to_owned()] };
     let blanks = text.len() - text.trim_start().len();
-    let mut lines = Vec::new();
-    let mut line = text[..blanks].to_owned();
-    let mut is_begun = false;
-    for word in text.split_whitespace() {
-        if is_begun && columns(&line) + 1 + columns(word) > width {
-            lines.push(std::mem::replace(&mut line, indent.to_owned()));
-            is_begun = false;
-        }
-        if is_begun {
-            line.push(' ');
-        }
-        line.push_str(word);
-        is_begun = true;
-    }
-    lines.push(line);
-    lines
+    let words: Vec<&str> = text.split_whitespace().collect();
+    filled(&text[..blanks], &words, &Fold { indent, end: "", width })
 }
 
 /// A command in lines of at most `width` columns, broken between its words in the way that a shell puts together again: whoever
 /// copies a part of it does not run that part.
 pub fn wrapped_command(lead: &str, words: &[String], width: Option<u16>) -> Vec<String> {
-    const INDENT: &str = "      ";
     let Some(width) = width.map(usize::from) else { return vec![format!("{lead}{}", words.join(" "))] };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    filled(lead, &words, &Fold { indent: "      ", end: " \\", width })
+}
+
+/// How lines are broken.
+struct Fold<'a> {
+    /// What all lines but the first begin with.
+    indent: &'a str,
+    /// What all lines but the last end with.
+    end: &'a str,
+    /// The most columns of a line.
+    width: usize,
+}
+
+/// Lines of words, as many in each as there is room for. The first line begins with `lead`.
+fn filled(lead: &str, words: &[&str], fold: &Fold<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = lead.to_owned();
     let mut is_begun = false;
     for (place, word) in words.iter().enumerate() {
-        let end = if place + 1 < words.len() { 2 } else { 0 };
-        if is_begun && columns(&line) + 1 + columns(word) + end > width {
-            line.push_str(" \\");
-            lines.push(std::mem::replace(&mut line, INDENT.to_owned()));
+        let end = if place + 1 < words.len() { columns(fold.end) } else { 0 };
+        if is_begun && columns(&line) + 1 + columns(word) + end > fold.width {
+            line.push_str(fold.end);
+            lines.push(std::mem::replace(&mut line, fold.indent.to_owned()));
             is_begun = false;
         }
         if is_begun {
